@@ -1,0 +1,1 @@
+"""Frames in, fused frames out, on the robot. Needs neither torch nor onnx."""

@@ -1,0 +1,72 @@
+"""Files that are either whole or not there: write beside, then rename."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Iterator, Union
+
+from irvis.runtime.errors import FileError
+
+PathLike = Union[str, Path]
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it replaces ``path``, on any exception it is removed.
+
+    The temporary name keeps the suffix, which some writers (video) choose their format by. Raises FileError where
+    the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes the file private; give it the permissions of any newly made file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all. Raises FileError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_bytes(path: PathLike, what: str = "file") -> bytes:
+    """Give the content of ``path``. Raises FileError, naming ``what`` was wanted, where that cannot be done."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileError(f"{what} not found: {path}") from error
+    except OSError as error:
+        raise FileError(f"cannot read {what} {path}: {error.strerror}") from error
+
+
+def sha256(path: PathLike) -> str:
+    """Give the SHA-256 of a file as 64 hexadecimal digits. Raises FileError."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()

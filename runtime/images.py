@@ -1,0 +1,65 @@
+"""Image files in and out. Infrared comes as uint8 or uint16 (H, W), visible as uint8 BGR (H, W, 3) or grey (H, W)."""
+
+from pathlib import Path
+from typing import Union
+
+import cv2
+import numpy as np
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import read_bytes, write_bytes
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+def is_image(path: Path) -> bool:
+    """Tell by its suffix whether a file is an image that can be read."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
+    """Give the image as stored: uint8 or uint16, (H, W), or (H, W, 3) in BGR order. Raises FileError."""
+    data = np.frombuffer(read_bytes(path, what), np.uint8)  # not cv2.imread: that fails on some non-ASCII paths
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise FileError(f"{what} is not an image that OpenCV can read: {path} ({data.size} bytes)")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise FileError(f"{what} must hold 8 or 16 bits a channel. Got {image.dtype} in {path}")
+    if image.ndim == 3 and image.shape[2] != 3:
+        if image.shape[2] != 4:
+            raise FileError(f"{what} must have 1, 3 or 4 channels. Got {image.shape[2]} in {path}")
+        image = np.ascontiguousarray(image[:, :, :3])  # an alpha plane says nothing about the scene
+    return image
+
+
+def read_infrared(path: Union[str, Path]) -> np.ndarray:
+    """Give an infrared frame, uint8 or uint16 (H, W); a colour file is turned to grey. Raises FileError."""
+    image = read_image(path, "infrared image")
+    return to_grey(image) if image.ndim == 3 else image
+
+
+def read_visible(path: Union[str, Path]) -> np.ndarray:
+    """Give a visible frame, uint8, BGR (H, W, 3) or grey (H, W). Raises FileError."""
+    image = read_image(path, "visible image")
+    if image.dtype != np.uint8:
+        raise FileError(f"visible image must hold 8 bits a channel. Got {image.dtype} in {path}; convert it first")
+    return image
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """BGR (H, W, 3) -> BT.601 luminance (H, W), same type; a grey image stored in colour comes back to the bit."""
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+
+
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write uint8 (H, W) or BGR (H, W, 3) in the format of the path's suffix, whole or not at all. Raises FileError."""
+    path = Path(path)
+    if not is_image(path):
+        raise FileError(f"cannot write an image as {path}: its suffix must be one of {' '.join(SUFFIXES)}")
+    encoded, data = cv2.imencode(path.suffix, image)
+    if not encoded:
+        raise FileError(f"OpenCV cannot encode {image.dtype} {image.shape} as {path.suffix}: {path}")
+    write_bytes(path, data.tobytes())

@@ -1,0 +1,71 @@
+"""A student's weights on disk: safetensors, with its shape and how it was trained in the metadata."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from irvis.runtime.errors import FileError, ModelError
+from irvis.runtime.files import replacing
+from irvis.student.network import Student, StudentConfig
+
+KIND = "irvis student"
+
+
+def save_student(path: Union[str, Path], student: Student, training: Optional[Dict[str, Any]] = None) -> None:
+    """Write the weights, the shape and ``training`` (anything JSON takes), whole or not at all. Raises FileError."""
+    metadata = {
+        "kind": KIND,
+        "config": json.dumps(asdict(student.config)),
+        "training": json.dumps(training or {}),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_student(path: Union[str, Path]) -> Student:
+    """Give the student of a ``.safetensors`` file, or of a ``.pt`` or ``.pth`` state dict of the default shape.
+
+    No code in the file is run. Raises FileError where it is missing or unreadable, ModelError where it holds
+    something else than a student.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"checkpoint not found: {path}")
+    tensors, metadata = _read_pickled(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
+    try:
+        student = Student(StudentConfig(**json.loads(metadata.get("config", "{}"))))
+        student.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} does not hold an irvis student: {reason[:300]}") from error
+    return student.eval()
+
+
+def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
+    """Give the metadata of a ``.safetensors`` checkpoint. Raises FileError."""
+    return _read_safetensors(Path(path))[1]
+
+
+def _read_safetensors(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"not a readable safetensors file: {path} ({error})") from error
+
+
+def _read_pickled(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
+        reason = " ".join(str(error).split())
+        raise FileError(f"not a state dict that can be loaded safely: {path} ({reason[:200]})") from error
+    if not isinstance(tensors, dict):
+        raise ModelError(f"{path} does not hold a state dict. Got {type(tensors).__name__}")
+    return tensors, {}
