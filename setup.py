@@ -1,12 +1,70 @@
-"""Maps the folders at the root to the packages of the namespace ``irvis``."""
+"""Maps the folders at the root to the packages of the namespace ``irvis``, and says what each use of it needs."""
+
+from pathlib import Path
 
 from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
+
+# Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.
+OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
+ONNXRUNTIME = "onnxruntime>=1.15,<2"  # the reference runtime of the ONNX format
+
 setup(
     name="irvis",
     version="0.1.0",
+    description="Infrared-visible image fusion: from a distilled student to a TensorRT engine in a robot's loop",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.8,<3.14",
     packages=[f"irvis.{stage}" for stage in STAGES],
     package_dir={f"irvis.{stage}": stage for stage in STAGES},
-    python_requires=">=3.8",
+    package_data={
+        "irvis.runtime": ["py.typed", "models/*"],
+        **{f"irvis.{stage}": ["py.typed"] for stage in STAGES if stage != "runtime"},
+    },
+    install_requires=[
+        "numpy>=1.20,<3",  # frames are arrays
+        "tqdm>=4.60,<5",  # progress of long work; pure Python
+    ],
+    extras_require={
+        "cpu": [OPENCV, ONNXRUNTIME],
+        "gpu": [OPENCV, ONNXRUNTIME.replace("onnxruntime", "onnxruntime-gpu")],
+        # TensorRT and OpenCV (with GStreamer) come from JetPack, and pip's would shadow them.
+        "jetson": [
+            "numpy>=1.20,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
+            "pycuda>=2022.2,<2026",  # CUDA's driver API from Python: buffers, streams, events
+            "jetson-stats>=4.2,<8",  # optional reading of power mode and clocks; AGPL, never imported unless present
+        ],
+        "workstation": [
+            OPENCV,
+            ONNXRUNTIME,
+            "torch>=2.1,<3",  # the network and its training
+            "onnx>=1.14,<2",  # the format of the graph
+            "onnxscript>=0.1,<1",  # torch's exporter imports it
+            "safetensors>=0.4,<1",  # weights without code
+            "scikit-image>=0.19,<1",  # SSIM as its authors define it
+        ],
+        "dev": [
+            "pytest>=7,<10",
+            "hypothesis>=6,<7",  # properties over random frames and options
+            "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
+            "ruff>=0.6,<1",
+            "mypy>=1.8,<3",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "irvis = irvis.runtime.cli:main",
+            "build_engine.py = irvis.export.build_engine:main",
+            "bench.py = irvis.benchmarks.bench:main",
+        ]
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: POSIX :: Linux",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
 )

@@ -1,0 +1,1 @@
+"""Latency, board state, fusion quality, and the reports made of them."""

@@ -1,1 +1,6 @@
 """Frames in, fused frames out, on the robot. Needs neither torch nor onnx."""
+
+from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
+from irvis.runtime.fuser import Fuser, StageTimes
+
+__all__ = ["FileError", "FrameError", "Fuser", "IrvisError", "ModelError", "StageTimes"]

@@ -55,7 +55,7 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
 def _read_safetensors(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, it is no dict
     except (SafetensorError, OSError) as error:
         raise FileError(f"not a readable safetensors file: {path} ({error})") from error
 

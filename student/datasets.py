@@ -54,5 +54,3 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 def to_unit(crops: Tensor) -> List[Tensor]:
     """uint8 (B, 2, H, W) -> infrared and visible, float32 (B, 1, H, W) in [0, 1]."""
     return [plane.contiguous() for plane in (crops.float() / 255).split(1, dim=1)]
-
-

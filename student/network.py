@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Three 3x3 convolutions in a row look this far; a smaller frame would be mostly zero padding.
-SMALLEST_SIDE = 16
+from irvis.runtime.sizes import MINIMUM
 
 
 @dataclass(frozen=True)
@@ -210,5 +209,5 @@ def check_planes(infrared: Tensor, visible: Tensor) -> None:
             "infrared and visible must both be (B, 1, H, W), equal in size. "
             f"Got {tuple(infrared.shape)} and {tuple(visible.shape)}"
         )
-    if min(infrared.shape[2:]) < SMALLEST_SIDE:
-        raise ValueError(f"frames must be at least {SMALLEST_SIDE} x {SMALLEST_SIDE}. Got {tuple(infrared.shape[2:])}")
+    if min(infrared.shape[2:]) < MINIMUM:
+        raise ValueError(f"frames must be at least {MINIMUM}x{MINIMUM}. Got {tuple(infrared.shape[2:])}")

@@ -1,4 +1,4 @@
-"""Train the student on the task loss (eq. 16 to 20 without a teacher): ``irvis train MSRS/train -o student.safetensors``.
+"""Train the student on the task loss, eq. 17 to 20, without a teacher: ``irvis train PAIRS -o student.safetensors``.
 
 Adam and OneCycleLR as in section 4.1.2 of the paper. The run is a function of its options and the pairs: the order of
 the crops depends on the seed and the epoch alone, and the state saved on Ctrl-C resumes to the same weights.

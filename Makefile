@@ -1,0 +1,62 @@
+# make demo   fuse pairs (IR=... VISIBLE=..., or PAIRS=folder with ir/ and vi/, else generated samples) into OUT
+# make test   the whole suite
+# Both make a virtual environment in .venv and install what they need into it.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := student export runtime benchmarks
+DEMO := --output "$(OUT)" $(if $(IR),--infrared "$(IR)") $(if $(VISIBLE),--visible "$(VISIBLE)") \
+        $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(MODEL),--model "$(MODEL)")
+# PyTorch on a CPU pays dearly for returning large blocks to the system after every step.
+export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
+export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
+export MALLOC_TOP_PAD_ ?= 1000000000
+
+.PHONY: demo test test-slow test-gpu test-device lint clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/irvis demo $(DEMO)
+
+test: $(VENV)/.workstation
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+# All 25 TNO pairs through PyTorch and ONNX Runtime, and the like: minutes rather than seconds.
+test-slow: $(VENV)/.workstation
+	$(BIN)/python -m pytest -m "slow"
+
+# On a machine with TensorRT and an NVIDIA GPU, in an environment that has them: VENV=...
+test-gpu:
+	$(BIN)/python -m pytest -m "gpu"
+
+# What runs on the Xavier, as JetPack 5 has it: Python 3.8, numpy 1.23, no torch.
+PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
+test-device: .venv-device/.device
+	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
+	.venv-device/bin/python -m pytest -m "not slow and not gpu" tests/runtime tests/benchmarks tests/export
+
+lint: $(VENV)/.workstation
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	mkdir -p build/mypy/irvis && for stage in $(SOURCES); do ln -sfn "$(CURDIR)/$$stage" build/mypy/irvis/$$stage; done
+	MYPYPATH=build/mypy $(BIN)/mypy -p irvis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: setup.py pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu]'
+	touch $@
+
+$(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu,workstation,dev]'
+	touch $@ $(VENV)/.runtime
+
+.venv-device/.device: setup.py pyproject.toml
+	$(PYTHON38) -m venv .venv-device
+	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-device build demo

@@ -1,0 +1,78 @@
+"""Fuse samples, or given pairs, show them side by side, and tell the latency beside the paper's: ``irvis demo``."""
+
+import argparse
+from pathlib import Path
+from typing import List
+
+from irvis.benchmarks.board import read_board
+from irvis.benchmarks.latency import measure, summarize
+from irvis.runtime.errors import FileError
+from irvis.runtime.fuse import fuse_pairs
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.images import read_image, read_infrared, read_visible, write_image
+from irvis.runtime.pairs import Pair, match_folders, pairs_of
+from irvis.runtime.panels import side_by_side, stack_rows
+from irvis.runtime.samples import write_samples
+
+PICTURE_ROWS = 6
+ITERATIONS, WARMUP = 20, 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis demo``."""
+    parser.add_argument("--infrared", type=Path, help="infrared image or folder (default: generated samples)")
+    parser.add_argument("--visible", type=Path, help="visible image or folder, registered with it")
+    parser.add_argument("--pairs", type=Path, help="instead of these two, a folder with ir/ and vi/ in it")
+    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis demo``; give 0, or 1 where a pair could not be fused."""
+    output = arguments.output
+    pairs = _find_pairs(arguments)
+    with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=0) as fuser:
+        print(f"model: {fuser.model} ({fuser.backend.name})")
+        failures = fuse_pairs(fuser, pairs, output / "fused", with_panel=False)
+        fused = [pair for pair in pairs if (output / "fused" / f"{pair.name}.png").exists()]
+        if not fused:
+            raise FileError("none of the pairs could be fused")
+        picture = output / "side_by_side.png"
+        write_image(picture, stack_rows([_row(pair, output) for pair in fused[:PICTURE_ROWS]]))
+        print(f"wrote {picture}: {min(len(fused), PICTURE_ROWS)} rows of infrared, visible, fused")
+        _print_latency(fuser, fused[0])
+    return 1 if failures else 0
+
+
+def _find_pairs(arguments: argparse.Namespace) -> List[Pair]:
+    infrared, visible = arguments.infrared, arguments.visible
+    if arguments.pairs and (infrared or visible):
+        raise FileError("give --pairs, or --infrared and --visible, not both")
+    if arguments.pairs:
+        return pairs_of(arguments.pairs)
+    if bool(infrared) != bool(visible):
+        raise FileError(f"{'visible' if infrared else 'infrared'} is missing: give both --infrared and --visible")
+    if infrared is None:
+        samples = arguments.output / "samples"
+        print(f"no pairs given: generating samples in {samples}")
+        write_samples(samples)
+        return pairs_of(samples)
+    if infrared.is_dir() and visible.is_dir():
+        return match_folders(infrared, visible)
+    return [Pair(visible.stem, infrared, visible)]
+
+
+def _row(pair: Pair, output: Path):
+    fused = read_image(output / "fused" / f"{pair.name}.png")
+    return side_by_side([read_infrared(pair.infrared), read_visible(pair.visible), fused])
+
+
+def _print_latency(fuser: Fuser, pair: Pair) -> None:
+    infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
+    total = summarize(measure(fuser, infrared, visible, ITERATIONS, WARMUP)["total"])
+    board = read_board()
+    height, width = infrared.shape
+    print(f"latency here ({board.host}, {board.cpu}), {width}x{height}: median {total.p50_ms:.2f} ms a frame, ")
+    print("latency in the paper (Jetson AGX Xavier, MAXN, PyTorch), 640x480: 250.31 ms a frame")
+    print("another machine: on a Xavier, compare with build_engine.py and bench.py --mode MAXN")

@@ -1,0 +1,63 @@
+"""Shows that something long goes on, which itself says nothing, and stays open to Ctrl-C."""
+
+import contextlib
+import sys
+import threading
+import time
+from typing import Callable, Iterator, List, TypeVar
+
+THREAD_NAME = "irvis-under-clock"
+PLAIN_S, WHEEL_S = 10.0, 0.125  # between two signs of life: lines where stderr is no terminal, else a turning wheel
+
+Result = TypeVar("Result")
+
+
+def under_clock(work: Callable[[], Result], label: str, plain: bool = False) -> Result:
+    """Give the result of ``work``, or raise what it raised, with the time running on stderr.
+
+    TensorRT 8.5 reports no progress and cannot be stopped, so ``work`` has a thread of its own: this one stays open to
+    Ctrl-C. (``build_serialized_network`` lets go of Python's lock.)
+    """
+    results: List[Result] = []
+    failures: List[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=target, name=THREAD_NAME, daemon=True)
+    with _clock(label, plain or not sys.stderr.isatty()) as tick:
+        thread.start()
+        while thread.is_alive():
+            thread.join(tick())
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+@contextlib.contextmanager
+def _clock(label: str, plain: bool) -> Iterator[Callable[[], float]]:
+    """Give a function that shows the time since now, and gives the seconds after which to call it again."""
+    started = time.monotonic()
+
+    def tick() -> float:
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        if plain:
+            print(f"{label}: {minutes}:{seconds:02}", file=sys.stderr, flush=True)
+            return PLAIN_S
+        wheel = "|/-\\"[int((time.monotonic() - started) / WHEEL_S) % 4]
+        print(f"\r{wheel} {label}: {minutes}:{seconds:02} ", end="", file=sys.stderr, flush=True)
+        return WHEEL_S
+
+    try:
+        yield tick
+    finally:
+        if not plain:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def is_at_work() -> bool:
+    """Tell whether some ``work`` outlived the Ctrl-C that ended the wait for it."""
+    return any(thread.name == THREAD_NAME for thread in threading.enumerate())

@@ -1,0 +1,47 @@
+"""What runs a model: one small protocol, and the choice of a backend by the file's kind."""
+
+from pathlib import Path
+from typing import Optional, Protocol, Sequence, Tuple
+
+import numpy as np
+
+from irvis.runtime.errors import FileError, ModelError
+
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+
+
+class Backend(Protocol):
+    """Runs one fusion model. Used from one thread; owns its session, context and buffers until ``close``."""
+
+    name: str  # the library, its version, and what it runs on
+    size: Optional[Tuple[int, int]]  # (H, W) of the frames that it takes; None: any
+    h2d_ms: Optional[float]  # of the latest run; None: cannot be told apart from compute
+    compute_ms: Optional[float]
+    d2h_ms: Optional[float]
+
+    def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """float32 (H, W) in [0, 1] each -> fused float32 (H, W) in [0, 1], valid until the next run."""
+
+    def close(self) -> None:
+        """Give back all that is held. May be called twice."""
+
+
+def open_backend(model: Path, providers: Optional[Sequence[str]] = None, threads: Optional[int] = None) -> Backend:
+    """Open a ``.onnx`` with ONNX Runtime, a ``.engine`` with TensorRT. Raises FileError, ModelError.
+
+    ``providers`` and ``threads`` concern ONNX Runtime alone.
+    """
+    if not model.is_file():
+        raise FileError(f"model not found: {model}")
+    if model.suffix == ".onnx":
+        from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(model, providers, threads)
+    if model.suffix in ENGINE_SUFFIXES:
+        from irvis.runtime.backend_tensorrt import TensorRTBackend
+
+        return TensorRTBackend(model)
+    raise ModelError(
+        f"cannot tell what kind of model this is: {model}; give a .onnx or a .engine "
+        "(irvis export makes the first from a checkpoint, build_engine.py the second from that)"
+    )

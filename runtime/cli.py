@@ -1,0 +1,81 @@
+"""The command ``irvis``: a subcommand is a module with ``add_arguments(parser)`` and ``main(arguments) -> int``."""
+
+import argparse
+import importlib
+import logging
+import sys
+from importlib import metadata
+from typing import Callable, List, NamedTuple, Optional
+
+from irvis.runtime.errors import IrvisError
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand is; it is imported only when called, so that the runtime never meets torch."""
+
+    module: str
+    summary: str
+    extra: str = "cpu"  # of the package's extras, the one with what the module needs
+
+
+SUBCOMMANDS = {
+    "fuse": Subcommand("irvis.runtime.fuse", "fuse two images, two folders or two videos"),
+    "demo": Subcommand("irvis.benchmarks.demo", "fuse samples or given pairs, show them side by side with the latency"),
+    "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
+    "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
+    "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
+    "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
+}
+
+FAILURE, INTERRUPTED = 1, 130
+
+
+def guarded(program: str, body: Callable[[], int]) -> int:
+    """Run ``body`` and give its exit code; what goes wrong on purpose is one line on stderr, never a traceback."""
+    try:
+        return body()
+    except IrvisError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return FAILURE
+    except MemoryError as error:
+        print(f"{program}: out of memory {error}".rstrip(), file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run ``irvis SUBCOMMAND ...``; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
+    summaries = "\n".join(f"  {name:<10}{command.summary}" for name, command in SUBCOMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="irvis",
+        description="Infrared-visible image fusion, from training to a robot's control loop.",
+        epilog=f"subcommands:\n{summaries}\n\nbeside it: build_engine.py and bench.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"irvis {metadata.version('irvis')}")
+    parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="SUBCOMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(argv)
+    return guarded(f"irvis {parsed.subcommand}", lambda: _run(parsed.subcommand, parsed.arguments))
+
+
+def _run(name: str, argv: List[str]) -> int:
+    command = SUBCOMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if (error.name or "irvis").split(".")[0] == "irvis":
+            raise
+        raise IrvisError(f"{error.name} is not installed: pip install 'irvis[{command.extra}]'") from error
+    parser = argparse.ArgumentParser(prog=f"irvis {name}", description=module.__doc__.splitlines()[0])
+    parser.add_argument("-v", "--verbose", action="store_true", help="say which backend and provider are used")
+    module.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    return module.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Fuse two images, two folders (files matched by name) or two videos: ``irvis fuse INFRARED VISIBLE -o OUT``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+import numpy as np
+from tqdm import tqdm
+
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.images import is_image, read_infrared, read_visible, write_image
+from irvis.runtime.pairs import Pair, images_by_stem, match_folders
+from irvis.runtime.panels import side_by_side
+from irvis.runtime.video import VideoReader, is_video, video_writer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis fuse``."""
+    parser.add_argument("infrared", type=Path, help="infrared image, folder or video")
+    parser.add_argument("visible", type=Path, help="visible image, folder or video, registered with it")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="image, folder (gets NAME.png for each pair) or video to write"
+    )
+    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
+    parser.add_argument("--side-by-side", action="store_true", help="write infrared, visible and fused in a row, too")
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        help="how slowly the range of 16-bit infrared follows, 0 to below 1 (default: 0 for images, 0.9 for videos)",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis fuse``; give 0, or 1 where a pair could not be fused."""
+    infrared, visible, output = arguments.infrared, arguments.visible, arguments.output
+    kinds = [_kind(path) for path in (infrared, visible)]
+    if kinds[0] != kinds[1]:
+        raise FileError(f"infrared and visible must be of one kind. Got {kinds[0]} {infrared} and {kinds[1]} {visible}")
+    smoothing = arguments.smoothing
+    if smoothing is None:
+        smoothing = 0.9 if kinds[0] == "video" else 0.0
+    with_panel = arguments.side_by_side
+    if kinds[0] == "folder":
+        pairs = match_folders(infrared, visible)
+        _refuse_inputs(output, infrared, visible)
+        _report_unmatched(infrared, visible, len(pairs))
+        with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=smoothing) as fuser:
+            return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
+    if kinds[0] == "image" and (output.is_dir() or not output.suffix):
+        output = output / f"{visible.stem}.png"
+    _refuse_inputs(output, infrared, visible)
+    with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=smoothing) as fuser:
+        if kinds[0] == "video":
+            fuse_videos(fuser, infrared, visible, output, with_panel)
+        else:
+            panel = _panel_path(output) if with_panel else None
+            fuse_images(fuser, Pair(visible.stem, infrared, visible), output, panel)
+    return 0
+
+
+def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = None) -> List[np.ndarray]:
+    """Fuse one pair of files into ``output``, and the three side by side into ``panel``; give the three frames.
+
+    Raises IrvisError, naming the file.
+    """
+    infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
+    fused = fuser(infrared, visible)
+    write_image(output, fused)
+    if panel is not None:
+        write_image(panel, side_by_side([infrared, visible, fused]))
+    return [infrared, visible, fused]
+
+
+def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) -> int:
+    """Fuse each pair into ``output/NAME.png``; a bad one costs one line on stderr. Give how many were bad."""
+    if output.exists() and not output.is_dir():
+        raise FileError(f"output must be a folder, since the inputs are. Found a file: {output}")
+    failures = 0
+    for pair in tqdm(pairs, desc="fusing", unit="pair", disable=None):
+        panel = output / "side_by_side" / f"{pair.name}.png" if with_panel else None
+        try:
+            fuse_images(fuser, pair, output / f"{pair.name}.png", panel)
+        except IrvisError as error:
+            failures += 1
+            tqdm.write(f"irvis fuse: {pair.name}: {error}", file=sys.stderr)
+    print(f"fused {len(pairs) - failures} of {len(pairs)} pairs into {output}")
+    return failures
+
+
+def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, with_panel: bool) -> None:
+    """Fuse two videos frame by frame, to the end of the shorter, at the visible's rate. Raises IrvisError."""
+    with VideoReader(infrared) as infrared_video, VideoReader(visible) as visible_video:
+        if abs(infrared_video.fps - visible_video.fps) > 0.01 * visible_video.fps:
+            raise FileError(
+                f"the videos differ in frame rate: {infrared_video.fps:g} and {visible_video.fps:g} frames a second; "
+                "bring them to one rate first"
+            )
+        count = min(infrared_video.count, visible_video.count) or None
+        frames = 0
+        with video_writer(output, visible_video.fps) as write, video_writer(
+            _panel_path(output) if with_panel else None, visible_video.fps
+        ) as write_panel:
+            for grey, colour in tqdm(
+                zip(infrared_video.grey(), visible_video), total=count, desc="fusing", unit="frame", disable=None
+            ):
+                fused = fuser(grey, colour)
+                write(fused)
+                if with_panel:
+                    write_panel(side_by_side([grey, colour, fused]))
+                frames += 1
+            if not frames:
+                raise FileError(f"no frame could be read from both {infrared} and {visible}")
+        read = f"{infrared_video.read} infrared and {visible_video.read} visible read"
+        print(f"fused {frames} frames into {output} ({read})")
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise FileError(f"file or folder not found: {path}")
+    if is_video(path):
+        return "video"
+    if is_image(path):
+        return "image"
+    raise FileError(f"neither a folder, nor an image, nor a video by its suffix: {path}")
+
+
+def _panel_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_side_by_side{output.suffix}")
+
+
+def _refuse_inputs(output: Path, *inputs: Path) -> None:
+    for path in inputs:
+        if output.resolve() == path.resolve():
+            raise FileError(f"output would overwrite an input: {output}; give another with -o")
+
+
+def _report_unmatched(infrared: Path, visible: Path, matched: int) -> None:
+    alone = [len(images_by_stem(folder)) - matched for folder in (infrared, visible)]
+    if any(alone):
+        print(f"irvis fuse: without a partner: {alone[0]} infrared, {alone[1]} visible", file=sys.stderr)

@@ -1,0 +1,180 @@
+"""The sidecar of an engine: ``student.engine.json`` beside ``student.engine`` says what it is and where it runs.
+
+It is read before anything is deserialised, so that an engine of another machine, or a broken one, is one clear line.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple, Union
+
+from irvis.runtime.errors import FileError, ModelError
+from irvis.runtime.files import sha256, write_bytes
+from irvis.runtime.sizes import format_size
+
+SCHEMA_VERSION = 1
+REBUILD = "rebuild it with build_engine.py"
+
+TensorSpecs = Dict[str, Dict[str, Any]]  # name -> {"shape": [1, 1, 480, 640], "dtype": "float32"}
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """All that an engine depends on, and what it was measured to do."""
+
+    engine_sha256: str
+    onnx_sha256: str
+    onnx_name: str  # file name of the ONNX, without its folder
+    tensorrt_version: str  # "8.5.2.2"
+    gpu_name: str  # "Xavier"
+    compute_capability: str  # "7.2"
+    precision: str  # "fp16" or "fp32"
+    inputs: TensorSpecs
+    outputs: TensorSpecs
+    size: Tuple[int, int]  # (H, W) of the frames
+    build_options: Dict[str, Any]
+    build_seconds: float
+    measured_error: Optional[Dict[str, Any]]  # against the FP32 ONNX: pairs, max_abs, worst_psnr_db; None: not measured
+    irvis_version: str
+    schema_version: int = SCHEMA_VERSION
+
+
+def sidecar_path(engine: Union[str, Path]) -> Path:
+    """``student.engine`` -> ``student.engine.json``."""
+    engine = Path(engine)
+    return engine.with_name(engine.name + ".json")
+
+
+def write_sidecar(engine: Union[str, Path], sidecar: Sidecar) -> None:
+    """Write the sidecar of ``engine``, whole or not at all. Raises FileError."""
+    write_bytes(sidecar_path(engine), encode_sidecar(sidecar))
+
+
+def encode_sidecar(sidecar: Sidecar) -> bytes:
+    """Give the sidecar as the bytes of its file."""
+    record = {"schema_version": sidecar.schema_version, **asdict(sidecar)}  # the version first, for a reader's eye
+    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+
+
+def read_sidecar(engine: Union[str, Path]) -> Sidecar:
+    """Give the sidecar of ``engine``; fields that this version does not know are passed over.
+
+    Raises FileError where it is missing or unreadable, ModelError where it is not a sidecar of a known schema.
+    """
+    path = sidecar_path(engine)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileError(f"sidecar not found: {path}; keep it beside the engine, or {REBUILD}") from error
+    except OSError as error:
+        raise FileError(f"cannot read sidecar {path}: {error.strerror}") from error
+    try:
+        record = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"sidecar is not JSON: {path}; {REBUILD}") from error
+    if not isinstance(record, dict):
+        raise ModelError(f"sidecar must hold a JSON object. Got a {type(record).__name__} in {path}; {REBUILD}")
+    version = record.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(
+            f"sidecar is of schema {version}, this irvis knows {SCHEMA_VERSION}: {path}; update irvis, or {REBUILD}"
+        )
+    values = {}
+    for field in fields(Sidecar):
+        if field.name not in record:
+            raise ModelError(f"sidecar lacks {field.name}: {path}; {REBUILD}")
+        wanted, is_valid = _CHECKS[field.name]
+        values[field.name] = record[field.name]
+        if not is_valid(record[field.name]):
+            found = " ".join(repr(record[field.name]).split())
+            raise ModelError(f"sidecar's {field.name} must be {wanted}. Got {found[:80]} in {path}; {REBUILD}")
+    return Sidecar(**{**values, "size": tuple(values["size"])})
+
+
+def check_engine_file(engine: Union[str, Path], sidecar: Sidecar) -> None:
+    """Raise ModelError unless ``engine`` is the file that the sidecar describes; FileError where it cannot be read."""
+    found = sha256(engine)
+    if found != sidecar.engine_sha256:
+        raise ModelError(
+            f"engine is corrupt or was replaced: {engine} has SHA-256 {found[:12]}..., "
+            f"its sidecar says {sidecar.engine_sha256[:12]}...; {REBUILD}"
+        )
+
+
+def check_machine(sidecar: Sidecar, tensorrt_version: str, gpu_name: str, compute_capability: str) -> None:
+    """Raise ModelError unless the engine was built for this TensorRT and this GPU: it would load on no other."""
+    built = (sidecar.tensorrt_version, sidecar.gpu_name, sidecar.compute_capability)
+    here = (tensorrt_version, gpu_name, compute_capability)
+    if built != here:
+        command = f"build_engine.py {sidecar.onnx_name} --{sidecar.precision} --size {format_size(sidecar.size)}"
+        raise ModelError(
+            f"the engine was built with {_machine(*built)}; this machine has {_machine(*here)}: "
+            f"build it here with `{command}`"
+        )
+
+
+def _machine(tensorrt_version: str, gpu_name: str, compute_capability: str) -> str:
+    return f"TensorRT {tensorrt_version} on {gpu_name} (compute capability {compute_capability})"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> bool:
+    return _whole(value) and value > 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _specs(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            isinstance(spec, dict)
+            and isinstance(spec.get("shape"), list)
+            and all(map(_positive, spec["shape"]))
+            and _text(spec.get("dtype"))
+            for spec in value.values()
+        )
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_DIGEST = ("64 hexadecimal digits", _digest)
+_TEXT = ("a text", _text)
+_SPECS = ('an object of {"shape": [...], "dtype": "..."} by name', _specs)
+_CHECKS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
+    "schema_version": ("a whole number from 1", _positive),
+    "engine_sha256": _DIGEST,
+    "onnx_sha256": _DIGEST,
+    "onnx_name": _TEXT,
+    "tensorrt_version": _TEXT,
+    "gpu_name": _TEXT,
+    "compute_capability": _TEXT,
+    "precision": ("fp16 or fp32", lambda value: value in ("fp16", "fp32")),
+    "inputs": _SPECS,
+    "outputs": _SPECS,
+    "size": (
+        "[height, width]",
+        lambda value: isinstance(value, list) and len(value) == 2 and all(map(_positive, value)),
+    ),
+    "build_options": ("an object", lambda value: isinstance(value, dict)),
+    "build_seconds": ("a number of seconds", lambda value: _number(value) and value >= 0),
+    "measured_error": (
+        "null or an object of numbers",
+        lambda value: value is None or (isinstance(value, dict) and all(map(_number, value.values()))),
+    ),
+    "irvis_version": _TEXT,
+}

@@ -1,0 +1,23 @@
+"""Sizes of frames as people write them: HEIGHTxWIDTH, as numpy's shapes are and video formats are not."""
+
+import argparse
+import re
+from typing import Sequence, Tuple
+
+MINIMUM = 16  # pixels; the least that the student takes in either direction
+
+
+def parse_size(text: str) -> Tuple[int, int]:
+    """``"480x640"`` -> ``(480, 640)``: the ``type=`` of an argument. Raises argparse.ArgumentTypeError."""
+    match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH in pixels, such as 480x640. Got {text!r}")
+    height, width = int(match.group(1)), int(match.group(2))
+    if min(height, width) < MINIMUM:
+        raise argparse.ArgumentTypeError(f"height and width must each be {MINIMUM} or more. Got {text!r}")
+    return height, width
+
+
+def format_size(size: Sequence[int]) -> str:
+    """``(480, 640)`` -> ``"480x640"``."""
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,87 @@
+"""Video files in and out, through OpenCV."""
+
+import contextlib
+from pathlib import Path
+from typing import Callable, Iterator, Optional
+
+import cv2
+import numpy as np
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import replacing
+from irvis.runtime.images import to_grey
+
+FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
+
+
+def is_video(path: Path) -> bool:
+    """Tell by its suffix whether a file is a video that can be read."""
+    return path.suffix.lower() in FOURCC
+
+
+class VideoReader:
+    """Iterates over the frames of a video file: uint8 BGR (H, W, 3). Raises FileError where it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise FileError(f"not a video that OpenCV can read: {path}")
+        self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0 where the container does not tell
+        self.read = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            there, frame = self._capture.read()
+            if not there:
+                return
+            self.read += 1
+            yield frame
+
+    def grey(self) -> Iterator[np.ndarray]:
+        """Iterate over the frames' luminance: uint8 (H, W)."""
+        return (to_grey(frame) for frame in self)
+
+    def close(self) -> None:
+        """Give back the file."""
+        self._capture.release()
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give a function that appends uint8 frames, (H, W) or BGR (H, W, 3), to a video that appears when all is done.
+
+    ``path`` None gives a function that must not be called. Raises FileError where the video cannot be written.
+    """
+    if path is None:
+        yield _no_video
+        return
+    if not is_video(path):
+        raise FileError(f"cannot write a video as {path}: its suffix must be one of {' '.join(FOURCC)}")
+    code = cv2.VideoWriter_fourcc(*FOURCC[path.suffix.lower()])
+    with replacing(path) as temporary:
+        writer: Optional[cv2.VideoWriter] = None
+
+        def write(frame: np.ndarray) -> None:
+            nonlocal writer
+            if writer is None:
+                writer = cv2.VideoWriter(str(temporary), code, fps, (frame.shape[1], frame.shape[0]))
+                if not writer.isOpened():
+                    raise FileError(f"OpenCV has no encoder for {path}; try .avi")
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame)
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
+
+
+def _no_video(frame: np.ndarray) -> None:
+    raise AssertionError("no video was asked for")

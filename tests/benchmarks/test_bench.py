@@ -1,0 +1,288 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from irvis.benchmarks import bench
+from irvis.benchmarks.bench import Report, heading, main
+from irvis.benchmarks.board import Board, GpuClock, read_board
+from irvis.runtime import Fuser, IrvisError
+from irvis.runtime.files import sha256
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+PAPER = "paper: 250.31 ± 7.17 ms a frame (Jetson AGX Xavier, MAXN, PyTorch, 640x480)"
+SCRIPT = Path(bench.__file__).resolve()
+XAVIER = Board(
+    host="rover",
+    cpu="ARMv8 Processor rev 0 (v8l)",
+    architecture="aarch64",
+    os="Ubuntu 20.04.6 LTS",
+    python="3.8.10",
+    is_jetson=True,
+    module="Jetson-AGX",
+    l4t="35.4.1",
+    mode_name="MAXN",
+    mode_id=0,
+    gpu_clock=GpuClock(1377000000, 1377000000, 1377000000),
+    clocks_locked=True,
+)
+WORKSTATION = Board("bench-01", "Intel Xeon", "x86_64", "Debian 12", "3.11.7", is_jetson=False)
+
+
+@pytest.fixture(scope="module")
+def size():
+    """A small size, or the shipped model's where it takes no other."""
+    with Fuser() as fuser:
+        return fuser.size or (64, 96)
+
+
+def arguments(size, *more):
+    return ["--size", f"{size[0]}x{size[1]}", "--iterations", "5", "--warmup", "1", *map(str, more)]
+
+
+def report(board=XAVIER, verified_mode="MAXN", size=(480, 640), totals=(25.0, 35.0)):
+    count = len(totals)
+    stages = {"pre": [1.0] * count, "h2d": None, "compute": [2.0] * count, "d2h": None, "post": [0.5] * count}
+    return Report(
+        board=board,
+        verified_mode=verified_mode,
+        model=Path("student.engine"),
+        model_sha256="0" * 64,
+        backend="TensorRT 8.5.2",
+        size=size,
+        warmup=20,
+        threads=None,
+        latencies={**stages, "total": list(totals)},
+    )
+
+
+def refusal(capsys, argv):
+    """Run a command that must fail; give its one line on stderr."""
+    assert main(argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("bench.py: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_the_shipped_student_is_measured_and_reported(size, capsys, tmp_path):
+    file = tmp_path / "new" / "report.json"
+    assert main(arguments(size, "--json", file, "--threads", 1)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    here = read_board()
+    assert lines[0].startswith(f"{here.host}: {here.cpu}")
+    assert "Xavier" not in lines[0]
+    assert any(SHIPPED_MODEL.name in line for line in lines)
+    assert any("ONNX Runtime" in line for line in lines)
+    assert PAPER in lines
+    assert lines[-1].startswith("no ratio to it: this machine is not known to be a Jetson AGX Xavier")
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line}
+    assert rows["ms"] == ["mean", "std", "p50", "p90", "p95", "p99", "max"]
+    for stage in ("pre", "compute", "post", "total"):
+        assert len(rows[stage]) == 7
+        assert all(float(cell) >= 0 for cell in rows[stage])
+    assert rows["h2d"] == rows["d2h"] == ["not", "measured"]
+
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["schema_version"] == 1
+    assert document["model"] == {"file": SHIPPED_MODEL.name, "sha256": sha256(SHIPPED_MODEL)}
+    assert document["size"] == {"height": size[0], "width": size[1]}
+    assert (document["iterations"], document["warmup"], document["threads"]) == (5, 1, 1)
+    assert document["board"]["host"] == here.host
+    assert document["verified_mode"] is None
+    assert document["stages"]["h2d"] is None
+    assert document["stages"]["d2h"] is None
+    assert len(document["totals_ms"]) == 5
+    total = document["stages"]["total"]
+    assert total["count"] == 5
+    assert total["mean_ms"] == pytest.approx(sum(document["totals_ms"]) / 5)
+    assert total["max_ms"] == max(document["totals_ms"])
+    assert document["fps"] == pytest.approx(1000 / total["mean_ms"])
+    parts = sum(document["stages"][stage]["mean_ms"] for stage in ("pre", "compute", "post"))
+    assert parts <= total["mean_ms"] * (1 + 1e-9)
+    assert document["paper"]["ratio"] is None
+    assert (document["paper"]["mean_ms"], document["paper"]["std_ms"]) == (250.31, 7.17)
+    assert [path.name for path in file.parent.iterdir()] == ["report.json"]
+
+
+def test_on_a_verified_xavier_the_report_bears_its_name_and_the_ratio():
+    text = report().to_text()
+    first = text.splitlines()[0]
+    assert "Jetson AGX Xavier (Jetson-AGX)" in first
+    assert "L4T 35.4.1" in first
+    assert "power mode MAXN (id 0)" in first
+    assert "GPU clock locked at 1377 MHz" in first
+    assert PAPER in text
+    assert "ratio: 8.34 = 250.31 / 30.00 ms" in text
+    assert report().to_json()["paper"] == {
+        "mean_ms": 250.31,
+        "std_ms": 7.17,
+        "ratio": pytest.approx(250.31 / 30),
+        "differences": [],
+    }
+
+
+def replace(board, **changes):
+    return Board(**{**board.__dict__, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"board": WORKSTATION, "verified_mode": None}, "not known to be a Jetson AGX Xavier"),
+        (
+            {"board": replace(XAVIER, module="NVIDIA Jetson AGX Orin Developer Kit")},
+            "not known to be a Jetson AGX Xavier",
+        ),
+        ({"verified_mode": None}, "the power mode was not verified (--mode MAXN)"),
+        ({"verified_mode": "MODE_15W"}, "the power mode is MODE_15W, not MAXN"),
+        ({"size": (640, 480)}, "the frames are 640x480, not 480x640 (HEIGHTxWIDTH)"),
+    ],
+)
+def test_a_run_unlike_the_papers_gets_no_ratio_and_says_why(changes, said):
+    unlike = report(**changes)
+    last = unlike.to_text().splitlines()[-1]
+    assert last.startswith("no ratio to it: ")
+    assert said in last
+    assert unlike.paper_ratio is None
+    assert unlike.to_json()["paper"]["ratio"] is None
+
+
+def test_a_xavier_without_a_verified_mode_is_headed_by_its_host_alone():
+    first = heading(XAVIER, None)
+    assert first.startswith("rover: ARMv8 Processor")
+    assert "power mode not verified" in first
+    assert "Xavier" not in first
+    assert "AGX" not in first
+    assert "MAXN" not in first
+
+
+def test_clocks_free_to_move_are_said_with_the_command_that_locks_them():
+    free = replace(XAVIER, gpu_clock=GpuClock(318750000, 114750000, 1377000000), clocks_locked=False)
+    assert "GPU clock not locked (`sudo jetson_clocks` locks it)" in heading(free, "MAXN")
+    assert "GPU clock unknown" in heading(replace(XAVIER, gpu_clock=None, clocks_locked=None), "MAXN")
+
+
+def test_mode_is_verified_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "read_board", lambda: replace(XAVIER, mode_name="MODE_15W_DESKTOP", mode_id=7))
+    monkeypatch.setattr(bench, "Fuser", None)
+    message = refusal(capsys, ["--mode", "maxn"])
+    assert "MODE_15W_DESKTOP (id 7), not MAXN" in message
+    assert "sudo nvpmodel -m 0" in message
+
+
+def test_mode_verified_on_a_xavier_heads_the_report(size, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "read_board", lambda: XAVIER)
+    assert main(arguments(size, "--mode", "MAXN")) == 0
+    assert capsys.readouterr().out.startswith("Jetson AGX Xavier (Jetson-AGX), L4T 35.4.1, power mode MAXN (id 0)")
+
+
+@pytest.mark.skipif(read_board().is_jetson, reason="asks a machine that is no Jetson")
+def test_mode_is_refused_on_this_machine(capsys):
+    message = refusal(capsys, ["--mode", "MAXN"])
+    assert "needs a Jetson" in message
+    assert "drop --mode" in message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--size", "64"],
+        ["--size", "8x96"],
+        ["--size", "64x96x3"],
+        ["--iterations", "0"],
+        ["--iterations", "many"],
+        ["--warmup", "-1"],
+        ["--threads", "0"],
+        ["--engine", "a.engine", "--onnx", "a.onnx"],
+        ["--unknown"],
+        ["stray"],
+    ],
+)
+def test_bad_usage_exits_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage: bench.py" in capsys.readouterr().err
+
+
+def test_a_size_that_a_fixed_model_cannot_take_is_refused():
+    fixed = SimpleNamespace(size=(64, 96), model=Path("small.onnx"))
+    with pytest.raises(IrvisError, match=r"--size 480x640 does not fit small.onnx, which takes 64x96 alone"):
+        bench._choose_size((480, 640), fixed)
+    assert bench._choose_size(None, fixed) == bench._choose_size((64, 96), fixed) == (64, 96)
+
+
+def test_a_model_of_any_size_is_measured_at_480x640_unless_asked_otherwise():
+    dynamic = SimpleNamespace(size=None, model=Path("student.onnx"))
+    assert bench._choose_size(None, dynamic) == (480, 640)
+    assert bench._choose_size((64, 96), dynamic) == (64, 96)
+
+
+@pytest.mark.parametrize("option", ["--onnx", "--engine"])
+def test_a_missing_model_is_one_line(option, capsys, tmp_path):
+    assert "missing" in refusal(capsys, [option, str(tmp_path / "missing.onnx")])
+
+
+def test_a_corrupt_model_is_one_line(capsys, tmp_path):
+    (tmp_path / "corrupt.onnx").write_bytes(b"no model")
+    assert "corrupt.onnx" in refusal(capsys, ["--onnx", str(tmp_path / "corrupt.onnx")])
+
+
+def test_a_report_that_cannot_be_written_fails_in_one_line_after_it_was_printed(size, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(arguments(size, "--json", tmp_path / "file" / "report.json")) == 1
+    captured = capsys.readouterr()
+    assert PAPER in captured.out
+    assert captured.err.startswith("bench.py: cannot write ")
+    assert captured.err.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(size, monkeypatch, capsys, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", interrupted)
+    assert main(arguments(size, "--json", tmp_path / "report.json")) == 130
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize("command", [[str(SCRIPT)], ["-m", "irvis.benchmarks.bench"]])
+def test_it_runs_as_a_script_and_as_a_module_without_torch_or_onnx(size, command, tmp_path):
+    # Modules of these names that fail on import stand before any real ones.
+    for name in ("torch", "onnx"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, *command, *arguments(size)],
+        cwd=str(tmp_path),
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert PAPER in done.stdout.decode("utf-8")
+    assert done.stderr == b""
+
+
+def test_a_clone_that_is_not_installed_gets_one_line_saying_what_to_run():
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(SCRIPT)],  # -S: no site-packages, so nothing is installed
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    message = done.stderr.decode()
+    assert done.returncode == 1
+    assert message.startswith("bench.py: ")
+    assert message.count("\n") == 1
+    assert "pip install -e ." in message

@@ -1,0 +1,304 @@
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+import time
+
+import pytest
+
+from irvis.benchmarks import board as board_module
+from irvis.benchmarks.board import AGX_XAVIER_MODES, Board, GpuClock, read_board, require_mode, run_command
+from irvis.runtime import IrvisError
+
+SERIAL = "1421320012345"
+GPU = "sys/devices/17000000.gv11b/devfreq/17000000.gv11b"
+L4T_35 = "# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref, EABI: aarch64\n"
+L4T_32 = "# R32 (release), REVISION: 7.1, GCID: 29689809, BOARD: t186ref, EABI: aarch64\n"
+XAVIER = {
+    "proc/device-tree/model": "Jetson-AGX\0",
+    "proc/device-tree/serial-number": f"{SERIAL}\0",
+    "proc/sys/kernel/hostname": "rover\n",
+    "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 0 (v8l)\n"
+    f"processor\t: 1\nmodel name\t: ARMv8 Processor rev 0 (v8l)\nSerial\t\t: {SERIAL}\n",
+    "etc/os-release": 'NAME="Ubuntu"\nVERSION_ID="20.04"\nPRETTY_NAME="Ubuntu 20.04.6 LTS"\n',
+    "etc/nv_tegra_release": L4T_35,
+    "sys/devices/soc0/serial_number": f"{SERIAL}\n",
+    # The ranges of MAXN, clocks free.
+    f"{GPU}/cur_freq": "318750000\n",
+    f"{GPU}/min_freq": "114750000\n",
+    f"{GPU}/max_freq": "1377000000\n",
+}
+WORKSTATION = {
+    "proc/sys/kernel/hostname": "bench-01\n",
+    "proc/cpuinfo": "vendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz\n",
+    "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\n',
+}
+# What `nvpmodel -q` prints, JetPack 4.6 and 5.1, by mode id.
+NVPMODEL = {
+    0: "NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN\n0\n",
+    2: "NVPM WARN: patching tpc_pg_mask: (0x1:0x4)\nNVPM WARN: patched tpc_pg_mask: 0x4\n"
+    "NV Fan Mode:quiet\nNV Power Mode: MODE_15W\n2\n",
+    7: "NV Power Mode: MODE_15W_DESKTOP\n7\n",
+}
+
+
+def plant(root, *trees):
+    for tree in trees:
+        for name, text in tree.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+    return root
+
+
+def without(tree, *names):
+    return {name: text for name, text in tree.items() if name not in names}
+
+
+def prints(output):
+    def run(command):
+        assert list(command) == ["nvpmodel", "-q"]
+        return output
+
+    return run
+
+
+def absent(command):
+    raise FileNotFoundError(command[0])
+
+
+def hangs(command):
+    raise subprocess.TimeoutExpired(command, 5)
+
+
+def test_a_xavier_is_read_whole(tmp_path):
+    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
+    assert board == Board(
+        host="rover",
+        cpu="ARMv8 Processor rev 0 (v8l)",
+        architecture=platform.machine(),
+        os="Ubuntu 20.04.6 LTS",
+        python=platform.python_version(),
+        is_jetson=True,
+        module="Jetson-AGX",
+        l4t="35.4.1",
+        mode_name="MAXN",
+        mode_id=0,
+        gpu_clock=GpuClock(318750000, 114750000, 1377000000),
+        clocks_locked=False,
+    )
+    assert board.is_agx_xavier
+
+
+def test_no_serial_number_is_kept(tmp_path):
+    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
+    assert SERIAL not in json.dumps(dataclasses.asdict(board))
+
+
+@pytest.mark.parametrize("mode_id", sorted(NVPMODEL))
+def test_nvpmodel_gives_the_mode_whatever_it_warns_of_before(tmp_path, mode_id):
+    # A stale status file must not win over the command.
+    tree = plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": "pmode:0003\n"})
+    board = read_board(tree, prints(NVPMODEL[mode_id]))
+    assert (board.mode_name, board.mode_id) == (AGX_XAVIER_MODES[mode_id], mode_id)
+
+
+@pytest.mark.parametrize(
+    "output", ["NV Power Mode: MAXN", "NV Power Mode: MAXN\n", "NV Power Mode: MAXN\nNVPM WARN: 5\n"]
+)
+def test_a_mode_without_its_id_is_still_a_mode(tmp_path, output):
+    board = read_board(plant(tmp_path, XAVIER), prints(output))
+    assert (board.mode_name, board.mode_id) == ("MAXN", None)
+    require_mode(board, "MAXN")
+
+
+@pytest.mark.parametrize("run", [absent, hangs, prints(""), prints("NVPM ERROR: need root\n")])
+@pytest.mark.parametrize("mode_id", sorted(AGX_XAVIER_MODES))
+def test_without_nvpmodel_the_status_file_gives_the_mode(tmp_path, run, mode_id):
+    tree = plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": f"pmode:{mode_id:04d}"})
+    board = read_board(tree, run)
+    assert (board.mode_name, board.mode_id) == (AGX_XAVIER_MODES[mode_id], mode_id)
+
+
+def test_the_boards_own_configuration_names_the_modes_of_the_status_file(tmp_path):
+    nx = {
+        "proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0",
+        "var/lib/nvpmodel/status": "pmode:0002\n",
+    }
+    configuration = {
+        "etc/nvpmodel.conf": "# comment\n< POWER_MODEL ID=0 NAME=MODE_15W_2CORE >\nCPU_ONLINE CORE_0 1\n"
+        "< POWER_MODEL ID=2 NAME=MODE_15W_6CORE >\n"
+    }
+    tree = plant(tmp_path, XAVIER, nx)
+    board = read_board(tree, absent)
+    assert (board.mode_name, board.mode_id) == (None, 2)  # the AGX Xavier's names are not another module's
+    assert not board.is_agx_xavier
+    board = read_board(plant(tree, configuration), absent)
+    assert (board.mode_name, board.mode_id) == ("MODE_15W_6CORE", 2)
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "locked"),
+    [
+        ((1377000000, 1377000000, 1377000000), True),
+        ((675750000, 675750000, 675750000), True),
+        ((1377000000, 114750000, 1377000000), False),  # busy, yet free to drop
+        ((114750000, 114750000, 1377000000), False),
+    ],
+)
+def test_clocks_are_locked_when_they_cannot_move(tmp_path, frequencies, locked):
+    tree = {f"{GPU}/{name}_freq": f"{hertz}\n" for name, hertz in zip(("cur", "min", "max"), frequencies)}
+    board = read_board(plant(tmp_path, XAVIER, tree), prints(NVPMODEL[0]))
+    assert board.gpu_clock == GpuClock(*frequencies)
+    assert board.clocks_locked is locked
+
+
+@pytest.mark.parametrize("broken", [{}, {f"{GPU}/cur_freq": "", f"{GPU}/min_freq": "1", f"{GPU}/max_freq": "N/A"}])
+def test_clocks_that_cannot_be_read_are_unknown(tmp_path, broken):
+    tree = without(XAVIER, f"{GPU}/cur_freq", f"{GPU}/min_freq", f"{GPU}/max_freq")
+    board = read_board(plant(tmp_path, tree, broken), prints(NVPMODEL[0]))
+    assert board.gpu_clock is None
+    assert board.clocks_locked is None
+
+
+def test_in_a_container_the_module_is_read_beside_the_hidden_device_tree(tmp_path):
+    tree = without(XAVIER, "proc/device-tree/model", "etc/nv_tegra_release")
+    board = read_board(plant(tmp_path, tree, {"sys/devices/soc0/machine": "Jetson-AGX\n"}), absent)
+    assert board.is_jetson
+    assert board.is_agx_xavier
+    assert board.l4t is None
+
+
+def test_a_jetson_that_hides_its_name_is_a_jetson_but_not_known_to_be_a_xavier(tmp_path):
+    board = read_board(plant(tmp_path, without(XAVIER, "proc/device-tree/model")), absent)
+    assert board.is_jetson
+    assert board.module is None
+    assert not board.is_agx_xavier
+
+
+@pytest.mark.parametrize(
+    ("model", "is_agx_xavier"),
+    [
+        ("Jetson-AGX", True),
+        ("jetson-xavier", True),
+        ("NVIDIA Jetson AGX Xavier Developer Kit", True),
+        ("NVIDIA Jetson AGX Xavier Industrial Developer Kit", False),
+        ("NVIDIA Jetson Xavier NX Developer Kit", False),
+        ("NVIDIA Jetson AGX Orin Developer Kit", False),
+        ("NVIDIA Jetson Nano Developer Kit", False),
+    ],
+)
+def test_only_the_board_of_the_paper_is_the_board_of_the_paper(tmp_path, model, is_agx_xavier):
+    board = read_board(plant(tmp_path, XAVIER, {"proc/device-tree/model": f"{model}\0"}), prints(NVPMODEL[0]))
+    assert board.module == model
+    assert board.is_agx_xavier is is_agx_xavier
+
+
+def test_jetpack_4(tmp_path):
+    assert read_board(plant(tmp_path, XAVIER, {"etc/nv_tegra_release": L4T_32}), absent).l4t == "32.7.1"
+
+
+def test_a_workstation_is_no_jetson_and_is_asked_for_no_mode(tmp_path):
+    def must_not_run(command):
+        raise AssertionError(command)
+
+    board = read_board(plant(tmp_path, WORKSTATION), must_not_run)
+    assert not board.is_jetson
+    assert not board.is_agx_xavier
+    assert (board.host, board.os) == ("bench-01", "Ubuntu 22.04.4 LTS")
+    assert board.cpu == "Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz"
+    assert (board.module, board.mode_name, board.mode_id, board.gpu_clock, board.clocks_locked) == (None,) * 5
+
+
+def test_an_arm_board_that_is_no_jetson_keeps_its_model_out_of_the_module(tmp_path):
+    pi = {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"}
+    board = read_board(plant(tmp_path, WORKSTATION, pi), absent)
+    assert not board.is_jetson
+    assert board.module is None
+
+
+def test_an_empty_tree_still_gives_a_board(tmp_path):
+    board = read_board(tmp_path, absent)
+    assert not board.is_jetson
+    assert board.host
+    assert board.cpu
+    assert board.os
+
+
+def test_this_machine_can_be_read():
+    board = read_board()
+    assert board.host
+    assert board.python == platform.python_version()
+
+
+def test_the_mode_asked_for_is_accepted(tmp_path):
+    require_mode(read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXN")
+    require_mode(read_board(tmp_path, prints(NVPMODEL[2])), "MODE_15W")
+
+
+@pytest.mark.parametrize(
+    ("mode_id", "wanted", "command"),
+    [(7, "MAXN", "sudo nvpmodel -m 0"), (2, "MAXN", "sudo nvpmodel -m 0"), (0, "MODE_15W", "sudo nvpmodel -m 2")],
+)
+def test_another_mode_is_refused_with_the_command_that_sets_it(tmp_path, mode_id, wanted, command):
+    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[mode_id]))
+    message = refusal(board, wanted)
+    assert f"power mode is {AGX_XAVIER_MODES[mode_id]} (id {mode_id}), not {wanted}" in message
+    assert f"`{command}`" in message
+    assert "reboot" not in message
+
+
+def test_leaving_10_watt_is_said_to_need_a_reboot(tmp_path):
+    board = read_board(plant(tmp_path, XAVIER), prints("NV Power Mode: MODE_10W\n1\n"))
+    assert "`sudo nvpmodel -m 0`, which asks for a reboot" in refusal(board, "MAXN")
+
+
+def test_a_mode_that_the_xavier_has_not_is_answered_with_those_it_has(tmp_path):
+    message = refusal(read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXQ")
+    assert all(name in message for name in AGX_XAVIER_MODES.values())
+
+
+def test_on_another_jetson_no_id_of_the_xavier_is_suggested(tmp_path):
+    tree = plant(tmp_path, XAVIER, {"proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0"})
+    message = refusal(read_board(tree, prints("NV Power Mode: MODE_15W_6CORE\n2\n")), "MAXN")
+    assert "/etc/nvpmodel.conf" in message
+    assert "-m 0" not in message
+
+
+def test_an_unreadable_mode_is_refused_with_what_to_run(tmp_path):
+    message = refusal(read_board(plant(tmp_path, XAVIER), absent), "MAXN")
+    assert "power mode is unknown" in message
+    assert "`nvpmodel -q`" in message
+
+
+def test_a_machine_that_is_no_jetson_is_refused_by_its_own_name(tmp_path):
+    message = refusal(read_board(plant(tmp_path, WORKSTATION), absent), "MAXN")
+    assert "bench-01" in message
+    assert "Xeon(R) Gold 6230" in message
+    assert "drop --mode" in message
+
+
+def test_a_command_runs_with_its_warnings_apart_and_its_exit_code_ignored():
+    script = "import sys; print('NV Power Mode: MAXN\\n0'); sys.stderr.write('NVPM WARN'); sys.exit(3)"
+    assert run_command([sys.executable, "-c", script]).split() == ["NV", "Power", "Mode:", "MAXN", "0"]
+
+
+def test_a_command_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(board_module, "COMMAND_TIMEOUT_S", 0.2)
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_command([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert time.monotonic() - started < 30
+
+
+def test_a_command_that_is_not_there_is_an_oserror():
+    with pytest.raises(OSError, match="irvis-has-no-such-command"):
+        run_command(["irvis-has-no-such-command"])
+
+
+def refusal(board, mode):
+    with pytest.raises(IrvisError) as caught:
+        require_mode(board, mode)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
