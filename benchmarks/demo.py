@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import List
 
+import numpy as np
+
 from irvis.benchmarks.board import read_board
 from irvis.benchmarks.latency import measure, summarize
 from irvis.runtime.errors import FileError
@@ -63,14 +65,14 @@ def _find_pairs(arguments: argparse.Namespace) -> List[Pair]:
     return [Pair(visible.stem, infrared, visible)]
 
 
-def _row(pair: Pair, output: Path):
+def _row(pair: Pair, output: Path) -> np.ndarray:
     fused = read_image(output / "fused" / f"{pair.name}.png")
     return side_by_side([read_infrared(pair.infrared), read_visible(pair.visible), fused])
 
 
 def _print_latency(fuser: Fuser, pair: Pair) -> None:
     infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
-    total = summarize(measure(fuser, infrared, visible, ITERATIONS, WARMUP)["total"])
+    total = summarize(measure(fuser, infrared, visible, ITERATIONS, WARMUP)["total"] or [])
     board = read_board()
     height, width = infrared.shape
     print(f"latency here ({board.host}, {board.cpu}), {width}x{height}: median {total.p50_ms:.2f} ms a frame, ")

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.runtime.errors import FileError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_infrared, read_visible
@@ -39,8 +40,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-    """Give the rounded mean of two uint8 planes."""
-    return ((infrared.astype(np.uint16) + luminance + 1) // 2).astype(np.uint8)
+    """Give the mean of two uint8 planes, halves rounded to even as the fused plane's are."""
+    return np.rint((infrared.astype(np.float32) + luminance) / 2).astype(np.uint8)
 
 
 def evaluate_pairs(pairs: List[Pair], fuse: Fuse) -> Dict[str, float]:
@@ -48,5 +49,7 @@ def evaluate_pairs(pairs: List[Pair], fuse: Fuse) -> Dict[str, float]:
     values = []
     for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
         infrared, luminance = read_infrared(pair.infrared), split_luminance(read_visible(pair.visible)).y
+        if infrared.dtype != np.uint8:
+            raise FileError(f"metrics take 8-bit infrared. Got {infrared.dtype} in {pair.infrared}; convert it first")
         values.append(evaluate_fusion(infrared, luminance, fuse(infrared, luminance)))
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}

@@ -30,8 +30,10 @@ def under_clock(work: Callable[[], Result], label: str, plain: bool = False) -> 
     thread = threading.Thread(target=target, name=THREAD_NAME, daemon=True)
     with _clock(label, plain or not sys.stderr.isatty()) as tick:
         thread.start()
-        while thread.is_alive():
+        while True:
             thread.join(tick())
+            if not thread.is_alive():
+                break
     if failures:
         raise failures[0]
     return results[0]

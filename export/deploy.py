@@ -4,6 +4,7 @@
 The batch is 1, as in a control loop.
 """
 
+import copy
 from typing import Tuple
 
 import torch
@@ -139,11 +140,12 @@ class DeployStudent(nn.Module):
     """The student in deploy form: ``forward(infrared, visible)``, (1, 1, H, W) in [0, 1] each, gives I_f (1, 1, H, W).
 
     Concatenation followed by a 1x1 convolution is a sum: W [F_g; F_l] = W_g F_g + W_l F_l.
-    The weights are shared with, or copied from, ``student``, which is left as it was.
+    The weights are copied from ``student``, which is left as it was.
     """
 
     def __init__(self, student: Student) -> None:
         super().__init__()
+        student = copy.deepcopy(student)
         self.encoder1, self.encoder2 = stack_encoders(student.encoder_ir, student.encoder_vis)
         self.global_branch = nn.Sequential(*(deploy_rstb(block) for block in student.global_branch))  # type: ignore[arg-type]
         self.local_branch = nn.Sequential(*(DeployDACB(block) for block in student.local_branch))  # type: ignore[arg-type]

@@ -114,10 +114,10 @@ def read_onnx(path: Path) -> bytes:
 
 def check_writable(path: Path) -> None:
     """Raise FileError unless a file can be made at ``path``; better told now than after minutes of building."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         if path.is_dir():
             raise FileError(f"cannot write {path}: it is a folder")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except FileError:
@@ -134,25 +134,34 @@ def measure_error(engine: Path, onnx: Path, size: Tuple[int, int], say: Say) -> 
     if importlib.util.find_spec("onnxruntime") is None:
         say("not measured: onnxruntime is not installed")
         return None
+    say(f"measuring it against the ONNX in FP32 on {len(SCENES)} generated pairs")
+    pairs = [_sample_planes(name, size) for name in SCENES]
     try:
-        reference = OnnxRuntimeBackend(onnx, ("CPUExecutionProvider",))
+        with contextlib.closing(OnnxRuntimeBackend(onnx, ("CPUExecutionProvider",))) as reference:
+            expected = [reference.run(*pair).astype(np.float64) for pair in pairs]
     except ModelError as error:
         say(f"not measured: {error}")
         return None
-    worst_mse, max_abs = 0.0, 0.0
-    with contextlib.closing(reference), contextlib.closing(backend_tensorrt.TensorRTBackend(engine)) as backend:
-        for name in SCENES:
-            infrared, visible = make_scene(name, *size)
-            planes = np.empty((2, *size), np.float32)
-            to_unit(infrared, planes[0])
-            to_unit(split_luminance(visible).y, planes[1])
-            fused = backend.run(planes[0], planes[1])
-            if not np.isfinite(fused).all():
-                raise ModelError("the engine gives values that are not finite; nothing was written, try --fp32")
-            difference = np.abs(fused.astype(np.float64) - reference.run(planes[0], planes[1]))
-            worst_mse, max_abs = max(worst_mse, float(np.mean(difference**2))), max(max_abs, float(difference.max()))
-    psnr_db = -10 * math.log10(max(worst_mse, 1e-20))  # 200 dB stands for no difference: JSON has no infinity
-    return {"pairs": len(SCENES), "max_abs": max_abs, "worst_psnr_db": round(psnr_db, 2)}
+    with contextlib.closing(backend_tensorrt.TensorRTBackend(engine)) as backend:
+        errors = [np.abs(backend.run(*pair) - plane) for pair, plane in zip(pairs, expected)]
+    if not all(np.isfinite(error).all() for error in errors):
+        raise ModelError("the engine gives values that are not finite; nothing was written, try --fp32")
+    worst_mse = max(float(np.mean(error**2)) for error in errors)
+    return {
+        "pairs": len(pairs),
+        "max_abs": max(float(error.max()) for error in errors),
+        # 200 dB stands for no difference at all: JSON has no infinity.
+        "worst_psnr_db": round(-10 * math.log10(max(worst_mse, 1e-20)), 2),
+    }
+
+
+def _sample_planes(name: str, size: Tuple[int, int]) -> np.ndarray:
+    """Give a generated scene as infrared and luminance, float32 (2, H, W) in [0, 1]."""
+    infrared, visible = make_scene(name, *size)
+    planes = np.empty((2, *size), np.float32)
+    to_unit(infrared, planes[0])
+    to_unit(split_luminance(visible).y, planes[1])
+    return planes
 
 
 def _build_on_gpu(trt: Any, model: bytes, onnx: Path, options: BuildOptions) -> Build:
@@ -197,12 +206,13 @@ def _build(trt: Any, gpu: backend_tensorrt.Gpu, model: bytes, onnx: Path, option
             except FileError as error:  # the engine is there, and worth more than its timings
                 warnings.append(str(error))
     sources = config.get_tactic_sources()
+    plane = {"shape": [1, 1, *size], "dtype": "float32"}  # which _fix_size has seen to, and the backend will again
     return Build(
         engine=bytes(engine),
         precision=precision,
         size=size,
-        inputs=_specs(map(network.get_input, range(network.num_inputs))),
-        outputs=_specs(map(network.get_output, range(network.num_outputs))),
+        inputs=dict.fromkeys(backend_tensorrt.INPUTS, plane),
+        outputs={backend_tensorrt.OUTPUT: plane},
         options={
             "workspace_mib": config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) // MIB,
             "tactic_sources": [
@@ -227,7 +237,10 @@ def _fix_size(trt: Any, network: Any, onnx: Path, wanted: Optional[Tuple[int, in
         or any(tensor.dtype != trt.DataType.FLOAT for tensor in inputs + outputs)
         or any(len(shape) != 4 or shape[0] not in (-1, 1) or shape[1] != 1 for shape in shapes)
     ):
-        found = ", ".join(f"{spec['dtype']} {name} {spec['shape']}" for name, spec in _specs(inputs + outputs).items())
+        found = ", ".join(
+            f"{backend_tensorrt.dtype_name(tensor.dtype)} {tensor.name} {tuple(tensor.shape)}"
+            for tensor in inputs + outputs
+        )
         raise ModelError(
             f"{onnx} must take infrared and visible and give fused, each float32 (1, 1, H, W). Got {found}; "
             "make one with `irvis export`"
@@ -242,16 +255,9 @@ def _fix_size(trt: Any, network: Any, onnx: Path, wanted: Optional[Tuple[int, in
             )
         if min(shape) < 0:
             tensor.shape = [1, 1, *size]
-    if tuple(outputs[0].shape) != (1, 1, *size):
+    if any(own not in (-1, asked) for own, asked in zip(outputs[0].shape, (1, 1, *size))):  # -1: known once built
         raise ModelError(f"{onnx} gives {tuple(outputs[0].shape)} from frames of {format_size(size)}, not their size")
     return size
-
-
-def _specs(tensors: Any) -> Dict[str, Dict[str, Any]]:
-    return {
-        tensor.name: {"shape": list(tensor.shape), "dtype": backend_tensorrt.dtype_name(tensor.dtype)}
-        for tensor in tensors
-    }
 
 
 def _workspace_bytes(gpu: backend_tensorrt.Gpu, wanted_mib: Optional[int]) -> int:

@@ -5,7 +5,7 @@ import inspect
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import SCENES, make_scene
-from irvis.runtime.sizes import format_size, parse_size
+from irvis.runtime.sizes import MINIMUM, format_size, parse_size
 from irvis.student.checkpoint import load_student
 from irvis.student.network import Student
 
@@ -117,8 +117,9 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
         (found,) = session.run(["fused"], {"infrared": infrared, "visible": visible})
         with torch.inference_mode():
             wanted = student(torch.from_numpy(infrared), torch.from_numpy(visible)).numpy()
+        difference = float(np.abs(found - wanted).max())
         # NaN compares false with everything, so it must not be lost in a maximum.
-        worst = max(worst, float(np.abs(found - wanted).max())) if np.isfinite(found).all() else float("inf")
+        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
     return worst
 
 
@@ -127,7 +128,7 @@ def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]]) ->
     plane = torch.zeros(1, 1, height, width)
     axes = {name: {2: "height", 3: "width"} for name in ("infrared", "visible", "fused")}
     # The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
-    legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    legacy: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the exporter's age, and of checks of shapes that tracing fixes
         torch.onnx.export(
@@ -163,6 +164,9 @@ def _sample_pairs(size: Tuple[int, int]) -> List[Planes]:
 def _read_pairs(folder: Path) -> Iterator[Planes]:
     for pair in pairs_of(folder):
         infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
-        if infrared.dtype != np.uint8 or infrared.shape != visible.shape[:2]:
-            raise IrvisError(f"{pair.name} is no pair of 8-bit images of one size; take it out of {folder}")
+        if infrared.dtype != np.uint8 or infrared.shape != visible.shape[:2] or min(infrared.shape) < MINIMUM:
+            raise IrvisError(
+                f"{pair.name} is no pair of 8-bit images of one size, {MINIMUM}x{MINIMUM} at least; "
+                f"take it out of {folder}"
+            )
         yield infrared, split_luminance(visible).y

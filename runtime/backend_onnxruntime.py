@@ -39,7 +39,7 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = threads
         chosen = _choose_providers(onnxruntime.get_available_providers(), providers)
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
+            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             reason = " ".join(str(error).split())
             raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {reason[:300]}") from error
@@ -63,7 +63,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Give back the session."""
-        self._session: Any = None
+        self._session = None
 
 
 def _import_onnxruntime() -> Any:

@@ -76,18 +76,24 @@ def tensorrt_logger() -> Any:
 
 
 class TensorRTErrors(logging.Handler):
-    """Keeps what TensorRT logs as errors inside ``with``; its calls themselves only give None or False."""
+    """Keeps what TensorRT logs as errors and warnings inside ``with``; its calls themselves only give None or False.
+
+    As a text it is the first error, for the later ones follow from it, or else the last warning: TensorRT only warns
+    when it finds no GPU.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: List[str] = []
+        super().__init__(logging.WARNING)
+        self.errors: List[str] = []
+        self.warnings: List[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one message."""
-        self.messages.append(one_line(record.getMessage()))
+        (self.errors if record.levelno >= logging.ERROR else self.warnings).append(one_line(record.getMessage()))
 
     def __enter__(self) -> "TensorRTErrors":
-        self.messages.clear()
+        self.errors.clear()
+        self.warnings.clear()
         logger.addHandler(self)
         return self
 
@@ -95,7 +101,7 @@ class TensorRTErrors(logging.Handler):
         logger.removeHandler(self)
 
     def __str__(self) -> str:
-        return self.messages[0] if self.messages else "TensorRT gave no reason"  # the later ones follow from the first
+        return (self.errors[:1] or self.warnings[-1:] or ["TensorRT gave no reason"])[0]
 
 
 class Gpu:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
 from importlib import metadata
 from typing import Callable, List, NamedTuple, Optional
@@ -28,6 +29,10 @@ SUBCOMMANDS = {
 }
 
 FAILURE, INTERRUPTED = 1, 130
+
+# OpenCV and FFmpeg report a bad file on stderr in words of their own, beside the one line that says it here. Read from
+# the environment when they are first imported, which is after this.
+QUIET = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
 def guarded(program: str, body: Callable[[], int]) -> int:
@@ -63,13 +68,15 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _run(name: str, argv: List[str]) -> int:
     command = SUBCOMMANDS[name]
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
         if (error.name or "irvis").split(".")[0] == "irvis":
             raise
         raise IrvisError(f"{error.name} is not installed: pip install 'irvis[{command.extra}]'") from error
-    parser = argparse.ArgumentParser(prog=f"irvis {name}", description=module.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"irvis {name}", description=command.summary)
     parser.add_argument("-v", "--verbose", action="store_true", help="say which backend and provider are used")
     module.add_arguments(parser)
     arguments = parser.parse_args(argv)

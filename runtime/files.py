@@ -23,6 +23,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileError(f"cannot write {path}: {path.parent} is not a folder") from error
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
     os.close(handle)

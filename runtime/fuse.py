@@ -58,6 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
         else:
             panel = _panel_path(output) if with_panel else None
             fuse_images(fuser, Pair(visible.stem, infrared, visible), output, panel)
+            print(f"wrote {output}" + (f" and {panel}" if panel else ""))
     return 0
 
 

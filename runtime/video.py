@@ -64,7 +64,7 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
         return
     if not is_video(path):
         raise FileError(f"cannot write a video as {path}: its suffix must be one of {' '.join(FOURCC)}")
-    code = cv2.VideoWriter_fourcc(*FOURCC[path.suffix.lower()])
+    code = cv2.VideoWriter.fourcc(*FOURCC[path.suffix.lower()])
     with replacing(path) as temporary:
         writer: Optional[cv2.VideoWriter] = None
 

@@ -43,8 +43,9 @@ def _attention(attention: TransposedAttention, x: Tensor) -> Tensor:
     q, k, v = rows.split(channels, dim=2)
     gram = (q.transpose(1, 2) @ k).view(batch, heads, size, heads, size)
     gram = gram.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, heads, C/heads, C/heads)
-    norm_q = q.square().sum(1).sqrt().clamp_min(1e-12).view(batch, heads, size, 1)
-    norm_k = k.square().sum(1).sqrt().clamp_min(1e-12).view(batch, heads, 1, size)
+    # Clamped before the root, whose gradient at 0 is infinite.
+    norm_q = q.square().sum(1).clamp_min(1e-24).sqrt().view(batch, heads, size, 1)
+    norm_k = k.square().sum(1).clamp_min(1e-24).sqrt().view(batch, heads, 1, size)
     weights = torch.softmax(attention.temperature * gram / (norm_q * norm_k), dim=-1)
     projection = attention.project_out.weight.view(channels, heads, size)
     matrix = torch.einsum("ohi,bhij->bohj", projection, weights).reshape(batch, channels, channels)

@@ -41,7 +41,7 @@ def load_student(path: Union[str, Path]) -> Student:
     try:
         student = Student(StudentConfig(**json.loads(metadata.get("config", "{}"))))
         student.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # torch takes the keys to be texts
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} does not hold an irvis student: {reason[:300]}") from error
     return student.eval()

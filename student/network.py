@@ -27,8 +27,9 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"StudentConfig.{name} must be a positive integer. Got {value!r}")
+            # Bounded, since a checkpoint's config is believed before its tensors are seen.
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
+                raise ValueError(f"StudentConfig.{name} must be an integer from 1 to 1024. Got {value!r}")
         for name, divisor in (("heads", self.heads), ("reduction", self.reduction), ("2 encoders", 2)):
             if self.channels % divisor:
                 raise ValueError(f"StudentConfig.channels must divide by {name}. Got {self.channels} and {divisor}")

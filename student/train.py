@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import replacing
+from irvis.runtime.sizes import MINIMUM
 from irvis.student.channels_last import forward_channels_last
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import draw_crops, epoch_order, to_unit
@@ -36,6 +37,16 @@ class TrainConfig:
     learning_rate: float = 1e-4
     beta_grad: float = 10.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 1), ("crops", self.batch), ("crop_side", MINIMUM), ("seed", 0)):
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise IrvisError(f"--{option} must be {least} or more. Got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise IrvisError(f"--learning-rate must be positive. Got {self.learning_rate}")
+        if not 0 <= self.beta_grad < math.inf:
+            raise IrvisError(f"--beta-grad must be 0 or more. Got {self.beta_grad}")
 
 
 class Trainer:
@@ -64,7 +75,7 @@ class Trainer:
             raise IrvisError(f"the loss is {loss.item()} at step {self.step}; lower --learning-rate")
         self.optimizer.zero_grad()
         loss.backward()
-        learning_rate = self.schedule.get_last_lr()[0]
+        learning_rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
@@ -126,6 +137,8 @@ def train(folder: Path, output: Path, config: TrainConfig = TrainConfig(), save_
     Beside it stand ``OUTPUT.csv``, the losses of each step, and until the end ``OUTPUT.state``, from which the same
     call goes on. Raises IrvisError.
     """
+    if not output.name or output.is_dir():
+        raise FileError(f"cannot write {output}: it is a folder")
     state_path, log_path = output.with_name(output.name + ".state"), output.with_name(output.name + ".csv")
     trainer = Trainer(config)
     if state_path.exists():
@@ -163,7 +176,7 @@ def _read_log(path: Path, steps: int) -> list:
     if not steps or not path.exists():
         return []
     with path.open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)][:steps]
+        return list(csv.DictReader(stream))[:steps]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

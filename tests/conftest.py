@@ -1,0 +1,25 @@
+"""What several tests share. Imports on Python 3.8 without torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder with the real data sets: IRVIS_DATA, else the one beside the checkout."""
+    folder = Path(os.environ.get("IRVIS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets at {folder}; set IRVIS_DATA to the folder with TNO/ and MSRS/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """A folder of small generated pairs, 96x128, in ir/ and vi/."""
+    from irvis.runtime.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, 96, 128)
+    return folder

@@ -1,0 +1,289 @@
+"""``build_engine.py``: its errors, its options, and that all it asks of TensorRT is there in the TensorRT at hand."""
+
+import argparse
+import ast
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+import pytest
+
+from irvis.export import build_engine, clock, engine, onnx_wire, trt_versions
+from irvis.runtime import backend_tensorrt
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+SCRIPT = Path(build_engine.__file__)
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    path = tmp_path / "student.onnx"
+    path.write_bytes(SHIPPED_MODEL.read_bytes())
+    return path
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python's own way of saying that an import fails
+
+
+def failure(capsys: pytest.CaptureFixture, *argv: object) -> str:
+    """Run the command, which must exit with 1 and one line on stderr; give that line."""
+    assert build_engine.main([str(argument) for argument in argv]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("build_engine.py: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_missing_onnx(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert "ONNX not found" in failure(capsys, tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\x08\x07"])
+def test_not_an_onnx(capsys: pytest.CaptureFixture, onnx: Path, content: bytes) -> None:
+    onnx.write_bytes(content)
+    assert "not an ONNX, or a corrupt one" in failure(capsys, onnx)
+
+
+def test_onnx_cut_off(capsys: pytest.CaptureFixture, onnx: Path) -> None:
+    onnx.write_bytes(onnx.read_bytes()[:-100])
+    assert "not an ONNX, or a corrupt one" in failure(capsys, onnx)
+
+
+def test_a_folder_as_onnx(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert "cannot read ONNX" in failure(capsys, tmp_path)
+
+
+def test_unwritable_output(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for output in (tmp_path / "file" / "a.engine", tmp_path / "file" / "deeper" / "a.engine", tmp_path):
+        assert "cannot write" in failure(capsys, onnx, "-o", output)
+    assert "cannot write" in failure(capsys, onnx, "--timing-cache", tmp_path / "file" / "cache")
+
+
+def test_output_over_the_onnx(capsys: pytest.CaptureFixture, onnx: Path) -> None:
+    before = onnx.read_bytes()
+    assert "would overwrite its ONNX" in failure(capsys, onnx, "-o", onnx)
+    assert onnx.read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_tensorrt(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path) -> None:
+    assert "sudo apt install python3-libnvinfer" in failure(capsys, onnx, "-o", tmp_path / "new" / "a.engine")
+    assert [path.name for path in tmp_path.iterdir()] == ["student.onnx"]
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_the_shipped_student_is_the_default(capsys: pytest.CaptureFixture) -> None:
+    assert "python3-libnvinfer" in failure(capsys)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--size", "480"],
+        ["--size", "8x8"],
+        ["--fp16", "--fp32"],
+        ["--workspace", "0"],
+        ["--workspace", "much"],
+        ["--tactic-sources=-CUBLAS,CUDNN"],
+        ["--tactic-sources=,"],
+        ["--int4"],
+        ["a.onnx", "b.onnx"],
+    ],
+)
+def test_usage(capsys: pytest.CaptureFixture, argv: List[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        build_engine.main(argv)
+    assert caught.value.code == 2
+    assert "usage: build_engine.py" in capsys.readouterr().err
+
+
+def test_options() -> None:
+    parse = build_engine.make_parser().parse_args
+    assert parse([]).precision == "fp16"
+    arguments = parse("a.onnx --fp32 --size 64x80 --workspace 256 --tactic-sources=-CUBLAS,+jit_convolutions".split())
+    assert (arguments.precision, arguments.size, arguments.workspace) == ("fp32", (64, 80), 256)
+    assert arguments.tactic_sources == ("-CUBLAS", "+JIT_CONVOLUTIONS")
+    assert build_engine.parse_tactic_sources("CUBLAS, CUDNN") == ("CUBLAS", "CUDNN")
+    with pytest.raises(argparse.ArgumentTypeError):
+        build_engine.parse_mebibytes("-5")
+
+
+def run_command(command: List[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("how", [[str(SCRIPT)], ["-m", "irvis.export.build_engine"]])
+def test_as_a_script_and_as_a_module(tmp_path: Path, how: List[str]) -> None:
+    process = run_command([sys.executable, *how, "no.onnx"], tmp_path)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == "build_engine.py: ONNX not found: no.onnx\n"
+
+
+def test_where_irvis_is_not_installed(tmp_path: Path) -> None:
+    process = run_command([sys.executable, "-I", "-S", str(SCRIPT), "student.onnx"], tmp_path)
+    assert process.returncode == 1
+    assert process.stderr == (
+        "build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository\n"
+    )
+
+
+def test_neither_torch_nor_onnx_is_imported(tmp_path: Path) -> None:
+    code = "import sys, irvis.export.build_engine; print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    assert run_command([sys.executable, "-c", code], tmp_path).stdout == "set()\n"
+
+
+def test_node_labels() -> None:
+    onnx_package = pytest.importorskip("onnx")
+    model = onnx_package.load(str(SHIPPED_MODEL))
+    data = SHIPPED_MODEL.read_bytes()
+    for index, node in enumerate(model.graph.node):
+        assert onnx_wire.node_label(data, index) == f"node {index} {node.op_type} {node.name!r} -> {node.output[0]}"
+    assert onnx_wire.node_label(data, -1) == "the graph"
+
+
+# The clock.
+
+
+def test_clock_gives_the_result_and_lines(capsys: pytest.CaptureFixture) -> None:
+    assert clock.under_clock(lambda: 42, "building") == 42
+    assert capsys.readouterr().err == "building: 0:00\n"
+
+
+def test_clock_raises_what_the_work_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        clock.under_clock(lambda: 1 // 0, "building")
+
+
+def test_clock_turns_while_the_work_goes_on(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "PLAIN_S", 0.05)
+    clock.under_clock(lambda: time.sleep(0.3), "building")
+    assert capsys.readouterr().err.count("building: 0:00\n") >= 3
+
+
+def test_ctrl_c_reaches_the_waiting_thread() -> None:
+    released = threading.Event()
+    interrupt = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            clock.under_clock(released.wait, "building")
+        assert clock.is_at_work()
+    finally:
+        released.set()
+        interrupt.join()
+
+
+def test_ctrl_c_while_tensorrt_builds_ends_the_process_with_130(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from irvis.export import build_engine, clock
+build_engine.build_engine = lambda *_, **__: clock.under_clock(threading.Event().wait, "building")
+sys.exit(build_engine.main(["student.onnx"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "building: 0:00\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "build_engine.py: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is asked of TensorRT: the names alone, for its objects cannot be made without a GPU.
+
+SOURCES = (build_engine, engine, trt_versions, backend_tensorrt)
+OBJECTS = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "config": "IBuilderConfig",
+    "parser": "OnnxParser",
+    "error": "ParserError",  # in trt_versions
+    "cache": "ITimingCache",
+    "tensor": "ITensor",
+    "engine": "ICudaEngine",  # in backend_tensorrt
+    "self._engine": "ICudaEngine",
+    "self._runtime": "Runtime",
+    "self._context": "IExecutionContext",  # in TensorRTBackend
+}
+# Variables of the same name that are no objects of TensorRT.
+OTHERS = {
+    ("engine", "error"),
+    ("backend_tensorrt", "error"),
+    ("engine", "engine"),
+    ("build_engine", "engine"),
+    ("build_engine", "parser"),
+}
+
+
+def dotted(node: ast.AST) -> Tuple[str, ...]:
+    """``a.b.c`` -> ("a", "b", "c"); () for anything else."""
+    names: List[str] = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    return (node.id, *names) if isinstance(node, ast.Name) else ()
+
+
+def asked_of_tensorrt() -> Iterator[str]:
+    """Give ``BuilderFlag.TF32``, ``IBuilderConfig.set_flag`` and the like: each name that the sources use."""
+    for module in SOURCES:
+        stem = module.__name__.rsplit(".", 1)[1]
+        tree = ast.parse(Path(module.__file__ or "").read_text())
+        skipped: Set[ast.AST] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name == "Gpu":  # its _context is pycuda's
+                skipped.update(ast.walk(node))
+        for node in ast.walk(tree):
+            names = dotted(node) if node not in skipped else ()
+            if names[:1] == ("trt",) and len(names) > 1:
+                yield ".".join(names[1:])
+            for variable, kind in OBJECTS.items():
+                size = variable.count(".") + 1
+                if ".".join(names[:size]) == variable and len(names) > size and (stem, variable) not in OTHERS:
+                    yield f"{kind}.{names[size]}"
+
+
+def test_the_sources_are_read() -> None:
+    asked = set(asked_of_tensorrt())
+    assert {
+        "BuilderFlag.TF32",
+        "Builder.build_serialized_network",
+        "IExecutionContext.execute_async_v3",
+        "ICudaEngine.get_tensor_shape",
+        "ITensor.shape",
+        "ParserError.node",
+    } <= asked
+    assert len(asked) > 40
+
+
+def test_tensorrt_has_what_is_asked() -> None:
+    trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    missing = []
+    for name in sorted(set(asked_of_tensorrt())):
+        there: Any = trt
+        for part in name.split("."):
+            if not hasattr(there, part):
+                missing.append(name)
+                break
+            there = getattr(there, part)
+    assert missing == [], f"TensorRT {trt.__version__} lacks these"
+
+
+def test_every_kind_of_dtype_has_numpys_name() -> None:
+    trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    found: Dict[str, Any] = {
+        backend_tensorrt.dtype_name(dtype): dtype for dtype in (trt.float32, trt.float16, trt.int8, trt.uint8)
+    }
+    assert set(found) == {"float32", "float16", "int8", "uint8"}

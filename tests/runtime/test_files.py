@@ -1,0 +1,63 @@
+import hashlib
+import os
+import stat
+
+import pytest
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import read_bytes, replacing, sha256, write_bytes
+
+
+def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
+    write_bytes(tmp_path / "made" / "file.bin", b"abc")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["file.bin"]
+    assert (tmp_path / "made" / "file.bin").read_bytes() == b"abc"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "made" / "file.bin").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"before")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt, FileError)):
+        fail()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path):
+    with replacing(tmp_path / "video.mp4") as temporary:
+        assert temporary.suffix == ".mp4"
+
+
+def test_a_parent_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match="file is not a folder"):
+        write_bytes(tmp_path / "file" / "x.png", b"")
+
+
+def test_long_names_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".png")
+    write_bytes(path, b"x")
+    assert path.exists()
+
+
+def test_sha256_agrees_with_hashlib(tmp_path):
+    data = bytes(range(256)) * 9000  # more than one block
+    (tmp_path / "x").write_bytes(data)
+    assert sha256(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_reading_what_is_not_there_says_what_was_wanted(tmp_path):
+    with pytest.raises(FileError, match=r"engine not found: .*nothing"):
+        read_bytes(tmp_path / "nothing", "engine")
+    with pytest.raises(FileError, match="cannot read file"):
+        read_bytes(tmp_path)

@@ -1,0 +1,90 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from irvis.runtime.errors import FrameError
+from irvis.runtime.frames import check_out, check_pair, join_luminance, split_luminance, to_unit
+
+GREY = np.zeros((16, 20), np.uint8)
+COLOUR = np.zeros((16, 20, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("infrared", "visible"), [(GREY, GREY), (GREY, COLOUR), (GREY.astype(np.uint16), COLOUR), (GREY[:, ::-1], COLOUR)]
+)
+def test_pairs_that_can_be_fused_pass(infrared, visible):
+    check_pair(infrared, visible)
+
+
+@pytest.mark.parametrize(
+    ("infrared", "visible", "message"),
+    [
+        (GREY.astype(np.float32), COLOUR, r"infrared must be uint8 or uint16. Got float32 \(16, 20\); scale it"),
+        (np.full((16, 20), np.nan), COLOUR, "infrared must be uint8 or uint16. Got float64"),
+        (GREY, COLOUR.astype(np.float32), "visible must be uint8. Got float32"),
+        (GREY, COLOUR.astype(np.uint16), "visible must be uint8. Got uint16"),
+        (COLOUR, COLOUR, r"infrared must be \(H, W\). Got \(16, 20, 3\)"),
+        (GREY, np.zeros((16, 20, 4), np.uint8), r"visible must be BGR .*Got \(16, 20, 4\)"),
+        (GREY, np.zeros(16, np.uint8), "visible must be BGR"),
+        (GREY, COLOUR[:, 1:], "differ in size: 16x20 and 16x19; register"),
+        (GREY[1:], COLOUR[1:], "at least 16x16. Got 15x20"),
+        (np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8), "at least 16x16. Got 0x0"),
+        ([[1]], COLOUR, "infrared must be a numpy array. Got list"),
+        (None, COLOUR, "infrared must be a numpy array. Got NoneType"),
+    ],
+)
+def test_other_frames_are_refused_with_what_came(infrared, visible, message):
+    with pytest.raises(FrameError, match=message):
+        check_pair(infrared, visible)
+
+
+@given(arrays(np.uint8, (16, 16)))
+def test_grey_goes_through_to_the_bit(frame):
+    luminance = split_luminance(frame)
+    unit = np.empty(frame.shape, np.float32)
+    to_unit(luminance.y, unit)
+    assert luminance.ycrcb is None
+    np.testing.assert_array_equal(unit, frame.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(join_luminance(unit, None), frame)
+
+
+@given(arrays(np.uint8, (16, 16, 3)))
+def test_unchanged_luminance_gives_the_colours_back(frame):
+    luminance = split_luminance(frame)
+    unit = np.empty(frame.shape[:2], np.float32)
+    to_unit(luminance.y, unit)
+    # Y, Cr and Cb are each rounded to 8 bits: half a level each, times the 1.772 of Cb in blue at most.
+    np.testing.assert_allclose(join_luminance(unit, luminance.ycrcb).astype(int), frame, atol=2)
+
+
+def test_luminance_is_bt601():
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    blue, green, red = (frame[:, :, channel].astype(float) for channel in range(3))
+    np.testing.assert_allclose(split_luminance(frame).y, 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
+
+
+def test_the_fused_luminance_takes_the_visible_hue():
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[:, :, 2] = 120
+    brighter = join_luminance(np.full((16, 16), 0.4, np.float32), split_luminance(red).ycrcb)
+    before, after = cv2.cvtColor(red, cv2.COLOR_BGR2YCrCb)[0, 0], cv2.cvtColor(brighter, cv2.COLOR_BGR2YCrCb)[0, 0]
+    assert abs(int(after[0]) - 102) <= 1
+    np.testing.assert_allclose(after[1:].astype(int), before[1:], atol=1)
+
+
+@given(st.floats(-3, 3))
+def test_what_lies_outside_saturates(value):
+    frame = join_luminance(np.full((16, 16), value, np.float32), None)
+    assert (frame == round(min(max(np.float32(value), 0), 1) * 255)).all()
+
+
+def test_out_must_fit():
+    check_out(COLOUR.copy(), COLOUR.shape)
+    for out in (GREY, COLOUR.astype(np.float32), None):
+        with pytest.raises(FrameError, match="out must be uint8"):
+            check_out(out, COLOUR.shape)
+    with pytest.raises(FrameError, match="contiguous"):
+        check_out(np.zeros((16, 40, 3), np.uint8)[:, ::2], COLOUR.shape)

@@ -1,0 +1,177 @@
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from irvis.runtime.cli import main
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.images import read_image, write_image
+from irvis.runtime.samples import SCENES, write_samples
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    write_samples(tmp_path, *SIZE)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    """Give the exit code and the lines on stderr."""
+    code = main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().err.splitlines()
+
+
+def write_video(path, count, size=SIZE, fps=10.0):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, size[::-1])
+    for level in range(count):
+        writer.write(np.full((*size, 3), 40 + 20 * level, np.uint8))
+    writer.release()
+    return path
+
+
+def frames_of(path):
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return frames
+        frames.append(frame)
+
+
+def test_two_files_give_what_the_fuser_gives(scenes, capsys):
+    infrared, visible, output = scenes / "ir/street.png", scenes / "vi/street.png", scenes / "out/fused.png"
+    assert run(capsys, "fuse", infrared, visible, "-o", output, "--side-by-side") == (0, [])
+    with Fuser() as fuser:
+        np.testing.assert_array_equal(read_image(output), fuser(read_image(infrared), read_image(visible)))
+    panel = read_image(scenes / "out/fused_side_by_side.png")
+    assert panel.shape[1] >= 3 * SIZE[1]
+    np.testing.assert_array_equal(panel[-SIZE[0] :, -SIZE[1] :], read_image(output))
+
+
+def test_output_may_be_a_folder(scenes, capsys):
+    (scenes / "out").mkdir()
+    assert run(capsys, "fuse", scenes / "ir/glare.png", scenes / "vi/glare.png", "-o", scenes / "out")[0] == 0
+    assert (scenes / "out/glare.png").exists()
+
+
+def test_folders_give_a_png_a_pair(scenes, capsys):
+    code, _ = run(capsys, "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out", "--side-by-side")
+    assert code == 0
+    names = sorted(f"{name}.png" for name in SCENES)
+    assert sorted(path.name for path in (scenes / "out").glob("*.png")) == names
+    assert sorted(path.name for path in (scenes / "out/side_by_side").iterdir()) == names
+
+
+def test_a_bad_pair_costs_one_line_and_the_rest_goes_on(scenes, capsys):
+    (scenes / "ir/street.png").write_bytes(b"no image")
+    write_image(scenes / "vi/smoke.png", np.zeros((50, 64, 3), np.uint8))
+    code, errors = run(capsys, "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out")
+    assert code == 1
+    assert [path.name for path in (scenes / "out").iterdir()] == ["glare.png"]
+    lines = [line for line in errors if line.startswith("irvis fuse:")]
+    assert len(lines) == 2
+    assert "smoke: infrared and visible differ in size: 48x64 and 50x64" in lines[0]
+    assert "street: infrared image is not an image" in lines[1]
+
+
+def test_files_without_a_partner_are_counted(scenes, capsys):
+    (scenes / "vi/street.png").unlink()
+    code, errors = run(capsys, "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out")
+    assert code == 0
+    assert "irvis fuse: without a partner: 1 infrared, 0 visible" in errors
+
+
+def test_videos_are_fused_to_the_end_of_the_shorter(tmp_path, capsys):
+    infrared, visible = write_video(tmp_path / "ir.avi", 5), write_video(tmp_path / "vi.avi", 4)
+    output = tmp_path / "fused.avi"
+    code, _ = run(capsys, "fuse", infrared, visible, "-o", output, "--side-by-side")
+    assert code == 0
+    frames = frames_of(output)
+    assert len(frames) == 4
+    with Fuser() as fuser:
+        wanted = fuser(cv2.cvtColor(frames_of(infrared)[2], cv2.COLOR_BGR2GRAY), frames_of(visible)[2])
+    assert abs(frames[2].astype(int) - wanted).mean() < 3  # the codec is lossy
+    assert len(frames_of(tmp_path / "fused_side_by_side.avi")) == 4
+
+
+def test_sixteen_bit_infrared_files_are_scaled(scenes, capsys):
+    counts = read_image(scenes / "ir/street.png").astype(np.uint16) * 3 + 7000
+    cv2.imwrite(str(scenes / "ir16.png"), counts)
+    assert run(capsys, "fuse", scenes / "ir16.png", scenes / "vi/street.png", "-o", scenes / "o.png") == (0, [])
+    assert read_image(scenes / "o.png").std() > 5
+
+
+def corrupt(path, content=b"nonsense" * 9):
+    path.write_bytes(content)
+    return path
+
+
+BAD = {
+    "missing file": (lambda d: ["none.png", "vi/street.png"], "not found"),
+    "unreadable image": (lambda d: [corrupt(d / "x.png"), "vi/street.png"], "not an image"),
+    "no image at all": (lambda d: [corrupt(d / "x.txt"), "vi/street.png"], "neither a folder, nor an image"),
+    "a folder and a file": (lambda d: ["ir", "vi/street.png"], "of one kind"),
+    "two broken videos": (lambda d: [corrupt(d / "x.mp4"), corrupt(d / "y.mp4")], "not a video"),
+    "output over input": (lambda d: ["ir/street.png", "vi/street.png", "-o", d / "vi/street.png"], "overwrite"),
+    "output of an unknown kind": (lambda d: ["ir/street.png", "vi/street.png", "-o", d / "o.xyz"], "suffix"),
+    "output below a file": (
+        lambda d: ["ir/street.png", "vi/street.png", "-o", corrupt(d / "file") / "o.png"],
+        "is not a folder",
+    ),
+    "corrupt onnx": (lambda d: ["ir/street.png", "vi/street.png", "--model", corrupt(d / "m.onnx")], "cannot load"),
+    "engine alone": (lambda d: ["ir/street.png", "vi/street.png", "--model", corrupt(d / "m.engine")], "sidecar"),
+    "videos at two rates": (
+        lambda d: [write_video(d / "a.avi", 2), write_video(d / "b.avi", 2, fps=25.0), "-o", d / "o.avi"],
+        "frame rate",
+    ),
+    "silly smoothing": (lambda d: ["ir/street.png", "vi/street.png", "--smoothing", "1.5"], "smoothing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(scenes, capsys, name):
+    make, message = BAD[name]
+    arguments = [scenes / part if isinstance(part, str) and (scenes / part).exists() else part for part in make(scenes)]
+    if "-o" not in arguments:
+        arguments += ["-o", scenes / "o.png"]
+    before = {path: path.read_bytes() for path in scenes.rglob("*") if path.is_file()}
+    code, errors = run(capsys, "fuse", *arguments)
+    errors = [line for line in errors if not line.startswith("[")]  # OpenCV's own, which the command line silences
+    assert code == 1
+    assert len(errors) == 1
+    assert errors[0].startswith("irvis fuse: ")
+    assert message in errors[0]
+    assert {path: path.read_bytes() for path in scenes.rglob("*") if path.is_file()} == before
+
+
+def test_empty_folders_and_folders_without_a_common_name(scenes, capsys):
+    (scenes / "empty").mkdir()
+    code, errors = run(capsys, "fuse", scenes / "empty", scenes / "vi", "-o", scenes / "out")
+    assert (code, len(errors)) == (1, 1)
+    assert "no image in folder" in errors[0]
+    write_image(scenes / "other/x.png", np.zeros((9, 9), np.uint8))
+    code, errors = run(capsys, "fuse", scenes / "other", scenes / "vi", "-o", scenes / "out")
+    assert (code, len(errors)) == (1, 1)
+    assert "no file of" in errors[0]
+    assert not (scenes / "out").exists()
+
+
+def test_the_whole_program_prints_nothing_but_its_line(scenes):
+    """OpenCV's own messages are kept from stderr, which only a fresh process can show."""
+    (scenes / "cut.png").write_bytes((scenes / "vi/street.png").read_bytes()[:900])
+    result = subprocess.run(
+        [sys.executable, "-m", "irvis.runtime.cli", "fuse", "ir/street.png", "cut.png", "-o", "o.png"],
+        cwd=scenes,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "irvis fuse: visible image is not an image that OpenCV can read: cut.png (900 bytes)"
+    ]

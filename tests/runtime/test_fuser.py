@@ -1,0 +1,168 @@
+import threading
+
+import numpy as np
+import pytest
+
+from irvis.runtime import FileError, FrameError, Fuser, ModelError
+from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.samples import make_scene
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def fuser():
+    with Fuser(threads=1) as fuser:
+        yield fuser
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return make_scene("street", *SIZE)
+
+
+def test_the_shipped_student_fuses_colour_and_grey(fuser, pair):
+    infrared, visible = pair
+    fused = fuser(infrared, visible)
+    assert fused.dtype == np.uint8
+    assert fused.shape == visible.shape
+    grey = fuser(infrared, np.ascontiguousarray(visible[:, :, 1]))
+    assert grey.shape == SIZE
+
+
+def test_warm_bodies_show_in_the_fused_picture(fuser):
+    infrared, visible = make_scene("street", 120, 160)
+    fused = fuser(infrared, visible).mean(axis=2)
+    hot = infrared > 150
+    assert hot.sum() > 50
+    assert fused[hot].mean() > visible.mean(axis=2)[hot].mean() + 40
+
+
+def test_the_result_is_the_callers(fuser, pair):
+    first = fuser(*pair)
+    kept = first.copy()
+    fuser(255 - pair[0], 255 - pair[1])
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_out_receives_the_result(fuser, pair):
+    out = np.zeros_like(pair[1])
+    assert fuser(*pair, out=out) is out
+    np.testing.assert_array_equal(out, fuser(*pair))
+
+
+def test_inputs_are_left_as_they_were(fuser, pair):
+    infrared, visible = pair[0].copy(), pair[1].copy()
+    fuser(infrared, visible)
+    np.testing.assert_array_equal(infrared, pair[0])
+    np.testing.assert_array_equal(visible, pair[1])
+
+
+def test_views_of_larger_frames_are_taken(fuser, pair):
+    infrared, visible = (np.zeros((100, 100, *frame.shape[2:]), np.uint8) for frame in pair)
+    infrared[3:51, 5:69], visible[3:51, 5:69] = pair
+    np.testing.assert_array_equal(fuser(infrared[3:51, 5:69], visible[3:51, 5:69]), fuser(*pair))
+
+
+def test_sixteen_bit_infrared_is_the_same_scene(pair):
+    infrared, visible = pair
+    with Fuser(infrared_percentiles=(0, 100), threads=1) as fuser:
+        stretched = (infrared.astype(float) - infrared.min()) / (infrared.max() - infrared.min())
+        counts = (7000 + 800 * stretched).astype(np.uint16)
+        wanted = fuser(np.rint(255 * stretched).astype(np.uint8), visible)
+        np.testing.assert_allclose(fuser(counts, visible).astype(int), wanted, atol=6)
+
+
+def test_stage_times_add_up(fuser, pair):
+    fuser(*pair)
+    times = fuser.times
+    assert times.h2d_ms is None  # ONNX Runtime on a CPU cannot tell
+    assert 0 < times.pre_ms + times.compute_ms + times.post_ms <= times.total_ms
+
+
+@pytest.mark.parametrize("bad", [np.zeros(SIZE, np.float32), np.full(SIZE, np.nan)])
+def test_float_and_nan_frames_are_refused(fuser, pair, bad):
+    with pytest.raises(FrameError, match="must be uint8 or uint16"):
+        fuser(bad, pair[1])
+
+
+def test_frames_of_two_sizes_are_refused(fuser, pair):
+    with pytest.raises(FrameError, match="differ in size"):
+        fuser(pair[0][1:], pair[1])
+
+
+def test_closing_twice_is_fine_and_use_after_is_refused(pair):
+    fuser = Fuser(threads=1)
+    fuser.close()
+    fuser.close()
+    with pytest.raises(ModelError, match="closed"):
+        fuser(*pair)
+
+
+def test_a_fuser_made_here_works_in_a_thread(fuser, pair):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(fuser(*pair)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(results[0], fuser(*pair))
+
+
+def test_missing_models_and_unknown_kinds_are_refused(tmp_path):
+    with pytest.raises(FileError, match="model not found"):
+        Fuser(tmp_path / "no.onnx")
+    (tmp_path / "student.pt").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"irvis export"):
+        Fuser(tmp_path / "student.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07nonsense", b"x" * 1000])
+def test_corrupt_onnx_is_one_line(tmp_path, content):
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"cannot load .*bad.onnx") as caught:
+        Fuser(tmp_path / "bad.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_onnx_is_refused(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(SHIPPED_MODEL.read_bytes()[:200_000])
+    with pytest.raises(ModelError):
+        Fuser(tmp_path / "bad.onnx")
+
+
+def test_providers_are_checked():
+    with pytest.raises(ModelError, match="no provider"):
+        Fuser(providers=["NoSuchProvider"])
+    with pytest.raises(ModelError, match="threads"):
+        Fuser(threads=0)
+
+
+@pytest.fixture(scope="module")
+def fixed_model(tmp_path_factory):
+    """A model of one size, which the workstation's export makes."""
+    pytest.importorskip("torch")
+    from irvis.export.to_onnx import export
+    from irvis.student.checkpoint import load_student
+
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    export(load_student(SHIPPED_MODEL.with_suffix(".safetensors")), path, SIZE)
+    return path
+
+
+def test_a_fixed_size_is_fused_like_by_the_dynamic_model(fixed_model, fuser, pair):
+    with Fuser(fixed_model) as fixed:
+        assert fixed.size == SIZE
+        np.testing.assert_allclose(fixed(*pair).astype(int), fuser(*pair), atol=1)
+
+
+def test_other_sizes_say_both_and_how_to_rebuild(fixed_model):
+    with Fuser(fixed_model) as fixed, pytest.raises(FrameError, match=r"are 60x80, small\.onnx takes 48x64") as error:
+        fixed(*make_scene("street", 60, 80))
+    assert "irvis export CHECKPOINT --size 60x80" in str(error.value)
+
+
+def test_resize_fits_them_and_gives_their_size_back(fixed_model, fuser):
+    infrared, visible = make_scene("smoke", 96, 128)
+    with Fuser(fixed_model, resize=True) as fixed:
+        fused = fixed(infrared, visible)
+    assert fused.shape == visible.shape
+    assert abs(fused.astype(int) - fuser(infrared, visible)).mean() < 8

@@ -1,0 +1,79 @@
+import cv2
+import numpy as np
+import pytest
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.images import read_infrared, read_visible, to_grey, write_image
+
+
+@pytest.fixture
+def colour():
+    return np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+
+
+def test_png_comes_back_to_the_bit_also_under_a_non_ascii_name(tmp_path, colour):
+    path = tmp_path / "Wärme-红外.png"
+    write_image(path, colour)
+    np.testing.assert_array_equal(read_visible(path), colour)
+
+
+def test_grey_visible_stays_grey(tmp_path, colour):
+    write_image(tmp_path / "grey.png", colour[:, :, 0])
+    assert read_visible(tmp_path / "grey.png").shape == (20, 24)
+
+
+def test_alpha_is_dropped(tmp_path, colour):
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([colour, colour[:, :, :1]]))
+    np.testing.assert_array_equal(read_visible(tmp_path / "alpha.png"), colour)
+
+
+def test_infrared_keeps_sixteen_bits(tmp_path):
+    counts = np.arange(400, dtype=np.uint16).reshape(20, 20) * 160
+    cv2.imwrite(str(tmp_path / "ir.png"), counts)
+    np.testing.assert_array_equal(read_infrared(tmp_path / "ir.png"), counts)
+
+
+def test_grey_stored_in_colour_comes_back_to_the_bit(tmp_path):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_image(tmp_path / "ir.png", np.dstack([levels] * 3))
+    np.testing.assert_array_equal(read_infrared(tmp_path / "ir.png"), levels)
+
+
+def test_grey_is_bt601(colour):
+    blue, green, red = (colour[:, :, channel].astype(float) for channel in range(3))
+    np.testing.assert_allclose(to_grey(colour), 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_what_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(FileError, match="not an image"):
+        read_visible(tmp_path / "x.png")
+
+
+def test_a_truncated_image_is_refused(tmp_path, colour):
+    write_image(tmp_path / "x.png", colour)
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileError, match="not an image"):
+        read_visible(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_float_images_are_refused(tmp_path, value):
+    cv2.imwrite(str(tmp_path / "x.tiff"), np.full((20, 20), value, np.float32))
+    for read in (read_infrared, read_visible):
+        with pytest.raises(FileError, match="float32"):
+            read(tmp_path / "x.tiff")
+
+
+def test_sixteen_bit_visible_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((20, 20), np.uint16))
+    with pytest.raises(FileError, match=r"8 bits a channel\. Got uint16"):
+        read_visible(tmp_path / "x.png")
+
+
+def test_an_unknown_suffix_is_refused_and_nothing_written(tmp_path, colour):
+    with pytest.raises(FileError, match="suffix"):
+        write_image(tmp_path / "x.xyz", colour)
+    assert not list(tmp_path.iterdir())

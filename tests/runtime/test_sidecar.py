@@ -1,0 +1,193 @@
+"""The sidecar of an engine: what is written is read, and what is broken is one clear line."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from irvis.runtime.errors import FileError, IrvisError, ModelError
+from irvis.runtime.sidecar import (
+    SCHEMA_VERSION,
+    Sidecar,
+    check_engine_file,
+    check_machine,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
+
+ENGINE = b"not TensorRT's, but its hash is as good as any"
+PLANE = {"shape": [1, 1, 480, 640], "dtype": "float32"}
+SIDECAR = Sidecar(
+    engine_sha256=hashlib.sha256(ENGINE).hexdigest(),
+    onnx_sha256="0" * 64,
+    onnx_name="student.onnx",
+    tensorrt_version="8.5.2.2",
+    gpu_name="Xavier",
+    compute_capability="7.2",
+    precision="fp16",
+    inputs={"infrared": PLANE, "visible": PLANE},
+    outputs={"fused": PLANE},
+    size=(480, 640),
+    build_options={"workspace_mib": 4096, "tactic_sources": ["CUDNN"], "timing_cache": False},
+    build_seconds=83.5,
+    measured_error={"pairs": 4, "max_abs": 0.0123, "worst_psnr_db": 52.1},
+    irvis_version="0.1.0",
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    path = tmp_path / "student.engine"
+    path.write_bytes(ENGINE)
+    write_sidecar(path, SIDECAR)
+    return path
+
+
+def edit(engine: Path, **changes: Any) -> None:
+    record = json.loads(sidecar_path(engine).read_text())
+    record.update(changes)
+    sidecar_path(engine).write_text(json.dumps(record))
+
+
+def assert_one_line(error: IrvisError) -> str:
+    message = str(error)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("sidecar", [SIDECAR, dataclasses.replace(SIDECAR, measured_error=None, precision="fp32")])
+def test_round_trip(tmp_path: Path, sidecar: Sidecar) -> None:
+    write_sidecar(tmp_path / "a.engine", sidecar)
+    assert read_sidecar(tmp_path / "a.engine") == sidecar
+    assert [path.name for path in tmp_path.iterdir()] == ["a.engine.json"]
+
+
+def test_the_file_is_for_people_too(engine: Path) -> None:
+    text = sidecar_path(engine).read_text()
+    assert text.startswith('{\n  "schema_version": 1,')
+    assert text.endswith("}\n")
+
+
+def test_unknown_fields_are_passed_over(engine: Path) -> None:
+    edit(engine, profile="layers.json")
+    assert read_sidecar(engine) == SIDECAR
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"sidecar not found: .*student\.engine\.json.*build_engine\.py") as caught:
+        read_sidecar(tmp_path / "student.engine")
+    assert_one_line(caught.value)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    sidecar_path(tmp_path / "student.engine").mkdir()
+    with pytest.raises(FileError, match="cannot read sidecar"):
+        read_sidecar(tmp_path / "student.engine")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"schema_version": 1}x'])
+def test_not_json(engine: Path, content: bytes) -> None:
+    sidecar_path(engine).write_bytes(content)
+    with pytest.raises(ModelError, match="not JSON") as caught:
+        read_sidecar(engine)
+    assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"student"'])
+def test_not_an_object(engine: Path, content: bytes) -> None:
+    sidecar_path(engine).write_bytes(content)
+    with pytest.raises(ModelError, match="must hold a JSON object"):
+        read_sidecar(engine)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Sidecar)])
+def test_each_field_is_needed(engine: Path, name: str) -> None:
+    record = json.loads(sidecar_path(engine).read_text())
+    del record[name]
+    sidecar_path(engine).write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=f"lacks {name}") as caught:
+        read_sidecar(engine)
+    assert "build_engine.py" in assert_one_line(caught.value)
+
+
+ILL_TYPED: Dict[str, Any] = {
+    "schema_version": [None, "1", 0, 1.5, True],
+    "engine_sha256": [None, 7, "", "0" * 63, "g" * 64],
+    "onnx_sha256": ["0" * 65],
+    "onnx_name": [None, "", 3],
+    "tensorrt_version": [8.5],
+    "gpu_name": [["Xavier"]],
+    "compute_capability": [7.2],
+    "precision": ["half", None, 16, ["fp16"]],
+    "inputs": [
+        None,
+        [],
+        {},
+        {"infrared": [1, 1, 480, 640]},
+        {"infrared": {"shape": [1, 1, -1, 640], "dtype": "float32"}},
+        {"infrared": {"shape": [1, 1, 480, 640]}},
+    ],
+    "outputs": ["fused", {"fused": {"dtype": "float32"}}],
+    "size": [None, 480, [480], [480, 640, 3], [480, 0], ["480", "640"], [True, 640]],
+    "build_options": [None, []],
+    "build_seconds": [None, "83", -1, float("nan")],
+    "measured_error": [[], 0.1, {"pairs": "four"}, {"max_abs": float("inf")}],
+    "irvis_version": [None],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in ILL_TYPED for value in ILL_TYPED[name]])
+def test_each_field_is_checked(engine: Path, name: str, value: Any) -> None:
+    edit(engine, **{name: value})
+    with pytest.raises(ModelError, match=f"sidecar's {name} must be") as caught:
+        read_sidecar(engine)
+    assert len(assert_one_line(caught.value)) < 400
+
+
+def test_every_field_has_a_case() -> None:
+    assert set(ILL_TYPED) == {field.name for field in dataclasses.fields(Sidecar)}
+
+
+def test_a_newer_schema(engine: Path) -> None:
+    sidecar_path(engine).write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1, "shape": "unheard of"}))
+    with pytest.raises(ModelError, match=f"schema {SCHEMA_VERSION + 1}, this irvis knows {SCHEMA_VERSION}.*update"):
+        read_sidecar(engine)
+
+
+def test_the_engine_is_the_one_described(engine: Path) -> None:
+    check_engine_file(engine, SIDECAR)
+
+
+@pytest.mark.parametrize("content", [b"", ENGINE[:-1], ENGINE + b"\0", b"another engine"])
+def test_another_engine(engine: Path, content: bytes) -> None:
+    engine.write_bytes(content)
+    with pytest.raises(ModelError, match="engine is corrupt or was replaced") as caught:
+        check_engine_file(engine, SIDECAR)
+    assert_one_line(caught.value)
+
+
+def test_this_machine() -> None:
+    check_machine(SIDECAR, "8.5.2.2", "Xavier", "7.2")
+
+
+@pytest.mark.parametrize(
+    "here",
+    [("8.6.1", "Xavier", "7.2"), ("8.5.2.2", "Orin", "8.7"), ("8.5.2.2", "Xavier", "7.0"), ("10.3.0", "Orin", "8.7")],
+)
+def test_another_machine(here: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_machine(SIDECAR, *here)
+    message = assert_one_line(caught.value)
+    assert all(side in message for side in ("8.5.2.2", "Xavier", "7.2", *here))
+    assert "build_engine.py student.onnx --fp16 --size 480x640" in message
+
+
+def test_an_unwritable_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match="cannot write"):
+        write_sidecar(tmp_path / "file" / "student.engine", SIDECAR)
