@@ -13,10 +13,11 @@ from skimage.metrics import structural_similarity
 
 def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray) -> Dict[str, float]:
     """Give every metric of this module by name. Raises ValueError unless all are uint8 (H, W) of one size."""
-    for plane in (infrared, visible, fused):
-        if plane.dtype != np.uint8 or plane.ndim != 2 or plane.shape != fused.shape:
-            raise ValueError(f"metrics take uint8 (H, W) of one size. Got {plane.dtype} {plane.shape}")
-    a, b, f = (plane.astype(np.float64) for plane in (infrared, visible, fused))
+    planes = (infrared, visible, fused)
+    if any(plane.dtype != np.uint8 or plane.ndim != 2 or plane.shape != fused.shape for plane in planes):
+        found = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
+        raise ValueError(f"metrics take uint8 (H, W) of one size. Got {found}")
+    a, b, f = (plane.astype(np.float64) for plane in planes)
     return {
         "CC": (correlation(a, f) + correlation(b, f)) / 2,
         "PSNR": peak_signal_to_noise(a, b, f),

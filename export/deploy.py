@@ -26,7 +26,7 @@ class Normalise(nn.Module):
         channels = norm.weight.numel()
         self.eps = norm.eps
         self.mean: Tensor
-        self.register_buffer("mean", torch.full((1, channels, 1, 1), 1 / channels))
+        self.register_buffer("mean", torch.full((1, channels, 1, 1), 1 / channels, dtype=norm.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - F.conv2d(x, self.mean)

@@ -124,8 +124,7 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
 
 
 def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]]) -> None:
-    height, width = size or DEFAULT_SIZE
-    plane = torch.zeros(1, 1, height, width)
+    plane = torch.zeros(1, 1, *(size or (MINIMUM, MINIMUM)))  # of any size, the graph is the same traced at the least
     axes = {name: {2: "height", 3: "width"} for name in ("infrared", "visible", "fused")}
     # The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
     legacy: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}

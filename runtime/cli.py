@@ -4,7 +4,9 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from importlib import metadata
 from typing import Callable, List, NamedTuple, Optional
 
@@ -36,8 +38,15 @@ QUIET = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
 def guarded(program: str, body: Callable[[], int]) -> int:
-    """Run ``body`` and give its exit code; what goes wrong on purpose is one line on stderr, never a traceback."""
+    """Run ``body`` and give its exit code; what goes wrong on purpose is one line on stderr, never a traceback.
+
+    SIGTERM ends it as Ctrl-C does: by an exception, so that nothing half-written stays behind.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    in_main_thread = threading.current_thread() is threading.main_thread()
     try:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         return body()
     except IrvisError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -48,6 +57,9 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

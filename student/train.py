@@ -6,9 +6,9 @@ the crops depends on the seed and the epoch alone, and the state saved on Ctrl-C
 
 import argparse
 import csv
+import hashlib
 import math
 import signal
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -36,6 +36,9 @@ class TrainConfig:
     steps: int = 80_000
     learning_rate: float = 1e-4
     beta_grad: float = 10.0
+    # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so it is as content
+    # with a negative of the visible image: at full weight from the first step it can win that way, for good.
+    warmup: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +50,8 @@ class TrainConfig:
             raise IrvisError(f"--learning-rate must be positive. Got {self.learning_rate}")
         if not 0 <= self.beta_grad < math.inf:
             raise IrvisError(f"--beta-grad must be 0 or more. Got {self.beta_grad}")
+        if not 0 <= self.warmup <= 1:
+            raise IrvisError(f"--warmup must be 0 to 1. Got {self.warmup}")
 
 
 class Trainer:
@@ -70,7 +75,7 @@ class Trainer:
         infrared, visible = to_unit(batch)
         fused = forward_channels_last(self.student, infrared, visible)
         intensity, gradient = intensity_loss(fused, infrared, visible), gradient_loss(fused, infrared, visible)
-        loss = intensity + config.beta_grad * gradient
+        loss = intensity + self.beta_grad * gradient
         if not math.isfinite(loss.item()):
             raise IrvisError(f"the loss is {loss.item()} at step {self.step}; lower --learning-rate")
         self.optimizer.zero_grad()
@@ -87,7 +92,13 @@ class Trainer:
             "learning_rate": learning_rate,
         }
 
-    def save(self, path: Path) -> None:
+    @property
+    def beta_grad(self) -> float:
+        """Weight of the gradient loss at the present step."""
+        rise = self.config.warmup * self.config.steps
+        return self.config.beta_grad * min(1.0, self.step / rise if rise else 1.0)
+
+    def save(self, path: Path, crops: torch.Tensor) -> None:
         """Write all that a resumed run needs, whole or not at all. Raises FileError."""
         state = {
             "config": asdict(self.config),
@@ -95,16 +106,19 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "step": self.step,
+            "crops": _digest(crops),
         }
         with replacing(path) as temporary:
             torch.save(state, temporary)
 
-    def restore(self, path: Path) -> None:
-        """Take up a saved run. Raises FileError where the file is not one, or was made with other options."""
+    def restore(self, path: Path, crops: torch.Tensor) -> None:
+        """Take up a saved run. Raises FileError where the file is none, or was made with other options or crops."""
         try:
             state = torch.load(path, weights_only=True)
             if state["config"] != asdict(self.config):
                 raise FileError(f"{path} was made with other options: {state['config']}; give the same, or remove it")
+            if state["crops"] != _digest(crops):
+                raise FileError(f"{path} was made on other pairs; give the same folder, or remove it")
             self.student.load_state_dict(state["student"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
@@ -113,6 +127,10 @@ class Trainer:
             raise
         except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
             raise FileError(f"not the state of a training run: {path}; remove it to start anew") from error
+
+
+def _digest(crops: torch.Tensor) -> str:
+    return hashlib.sha256(crops.numpy().tobytes()).hexdigest()
 
 
 class _Stop:
@@ -141,24 +159,23 @@ def train(folder: Path, output: Path, config: TrainConfig = TrainConfig(), save_
         raise FileError(f"cannot write {output}: it is a folder")
     state_path, log_path = output.with_name(output.name + ".state"), output.with_name(output.name + ".csv")
     trainer = Trainer(config)
-    if state_path.exists():
-        trainer.restore(state_path)
     crops = draw_crops(folder, config.crops, config.crop_side, config.seed)
+    if state_path.exists():
+        trainer.restore(state_path, crops)
     rows = _read_log(log_path, trainer.step)
-    started = time.time()
     with _Stop() as stop, tqdm(total=config.steps, initial=trainer.step, desc="training", unit="step") as bar:
         while trainer.step < config.steps and not stop.asked:
             rows.append(trainer.train_step(crops))
             bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
             bar.update()
             if trainer.step % save_every == 0 or stop.asked:
-                trainer.save(state_path)
+                trainer.save(state_path, crops)
                 _write_log(log_path, rows)
     _write_log(log_path, rows)
     if trainer.step < config.steps:
-        trainer.save(state_path)
+        trainer.save(state_path, crops)
         return None
-    training = {**asdict(config), "data": folder.name, "wall_s": round(time.time() - started), "loss": "task"}
+    training = {**asdict(config), "data": "/".join(folder.resolve().parts[-2:]), "loss": "task"}
     save_student(output, trainer.student, training)
     state_path.unlink(missing_ok=True)
     return trainer.student
@@ -191,6 +208,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("crop_side", "side of a crop in pixels"),
         ("learning_rate", "peak learning rate"),
         ("beta_grad", "weight of the gradient loss, eq. 17"),
+        ("warmup", "share of the steps over which that weight rises from 0"),
         ("seed", "seed of the draw, the order and the initial weights"),
     ):
         value = getattr(default, name)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests' tensors are small: PyTorch's threads would wait for each other far longer than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data():

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 
@@ -5,6 +7,7 @@ import pytest
 
 from irvis.runtime import cli
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import replacing
 
 
 def test_version_and_help_list_every_subcommand(capsys):
@@ -38,6 +41,19 @@ def test_what_goes_wrong_is_one_line(error, code, line, capsys):
 
     assert cli.guarded("irvis x", body) == code
     assert capsys.readouterr().err == line
+
+
+def test_sigterm_ends_like_ctrl_c_and_leaves_nothing_half_written(tmp_path):
+    def body():
+        with replacing(tmp_path / "x.png") as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.guarded("irvis x", body) == 130
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_bug_is_not_hidden():

@@ -26,7 +26,13 @@ from irvis.student.network import (
 )
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "paper" / "published.json"
+torch.manual_seed(0)
 STUDENT = Student().eval()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
 
 
 def perturbed(module, seed=0):
@@ -44,8 +50,8 @@ def uniform(*shape, seed=0, dtype=torch.float32):
 
 def test_cost_is_the_published_one():
     thop = pytest.importorskip("thop")
-    plane = torch.zeros(1, 1, 480, 640)
-    student = Student().eval()
+    with torch.device("meta"):  # shapes are all that is counted
+        student, plane = Student().eval(), torch.zeros(1, 1, 480, 640)
     with torch.inference_mode():
         macs, parameters = thop.profile(student, inputs=(plane, plane), verbose=False)
     assert (macs, parameters) == (22_614_838_272, 77_185)
@@ -81,7 +87,7 @@ def test_any_size_gives_a_fused_plane_and_its_feature(height, width, batch):
         alone = STUDENT(infrared, visible)
     assert fused.shape == (batch, 1, height, width)
     assert feature.shape == (batch, 32, height, width)
-    assert 0 < fused.min()
+    assert fused.min() > 0
     assert fused.max() < 1
     assert torch.equal(fused, alone)
 
