@@ -16,7 +16,7 @@ try:
     from irvis.benchmarks.latency import Latencies, Summary, measure, summarize
     from irvis.runtime import Fuser, IrvisError
     from irvis.runtime.cli import guarded
-    from irvis.runtime.files import sha256, write_bytes
+    from irvis.runtime.files import check_writable, sha256, write_bytes
     from irvis.runtime.samples import make_scene
     from irvis.runtime.sizes import format_size, parse_size
 except ModuleNotFoundError as error:
@@ -153,6 +153,8 @@ def bench(arguments: argparse.Namespace) -> int:
     board = read_board()
     if arguments.mode is not None:
         require_mode(board, arguments.mode)
+    if arguments.json is not None:
+        check_writable(arguments.json)
     with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads) as fuser:
         size = _choose_size(arguments.size, fuser)
         infrared, visible = make_scene("street", *size)

@@ -6,6 +6,7 @@ from typing import List
 
 import numpy as np
 
+from irvis.benchmarks.bench import PAPER
 from irvis.benchmarks.board import read_board
 from irvis.benchmarks.latency import measure, summarize
 from irvis.runtime.errors import FileError
@@ -75,6 +76,7 @@ def _print_latency(fuser: Fuser, pair: Pair) -> None:
     total = summarize(measure(fuser, infrared, visible, ITERATIONS, WARMUP)["total"] or [])
     board = read_board()
     height, width = infrared.shape
-    print(f"latency here ({board.host}, {board.cpu}), {width}x{height}: median {total.p50_ms:.2f} ms a frame, ")
-    print("latency in the paper (Jetson AGX Xavier, MAXN, PyTorch), 640x480: 250.31 ms a frame")
-    print("another machine: on a Xavier, compare with build_engine.py and bench.py --mode MAXN")
+    print(f"here:  {total.p50_ms:.2f} ms a frame, median of {ITERATIONS} ({board.host}, {board.cpu}, {width}x{height})")
+    print(PAPER)
+    if not board.is_agx_xavier:
+        print("another machine: to compare, run build_engine.py and bench.py --mode MAXN on a Jetson AGX Xavier")

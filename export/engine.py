@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib.util
 import math
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -19,7 +18,7 @@ from irvis.export.trt_versions import allow_fp16, forbid_tf32, network_flags, pa
 from irvis.runtime import backend_tensorrt
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import read_bytes, replacing, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, replacing, write_bytes
 from irvis.runtime.frames import split_luminance, to_unit
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
@@ -110,20 +109,6 @@ def read_onnx(path: Path) -> bytes:
     if not is_onnx(model):
         raise ModelError(f"not an ONNX, or a corrupt one: {path} ({len(model)} bytes)")
     return model
-
-
-def check_writable(path: Path) -> None:
-    """Raise FileError unless a file can be made at ``path``; better told now than after minutes of building."""
-    try:
-        if path.is_dir():
-            raise FileError(f"cannot write {path}: it is a folder")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def measure_error(engine: Path, onnx: Path, size: Tuple[int, int], say: Say) -> Optional[Dict[str, Any]]:

@@ -52,6 +52,21 @@ def write_bytes(path: PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def check_writable(path: PathLike) -> None:
+    """Raise FileError unless a file can be made at ``path``: to be told so before minutes of work, not after."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise FileError(f"cannot write {path}: it is a folder")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+
 def read_bytes(path: PathLike, what: str = "file") -> bytes:
     """Give the content of ``path``. Raises FileError, naming ``what`` was wanted, where that cannot be done."""
     try:

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes, replacing, sha256, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, replacing, sha256, write_bytes
 
 
 def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
@@ -61,3 +61,13 @@ def test_reading_what_is_not_there_says_what_was_wanted(tmp_path):
         read_bytes(tmp_path / "nothing", "engine")
     with pytest.raises(FileError, match="cannot read file"):
         read_bytes(tmp_path)
+
+
+def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(tmp_path):
+    check_writable(tmp_path / "new" / "deeper" / "report.json")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match="cannot write"):
+        check_writable(tmp_path / "file" / "report.json")
+    with pytest.raises(FileError, match="is a folder"):
+        check_writable(tmp_path)
