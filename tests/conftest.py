@@ -1,12 +1,17 @@
 """What several tests share. Imports on Python 3.8 without torch."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # The tests' tensors are small: PyTorch's threads would wait for each other far longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it puts in the background with SIGINT ignored, which every program started from here would
+# inherit: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
