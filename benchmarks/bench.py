@@ -18,7 +18,7 @@ try:
     from irvis.runtime.cli import guarded
     from irvis.runtime.files import check_writable, sha256, write_bytes
     from irvis.runtime.samples import make_scene
-    from irvis.runtime.sizes import format_size, parse_size
+    from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 except ModuleNotFoundError as error:
     if __name__ != "__main__":
         raise
@@ -26,7 +26,6 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"bench.py: {error.name} is not installed: run `pip install -e .` in {clone}") from None
 
 SCHEMA_VERSION = 1
-DEFAULT_SIZE = (480, 640)
 PAPER_MEAN_MS, PAPER_STD_MS = 250.31, 7.17
 PAPER_SIZE, PAPER_MODE = (480, 640), "MAXN"
 PAPER = (

@@ -22,9 +22,8 @@ from irvis.runtime.files import check_writable, read_bytes, replacing, write_byt
 from irvis.runtime.frames import split_luminance, to_unit
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
-from irvis.runtime.sizes import format_size
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
-DEFAULT_SIZE = (480, 640)
 MIB = 1 << 20
 
 Say = Callable[[str], None]

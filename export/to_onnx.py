@@ -16,19 +16,18 @@ from torch import nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
-from irvis.runtime.errors import IrvisError, ModelError
+from irvis.runtime.errors import IrvisError, ModelError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import SCENES, make_scene
-from irvis.runtime.sizes import MINIMUM, format_size, parse_size
+from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, format_size, parse_size
 from irvis.student.checkpoint import load_student
 from irvis.student.network import Student
 
 OPSET = 13
 TOLERANCE = 1e-5  # of ONNX Runtime against PyTorch, on planes in [0, 1]
-DEFAULT_SIZE = (480, 640)
 
 Planes = Tuple[np.ndarray, np.ndarray]
 
@@ -94,7 +93,7 @@ def export(
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ModelError(f"the exported graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
+            raise ModelError(f"the exported graph is not valid ONNX: {one_line(error)}") from error
         obstacles = find_obstacles(model)
         if obstacles:
             raise ModelError("TensorRT 8.5 would not take this graph: " + "; ".join(obstacles))

@@ -3,8 +3,7 @@
 from typing import Any, List
 
 from irvis.export.onnx_wire import node_label
-from irvis.runtime.backend_tensorrt import one_line
-from irvis.runtime.errors import ModelError
+from irvis.runtime.errors import ModelError, one_line
 
 
 def network_flags(trt: Any) -> int:

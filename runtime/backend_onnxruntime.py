@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from irvis.runtime.errors import ModelError
+from irvis.runtime.errors import ModelError, one_line
 
 PREFERRED_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 FATAL = 4  # of ONNX Runtime's log levels; what fails is raised too, and said once is enough
@@ -41,8 +41,9 @@ class OnnxRuntimeBackend:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            reason = " ".join(str(error).split())
-            raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {reason[:300]}") from error
+            raise ModelError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {one_line(error)}"
+            ) from error
         self.size = _check_signature(self._session, model)
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
@@ -56,8 +57,7 @@ class OnnxRuntimeBackend:
         try:
             (fused,) = self._session.run(["fused"], {"infrared": infrared[None, None], "visible": visible[None, None]})
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"ONNX Runtime failed on frames of {infrared.shape} (H, W): {reason[:300]}") from error
+            raise ModelError(f"ONNX Runtime failed on frames of {infrared.shape} (H, W): {one_line(error)}") from error
         self.compute_ms = (time.perf_counter() - started) * 1e3
         return fused[0, 0]
 

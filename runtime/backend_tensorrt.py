@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from irvis.runtime.errors import FileError, FrameError, ModelError
+from irvis.runtime.errors import FileError, FrameError, ModelError, one_line
 from irvis.runtime.sidecar import check_engine_file, check_machine, read_sidecar
 
 INPUTS = ("infrared", "visible")
@@ -41,11 +41,6 @@ def import_pycuda() -> Any:
         return importlib.import_module("pycuda.driver")
     except (ImportError, OSError) as error:
         raise ModelError(f"pycuda cannot be imported ({one_line(error)}): pip install 'irvis[jetson]'") from error
-
-
-def one_line(message: object, limit: int = 300) -> str:
-    """Give a message of some library without its line breaks, and not without end."""
-    return " ".join(str(message).split())[:limit]
 
 
 @functools.lru_cache(maxsize=None)

@@ -15,3 +15,8 @@ class FileError(IrvisError, OSError):
 
 class ModelError(IrvisError, RuntimeError):
     """A model file cannot be loaded or run on this machine."""
+
+
+def one_line(message: object, limit: int = 300) -> str:
+    """Give a message of some library without its line breaks, and not without end."""
+    return " ".join(str(message).split())[:limit]

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-import numpy as np
 from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, IrvisError
@@ -62,17 +61,13 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = None) -> List[np.ndarray]:
-    """Fuse one pair of files into ``output``, and the three side by side into ``panel``; give the three frames.
-
-    Raises IrvisError, naming the file.
-    """
+def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = None) -> None:
+    """Fuse two files into ``output``, and the three in a row into ``panel``. Raises IrvisError, naming the file."""
     infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
     fused = fuser(infrared, visible)
     write_image(output, fused)
     if panel is not None:
         write_image(panel, side_by_side([infrared, visible, fused]))
-    return [infrared, visible, fused]
 
 
 def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) -> int:

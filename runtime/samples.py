@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from irvis.runtime.images import write_image
-from irvis.runtime.sizes import MINIMUM, parse_size
+from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, parse_size
 
 SCENES: Tuple[str, ...] = ("street", "smoke", "glare")
 EYE = 1.6  # height of the camera, metres
@@ -326,7 +326,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis samples``."""
     parser.add_argument("folder", type=Path, help="folder to write ir/NAME.png and vi/NAME.png into")
     parser.add_argument(
-        "--size", type=parse_size, default=(480, 640), metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
+        "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Sequence, Tuple
 
+DEFAULT_SIZE = (480, 640)  # (H, W), the paper's
 MINIMUM = 16  # pixels; the least that the student takes in either direction
 
 

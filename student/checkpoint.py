@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from irvis.runtime.errors import FileError, ModelError
+from irvis.runtime.errors import FileError, ModelError, one_line
 from irvis.runtime.files import replacing
 from irvis.student.network import Student, StudentConfig
 
@@ -42,8 +42,7 @@ def load_student(path: Union[str, Path]) -> Student:
         student = Student(StudentConfig(**json.loads(metadata.get("config", "{}"))))
         student.load_state_dict(tensors)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # torch takes the keys to be texts
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path} does not hold an irvis student: {reason[:300]}") from error
+        raise ModelError(f"{path} does not hold an irvis student: {one_line(error)}") from error
     return student.eval()
 
 
@@ -64,8 +63,7 @@ def _read_pickled(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        reason = " ".join(str(error).split())
-        raise FileError(f"not a state dict that can be loaded safely: {path} ({reason[:200]})") from error
+        raise FileError(f"not a state dict that can be loaded safely: {path} ({one_line(error, 200)})") from error
     if not isinstance(tensors, dict):
         raise ModelError(f"{path} does not hold a state dict. Got {type(tensors).__name__}")
     return tensors, {}
