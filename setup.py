@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
+PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
+PACKAGES["irvis.student.teachers"] = "student/teachers"
 
 # Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.
 OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
@@ -19,11 +21,12 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.8,<3.14",
-    packages=[f"irvis.{stage}" for stage in STAGES],
-    package_dir={f"irvis.{stage}": stage for stage in STAGES},
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
     package_data={
+        **{f"irvis.{stage}": ["py.typed"] for stage in STAGES},
         "irvis.runtime": ["py.typed", "models/*"],
-        **{f"irvis.{stage}": ["py.typed"] for stage in STAGES if stage != "runtime"},
+        "irvis.benchmarks": ["py.typed", "published.json"],
     },
     install_requires=[
         "numpy>=1.20,<3",  # frames are arrays
@@ -41,7 +44,8 @@ setup(
         "workstation": [
             OPENCV,
             ONNXRUNTIME,
-            "torch>=2.1,<3",  # the network and its training
+            "torch>=2.2,<3",  # the network and its training
+            "tensorboard>=2.10,<3",  # curves and pictures of a training run, in the format that everyone reads
             "onnx>=1.14,<2",  # the format of the graph
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code

@@ -1,0 +1,1 @@
+"""Networks that teach the student: published ones by name, any ``nn.Module``, any ONNX file."""

@@ -1,0 +1,75 @@
+"""The Restormer block as CDDFuse and PFCFuse have it. Attributes bear the names of the published state dict's keys.
+
+Source: Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022.
+"""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from irvis.student.network import ChannelLayerNorm
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels of each pixel: (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = ChannelLayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def attend_channels(qkv: Tensor, temperature: Tensor) -> Tensor:
+    """softmax(temperature * q k^T / (|q| |k|)) v between channels: (B, 3C, H, W), (heads, 1, 1) -> (B, C, H, W)."""
+    batch, channels, height, width = qkv.shape
+    q, k, v = qkv.reshape(batch, 3, len(temperature), -1, height * width).unbind(1)
+    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    attention = torch.softmax(temperature * (q @ k.transpose(-2, -1)), dim=-1)
+    return (attention @ v).reshape(batch, channels // 3, height, width)
+
+
+class TransposedAttention(nn.Module):
+    """Multi-head attention between channels (MDTA): (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.qkv_dwconv = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, groups=3 * channels, bias=False)
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project_out(attend_channels(self.qkv_dwconv(self.qkv(x)), self.temperature))
+
+
+class GatedFeedForward(nn.Module):
+    """Gated feed-forward (GDFN): (B, C, H, W) -> same. Its 3x3 convolution is depthwise unless ``groups`` are given."""
+
+    def __init__(self, channels: int, hidden: int, groups: Optional[int] = None) -> None:
+        super().__init__()
+        self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=groups or 2 * hidden, bias=False)
+        self.project_out = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.dwconv(self.project_in(x)).chunk(2, dim=1)
+        return self.project_out(F.gelu(gate) * value)
+
+
+class TransformerBlock(nn.Module):
+    """Restormer block: (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int, heads: int, expansion: float = 2) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels)
+        self.attn = TransposedAttention(channels, heads)
+        self.norm2 = LayerNorm(channels)
+        self.ffn = GatedFeedForward(channels, int(expansion * channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.ffn(self.norm2(x))
