@@ -5,7 +5,7 @@ import inspect
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -16,10 +16,10 @@ from torch import nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
-from irvis.runtime.errors import IrvisError, ModelError, one_line
+from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.runtime.frames import split_luminance
-from irvis.runtime.images import read_infrared, read_visible
+from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, format_size, parse_size
@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     size = None if arguments.dynamic else arguments.size
     student = load_student(arguments.checkpoint)
     properties = {"checkpoint": arguments.checkpoint.name, "checkpoint_sha256": sha256(arguments.checkpoint)}
-    pairs = list(_read_pairs(arguments.pairs)) if arguments.pairs else _sample_pairs(arguments.size)
+    pairs = _read_pairs(arguments.pairs) if arguments.pairs else _sample_pairs(arguments.size)
     error = export(student, output, size, plain=arguments.plain, properties=properties, pairs=pairs)
     form = "plain" if arguments.plain else "deploy"
     print(
@@ -159,12 +159,5 @@ def _sample_pairs(size: Tuple[int, int]) -> List[Planes]:
     return [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
 
 
-def _read_pairs(folder: Path) -> Iterator[Planes]:
-    for pair in pairs_of(folder):
-        infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
-        if infrared.dtype != np.uint8 or infrared.shape != visible.shape[:2] or min(infrared.shape) < MINIMUM:
-            raise IrvisError(
-                f"{pair.name} is no pair of 8-bit images of one size, {MINIMUM}x{MINIMUM} at least; "
-                f"take it out of {folder}"
-            )
-        yield infrared, split_luminance(visible).y
+def _read_pairs(folder: Path) -> List[Planes]:
+    return [read_luminance(pair) for pair in pairs_of(folder)]

@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "fuse": Subcommand("irvis.runtime.fuse", "fuse two images, two folders or two videos"),
     "demo": Subcommand("irvis.benchmarks.demo", "fuse samples or given pairs, show them side by side with the latency"),
     "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
+    "teachers": Subcommand("irvis.student.teachers.listing", "list what can teach, or try it", "workstation"),
     "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
     "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),

@@ -1,48 +1,38 @@
-"""Registered pairs as luminance tensors, and the random crops that the student is trained on."""
+"""Random crops of registered pairs, which the student is trained on, and the order in which they are seen."""
 
-from pathlib import Path
-from typing import List, Tuple
+from typing import List, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from irvis.runtime.errors import FileError, FrameError
-from irvis.runtime.images import read_infrared, read_visible, to_grey
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.errors import FrameError
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import Pair
+from irvis.runtime.sizes import format_size
 
 
-def read_planes(pair: Pair) -> Tuple[np.ndarray, np.ndarray]:
-    """Give the infrared and the visible luminance of a pair, uint8 (H, W) each. Raises FileError, FrameError."""
-    infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
-    if visible.ndim == 3:
-        visible = to_grey(visible)
-    if infrared.dtype != np.uint8:
-        raise FileError(f"training takes 8-bit infrared. Got {infrared.dtype} in {pair.infrared}; convert it first")
-    if infrared.shape != visible.shape:
-        raise FrameError(
-            f"infrared and visible of {pair.name} differ in size: {infrared.shape} and {visible.shape} (H, W)"
-        )
-    return infrared, visible
+def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tensor:
+    """Draw ``count`` crops of ``side`` x ``side`` at random from one pair or more: uint8 (count, 2, side, side).
 
-
-def draw_crops(folder: Path, count: int, side: int, seed: int) -> Tensor:
-    """Draw ``count`` crops of ``side`` x ``side`` at random from a data set's folder: uint8 (count, 2, side, side).
-
-    Plane 0 is infrared, plane 1 the visible luminance. The draw depends on the seed and the files' names alone.
-    Raises FileError, FrameError.
+    Plane 0 is infrared, plane 1 the visible luminance. A crop falls on each pair with the same chance, whatever its
+    size. The draw depends on the seed and on the order and the sizes of the pairs alone.
+    Raises FileError, FrameError, naming the file.
     """
-    planes = [np.stack(read_planes(pair)) for pair in tqdm(pairs_of(folder), desc="reading pairs", unit="pair")]
-    small = min(min(plane.shape[1:]) for plane in planes)
-    if small < side:
-        raise FrameError(f"crops of {side} x {side} do not fit into frames with a side of {small} in {folder}")
+    frames = []
+    for pair in tqdm(pairs, desc="reading pairs", unit="pair", disable=None):
+        frame = np.stack(read_luminance(pair))
+        if min(frame.shape[1:]) < side:
+            size = format_size(frame.shape[1:])
+            raise FrameError(f"crops of {side}x{side} do not fit into the {size} of {pair.infrared}; leave it out")
+        frames.append(frame)
     generator = np.random.default_rng(seed)
     crops = np.empty((count, 2, side, side), np.uint8)
-    for crop, index in zip(crops, generator.integers(len(planes), size=count)):
-        height, width = planes[index].shape[1:]
+    for crop, index in zip(crops, generator.integers(len(frames), size=count)):
+        height, width = frames[index].shape[1:]
         top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
-        crop[:] = planes[index][:, top : top + side, left : left + side]
+        crop[:] = frames[index][:, top : top + side, left : left + side]
     return torch.from_numpy(crops)
 
 

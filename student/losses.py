@@ -1,10 +1,20 @@
-"""The task loss of the student (eq. 17 to 20 of the paper). All images are (B, 1, H, W) in [0, 1]."""
+"""The losses of the student: task (eq. 17 to 20 of the paper), distillation (eq. 1 to 8 and 21), and two of our own.
+
+Images are (B, 1, H, W) in [0, 1]. Features are (B, C, h, w); those of teacher and student may differ in C, h and w.
+Every loss of the paper is a scalar, zero where its two sides are equal. ``weights``, (B,), weigh the images of a
+batch; without them each counts 1.
+"""
+
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+SIMILARITY_SIDE = 32  # of eq. 3: features are brought to 32 x 32, so that S is 1024 x 1024
+# Length below which a feature vector counts as zero: the gradient of a normalised vector grows with 1 / length.
+SHORTEST = 1e-6
 
 
 def sobel_magnitude(image: Tensor) -> Tensor:
@@ -19,15 +29,126 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
 
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Eq. 18: mean |max(I_vis, I_ir) - I_f|, a scalar."""
+    """Eq. 18: mean |max(I_vis, I_ir) - I_f|."""
     return F.l1_loss(fused, torch.maximum(visible, infrared))
 
 
 def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Eq. 19: mean |max(G(I_vis), G(I_ir)) - G(I_f)|, a scalar."""
+    """Eq. 19: mean |max(G(I_vis), G(I_ir)) - G(I_f)|."""
     return F.l1_loss(sobel_magnitude(fused), torch.maximum(sobel_magnitude(visible), sobel_magnitude(infrared)))
 
 
 def task_loss(fused: Tensor, infrared: Tensor, visible: Tensor, beta_grad: float = 10.0) -> Tensor:
-    """Eq. 17 and 20: intensity_loss + beta_grad * gradient_loss, a scalar."""
+    """Eq. 17 and 20: intensity_loss + beta_grad * gradient_loss."""
     return intensity_loss(fused, infrared, visible) + beta_grad * gradient_loss(fused, infrared, visible)
+
+
+def attention_map(feature: Tensor) -> Tensor:
+    """Mean over the channels, the A of eq. 1 before it is flattened and normalised: (B, C, h, w) -> (B, 1, h, w)."""
+    return feature.mean(dim=1, keepdim=True)
+
+
+def similarity_samples(feature: Tensor) -> Tensor:
+    """Eq. 3: the feature brought to 32 x 32 by bilinear interpolation: (B, C, h, w) -> (B, C, 32, 32)."""
+    size = (SIMILARITY_SIDE, SIMILARITY_SIDE)
+    return F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
+
+
+def unit_rows(samples: Tensor) -> Tensor:
+    """Eq. 3: each position's vector of (B, C, 32, 32) scaled to length 1; a zero vector stays zero."""
+    return F.normalize(samples, dim=1, eps=SHORTEST)
+
+
+def similarity_matrix(samples: Tensor) -> Tensor:
+    """Eq. 3 and 4: cosine between every two positions of (B, C, 32, 32) -> S, (B, 1024, 1024)."""
+    rows = unit_rows(samples).flatten(2)
+    return rows.transpose(1, 2) @ rows
+
+
+def attention_map_loss(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tensor:
+    """Eq. 1 and 2 on attention maps, (B, 1, h, w) each: 1 - cos(A_tea, A_stu), averaged over the batch.
+
+    Where the sizes differ both are brought to the smaller by bilinear interpolation. A map that is zero everywhere
+    has no direction: its cosine counts as 0.
+    """
+    size = tuple(min(one, other) for one, other in zip(teacher.shape[2:], student.shape[2:]))
+    teacher, student = (
+        one if one.shape[2:] == size else F.interpolate(one, size=size, mode="bilinear", align_corners=False)
+        for one in (teacher, student)
+    )
+    cosine = F.cosine_similarity(teacher.flatten(1), student.flatten(1), dim=1, eps=SHORTEST)
+    return _weighted_mean(1 - cosine, weights)
+
+
+def similarity_samples_loss(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tensor:
+    """Eq. 5 on similarity_samples, (B, C, 32, 32) each: mean (S_tea - S_stu)^2."""
+    difference = similarity_matrix(student) - similarity_matrix(teacher)
+    return _weighted_mean(difference.square().mean(dim=(1, 2)), weights)
+
+
+def attention_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Eq. 1 and 2 on two features, (B, C, h, w) each."""
+    return attention_map_loss(attention_map(teacher), attention_map(student))
+
+
+def similarity_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Eq. 3 to 5 on two features, (B, C, h, w) each."""
+    return similarity_samples_loss(similarity_samples(teacher), similarity_samples(student))
+
+
+def response_terms(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+    """Eq. 7 and 8 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|."""
+    differences = student - teacher, sobel_magnitude(student) - sobel_magnitude(teacher)
+    intensity, gradient = (_weighted_mean(one.abs().mean(dim=(1, 2, 3)), weights) for one in differences)
+    return intensity, gradient
+
+
+def response_loss(teacher: Tensor, student: Tensor, lambda_grad: float = 10.0) -> Tensor:
+    """Eq. 6 to 8: mean |I_tea - I_stu| + lambda_grad mean |G(I_tea) - G(I_stu)|."""
+    intensity, gradient = response_terms(teacher, student)
+    return intensity + lambda_grad * gradient
+
+
+def distillation_loss(
+    attention: Tensor,
+    similarity: Tensor,
+    response: Tensor,
+    lambda_att: float = 1.0,
+    lambda_sim: float = 1.0,
+    lambda_out: float = 1.0,
+) -> Tensor:
+    """Eq. 21: lambda_att L_att + lambda_sim L_sim + lambda_out L_out."""
+    return lambda_att * attention + lambda_sim * similarity + lambda_out * response
+
+
+def total_loss(task: Tensor, distillation: Tensor, alpha_kd: float = 1.0) -> Tensor:
+    """Eq. 16: L_task + alpha_kd L_kd."""
+    return task + alpha_kd * distillation
+
+
+def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor, floor: float = 1e-3) -> Tensor:
+    """1 - SCD / 2, with SCD = corr(I_f - I_vis, I_ir) + corr(I_f - I_ir, I_vis) of each image; not in the paper.
+
+    What each input adds to the fused image should look like that input (Aslantas and Bendes, 2015). The signed
+    correlation also tells an image from its negative, which eq. 8 and 19 cannot. ``floor`` is added to the
+    variances: in a flat image there is nothing to correlate with, and noise is not blown up.
+    """
+    return 1 - (_correlation(fused - visible, infrared, floor) + _correlation(fused - infrared, visible, floor)) / 2
+
+
+def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """(mean (I_f - I_ir)^2 + mean (I_f - I_vis)^2) / 2, what the PSNR of a fused image is taken of; not in the paper.
+
+    Its pull grows with the distance, where that of eq. 18 is the same everywhere: it holds back what is far from both.
+    """
+    return (F.mse_loss(fused, infrared) + F.mse_loss(fused, visible)) / 2
+
+
+def _correlation(x: Tensor, y: Tensor, floor: float) -> Tensor:
+    x, y = (one.flatten(1) - one.flatten(1).mean(dim=1, keepdim=True) for one in (x, y))
+    variances = (x.square().mean(dim=1) + floor) * (y.square().mean(dim=1) + floor)
+    return ((x * y).mean(dim=1) / variances.sqrt()).mean()
+
+
+def _weighted_mean(per_image: Tensor, weights: Optional[Tensor]) -> Tensor:
+    return per_image.mean() if weights is None else (weights * per_image).mean()

@@ -1,136 +1,47 @@
-"""Train the student on the task loss, eq. 17 to 20, without a teacher: ``irvis train PAIRS -o student.safetensors``.
+"""Train a student, with teachers or without: ``irvis train MSRS/train --teacher SHIP=SHIP.pth -o student.safetensors``.
 
-Adam and OneCycleLR as in section 4.1.2 of the paper. The run is a function of its options and the pairs: the order of
-the crops depends on the seed and the epoch alone, and the state saved on Ctrl-C resumes to the same weights.
+On several GPUs or machines: ``torchrun --nproc-per-node 4 -m irvis.runtime.cli train ...``.
 """
 
 import argparse
-import csv
-import hashlib
-import math
 import signal
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import replacing
-from irvis.runtime.sizes import MINIMUM
-from irvis.student.channels_last import forward_channels_last
+from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import save_student
-from irvis.student.datasets import draw_crops, epoch_order, to_unit
-from irvis.student.losses import gradient_loss, intensity_loss
+from irvis.student.datasets import draw_crops
+from irvis.student.distributed import Processes, processes
 from irvis.student.network import Student
+from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.run_log import RunLog
+from irvis.student.teacher_cache import TeacherMaps, cached_maps
+from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.trainer import ALONE, Trainer
+from irvis.student.validation import spread, validate
+from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """The paper's recipe. The learning rate starts at a tenth of its peak and ends at a hundredth."""
+class RunOptions(NamedTuple):
+    """What does not change the result of a run, but for rounding."""
 
-    crops: int = 1600
-    crop_side: int = 128
-    batch: int = 4
-    steps: int = 80_000
-    learning_rate: float = 1e-4
-    beta_grad: float = 10.0
-    # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so it is as content
-    # with a negative of the visible image: at full weight from the first step it can win that way, for good.
-    warmup: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("crops", self.batch), ("crop_side", MINIMUM), ("seed", 0)):
-            if getattr(self, name) < least:
-                option = name.replace("_", "-")
-                raise IrvisError(f"--{option} must be {least} or more. Got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise IrvisError(f"--learning-rate must be positive. Got {self.learning_rate}")
-        if not 0 <= self.beta_grad < math.inf:
-            raise IrvisError(f"--beta-grad must be 0 or more. Got {self.beta_grad}")
-        if not 0 <= self.warmup <= 1:
-            raise IrvisError(f"--warmup must be 0 to 1. Got {self.warmup}")
+    cache: Optional[Path] = None  # of the teachers' outputs; None: default_cache()
+    save_every: int = 200  # steps
+    validation: Sequence[Pair] = ()
+    validate_every: int = 2000  # steps
+    amp: Optional[bool] = None  # the student's forward in bfloat16; None: on a GPU that has it
+    compiled: bool = False
+    tensorboard: bool = True
 
 
-class Trainer:
-    """The state of one run: student, optimiser, schedule and step."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        torch.manual_seed(config.seed)
-        self.student = Student()
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, config.learning_rate, config.steps, div_factor=10, final_div_factor=10, cycle_momentum=False
-        )
-        self.step = 0
-
-    def train_step(self, crops: torch.Tensor) -> Dict[str, float]:
-        """One step on the crops, uint8 (N, 2, H, W). Raises IrvisError where the loss is not finite."""
-        config = self.config
-        epoch, index = divmod(self.step * config.batch, len(crops) // config.batch * config.batch)
-        batch = crops[epoch_order(len(crops), config.seed, epoch)[index : index + config.batch]]
-        infrared, visible = to_unit(batch)
-        fused = forward_channels_last(self.student, infrared, visible)
-        intensity, gradient = intensity_loss(fused, infrared, visible), gradient_loss(fused, infrared, visible)
-        loss = intensity + self.beta_grad * gradient
-        if not math.isfinite(loss.item()):
-            raise IrvisError(f"the loss is {loss.item()} at step {self.step}; lower --learning-rate")
-        self.optimizer.zero_grad()
-        loss.backward()
-        learning_rate = float(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
-        self.schedule.step()
-        self.step += 1
-        return {
-            "step": self.step,
-            "loss": loss.item(),
-            "intensity": intensity.item(),
-            "gradient": gradient.item(),
-            "learning_rate": learning_rate,
-        }
-
-    @property
-    def beta_grad(self) -> float:
-        """Weight of the gradient loss at the present step."""
-        rise = self.config.warmup * self.config.steps
-        return self.config.beta_grad * min(1.0, self.step / rise if rise else 1.0)
-
-    def save(self, path: Path, crops: torch.Tensor) -> None:
-        """Write all that a resumed run needs, whole or not at all. Raises FileError."""
-        state = {
-            "config": asdict(self.config),
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-            "crops": _digest(crops),
-        }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-
-    def restore(self, path: Path, crops: torch.Tensor) -> None:
-        """Take up a saved run. Raises FileError where the file is none, or was made with other options or crops."""
-        try:
-            state = torch.load(path, weights_only=True)
-            if state["config"] != asdict(self.config):
-                raise FileError(f"{path} was made with other options: {state['config']}; give the same, or remove it")
-            if state["crops"] != _digest(crops):
-                raise FileError(f"{path} was made on other pairs; give the same folder, or remove it")
-            self.student.load_state_dict(state["student"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.step = state["step"]
-        except IrvisError:
-            raise
-        except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-            raise FileError(f"not the state of a training run: {path}; remove it to start anew") from error
-
-
-def _digest(crops: torch.Tensor) -> str:
-    return hashlib.sha256(crops.numpy().tobytes()).hexdigest()
+DEFAULT = RunOptions()
 
 
 class _Stop:
@@ -149,78 +60,218 @@ class _Stop:
             signal.signal(number, handler)
 
 
-def train(folder: Path, output: Path, config: TrainConfig = TrainConfig(), save_every: int = 200) -> Optional[Student]:
-    """Train on the pairs of ``folder`` and write ``output``; give the student, or None where stopped before the end.
+def train(
+    pairs: Sequence[Pair],
+    output: Path,
+    config: TrainConfig,
+    teachers: Sequence[Teacher] = (),
+    init: Optional[Path] = None,
+    options: RunOptions = DEFAULT,
+    among: Processes = ALONE,
+) -> Optional[Student]:
+    """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
 
-    Beside it stand ``OUTPUT.csv``, the losses of each step, and until the end ``OUTPUT.state``, from which the same
-    call goes on. Raises IrvisError.
+    Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
+    from which the same call goes on after Ctrl-C, SIGTERM or a kill. Raises IrvisError.
     """
     if not output.name or output.is_dir():
         raise FileError(f"cannot write {output}: it is a folder")
-    state_path, log_path = output.with_name(output.name + ".state"), output.with_name(output.name + ".csv")
-    trainer = Trainer(config)
-    crops = draw_crops(folder, config.crops, config.crop_side, config.seed)
+    crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
+    maps = _maps_of(teachers, crops, options.cache, among)
+    cuda = among.device.type == "cuda"
+    amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
+    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled)
+    state_path = output.with_name(output.name + ".state")
     if state_path.exists():
-        trainer.restore(state_path, crops)
-    rows = _read_log(log_path, trainer.step)
-    with _Stop() as stop, tqdm(total=config.steps, initial=trainer.step, desc="training", unit="step") as bar:
-        while trainer.step < config.steps and not stop.asked:
-            rows.append(trainer.train_step(crops))
-            bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
-            bar.update()
-            if trainer.step % save_every == 0 or stop.asked:
-                trainer.save(state_path, crops)
-                _write_log(log_path, rows)
-    _write_log(log_path, rows)
-    if trainer.step < config.steps:
-        trainer.save(state_path, crops)
+        trainer.restore(state_path)
+    among.wait()  # no one saves before all have read
+    with RunLog(output, trainer.step, options.tensorboard) if among.is_first else nullcontext() as log:
+        finished = _loop(trainer, log, state_path, options)
+    if not finished:
         return None
-    training = {**asdict(config), "data": "/".join(folder.resolve().parts[-2:]), "loss": "task"}
-    save_student(output, trainer.student, training)
-    state_path.unlink(missing_ok=True)
-    return trainer.student
+    if among.is_first:
+        save_student(output, trainer.best, _provenance(trainer, pairs, teachers))
+        state_path.unlink(missing_ok=True)
+    return trainer.best
 
 
-def _write_log(path: Path, rows: list) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys() if rows else ["step"])
-        writer.writeheader()
-        writer.writerows(rows)
+def _maps_of(
+    teachers: Sequence[Teacher], crops: Tensor, cache: Optional[Path], among: Processes
+) -> Dict[str, TeacherMaps]:
+    """Have the first process run the teachers where that was not done before, then give all the maps."""
+    maps: Dict[str, TeacherMaps] = {}
+    for first in (True, False):
+        if among.is_first == first:
+            maps = {f"{teacher.name} {teacher.digest[:16]}": cached_maps(teacher, crops, cache) for teacher in teachers}
+        among.wait()
+    return maps
 
 
-def _read_log(path: Path, steps: int) -> list:
-    """Give the first ``steps`` rows of an earlier part of the run."""
-    if not steps or not path.exists():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))[:steps]
+def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: RunOptions) -> bool:
+    """Take the steps that are left; tell whether all were taken. Only the first process has a ``log``."""
+    steps, among = trainer.config.steps, trainer.among
+    # Reading a loss waits for the GPU, so it is done now and then there; always before weights are saved.
+    read_every = 25 if among.device.type == "cuda" else 1
+    unread: List[Dict[str, Tensor]] = []
+    rows: List[Dict[str, float]] = []
+    with _Stop() as stop, tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log) as bar:
+        while trainer.step < steps:
+            unread.append(trainer.train_step())
+            last = among.any(stop.asked) or trainer.step == steps
+            save = last or trainer.step % options.save_every == 0
+            if save or trainer.step % read_every == 0:
+                rows += [trainer.read(row) for row in unread]
+                unread.clear()
+                bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
+            bar.update()
+            if log is not None:
+                if options.validation and (trainer.step % options.validate_every == 0 or trainer.step == steps):
+                    log.add_validation(trainer.step, *validate(trainer.best, options.validation))
+                if save:
+                    log.add_steps(rows)
+                    rows.clear()
+                    trainer.save(state_path)
+            if last:
+                break
+    return trainer.step == steps
+
+
+def _provenance(trainer: Trainer, pairs: Sequence[Pair], teachers: Sequence[Teacher]) -> Dict[str, Any]:
+    """What the checkpoint tells of how it was made."""
+    folders = sorted({"/".join(pair.infrared.resolve().parts[-4:-1]) for pair in pairs})
+    return {
+        **asdict(trainer.config),
+        "pairs": len(pairs),
+        "data": folders,
+        "teachers": {teacher.name: teacher.digest for teacher in teachers},
+        "init": trainer.identity["init"],
+        "processes": trainer.among.world,
+        "device": trainer.among.device.type,
+        "torch": torch.__version__,
+    }
+
+
+HELP = {
+    "crops": "crops drawn from the pairs",
+    "crop_side": "side of a crop in pixels",
+    "batch": "crops a step, over all processes",
+    "steps": "optimiser steps",
+    "learning_rate": "peak of the one-cycle schedule",
+    "learning_rate_start": "learning rate of the first step",
+    "learning_rate_end": "learning rate of the last step",
+    "rise": "share of the steps until the peak",
+    "beta_grad": "weight of the task's gradient loss, eq. 17",
+    "alpha_kd": "weight of the distillation, eq. 16",
+    "lambda_att": "weight of the attention loss, eq. 21",
+    "lambda_sim": "weight of the similarity loss, eq. 21",
+    "lambda_out": "weight of the response loss, eq. 21",
+    "lambda_grad": "weight of the response's gradient, eq. 6",
+    "warmup": "share of the steps over which beta-grad rises from 0",
+    "correlation": "weight of the correlation loss; the paper has none",
+    "fidelity": "weight of the fidelity loss; the paper has none",
+    "weighting": f"weights of the distillation terms over time: {', '.join(WEIGHTINGS)}",
+    "teacher_weighting": f"shares of several teachers: {', '.join(TEACHER_WEIGHTINGS)}",
+    "augment": "turn and flip the crops, teacher maps included",
+    "ema": "decay of the averaged weights that are saved; 0 saves the last ones",
+    "seed": "seed of the draw, the order and the initial weights",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis train``."""
-    default = TrainConfig()
-    parser.add_argument("folder", type=Path, help="folder with the training pairs, in ir/ and vi/")
+    parser.add_argument("folders", type=Path, nargs="*", help="data sets to train on, such as MSRS/train")
+    parser.add_argument("--infrared", type=Path, help="folder of infrared images, in place of a data set")
+    parser.add_argument("--visible", type=Path, help="folder of visible images of the same names")
     parser.add_argument("-o", "--output", type=Path, default=Path("student.safetensors"), help="checkpoint to write")
-    for name, help_text in (
-        ("steps", "optimiser steps"),
-        ("batch", "crops a step"),
-        ("crops", "crops drawn from the pairs"),
-        ("crop_side", "side of a crop in pixels"),
-        ("learning_rate", "peak learning rate"),
-        ("beta_grad", "weight of the gradient loss, eq. 17"),
-        ("warmup", "share of the steps over which that weight rises from 0"),
-        ("seed", "seed of the draw, the order and the initial weights"),
-    ):
-        value = getattr(default, name)
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=type(value), default=value, help=f"{help_text} (default: %(default)s)")
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="NAME=WEIGHTS, or as `irvis teachers` says; repeat",
+    )
+    parser.add_argument("--init", type=Path, help="checkpoint to start from, in place of random weights")
+    summaries = "; ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items())
+    parser.add_argument("--recipe", choices=RECIPES, default="paper", help=f"{summaries} (default: %(default)s)")
+    options = parser.add_argument_group("numbers of the recipe, each with the paper's value")
+    for field in fields(TrainConfig):
+        option, value = "--" + field.name.replace("_", "-"), field.default
+        if isinstance(value, bool):
+            options.add_argument(option, action="store_true", default=None, help=HELP[field.name])
+        else:
+            help_text = f"{HELP[field.name]} ({value})"
+            options.add_argument(option, type=type(value), metavar=type(value).__name__.upper(), help=help_text)
+    options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
+    run = parser.add_argument_group("how it runs")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
+    run.add_argument("--compile", action="store_true", help="torch.compile; minutes at first, faster steps on a GPU")
+    run.add_argument("--cache", type=Path, help="folder for the teachers' outputs (default: ~/.cache/irvis/teachers)")
+    run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(default: %(default)s)")
+    run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
+    run.add_argument("--validation-pairs", type=int, default=8, metavar="N", help="(default: %(default)s)")
+    run.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="(default: %(default)s)")
+    run.add_argument("--no-tensorboard", action="store_true", help="leave OUTPUT.tensorboard away")
+
+
+def config_of(arguments: argparse.Namespace) -> TrainConfig:
+    """Give the recipe's options with what was given in their place. Raises IrvisError."""
+    given = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig)}
+    config = RECIPES[arguments.recipe].config
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    if arguments.epochs is not None:
+        if arguments.steps is not None:
+            raise IrvisError("give --epochs or --steps, not both")
+        config = replace(config, steps=arguments.epochs * (config.crops // config.batch))
+    return config
+
+
+def sources_of(arguments: argparse.Namespace) -> List[Pair]:
+    """Give the training pairs of all that was named. Raises IrvisError."""
+    if (arguments.infrared is None) != (arguments.visible is None):
+        raise IrvisError("--infrared and --visible go together")
+    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    if arguments.infrared is not None:
+        pairs += match_folders(arguments.infrared, arguments.visible)
+    if not pairs:
+        raise IrvisError("nothing to train on: give a data set's folder, or --infrared and --visible")
+    return pairs
+
+
+def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
+    """Open the teachers that were named. Raises IrvisError, also where the recipe's are not among them."""
+    teachers = [open_teacher(spec, device) for spec in arguments.teacher]
+    names = [teacher.name for teacher in teachers]
+    lacking = [name for name in RECIPES[arguments.recipe].teachers if name not in names]
+    if lacking:
+        wanted = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
+        raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {wanted}")
+    if len(set(names)) < len(names):
+        raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
+    return teachers
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis train``; give the exit code: 0 when finished, 130 when stopped and resumable."""
-    config = TrainConfig(**{name: getattr(arguments, name) for name in asdict(TrainConfig())})
-    if train(arguments.folder, arguments.output, config) is None:
-        print(f"stopped; the same command goes on from {arguments.output}.state")
-        return 130
-    print(f"wrote {arguments.output}")
-    return 0
+    for name in ("save_every", "validate_every", "validation_pairs"):
+        if getattr(arguments, name) < 1:
+            raise IrvisError(f"--{name.replace('_', '-')} must be 1 or more. Got {getattr(arguments, name)}")
+    config, pairs = config_of(arguments), sources_of(arguments)
+    validation = spread(pairs_of(arguments.validation), arguments.validation_pairs) if arguments.validation else ()
+    options = RunOptions(
+        cache=arguments.cache,
+        save_every=arguments.save_every,
+        validation=validation,
+        validate_every=arguments.validate_every,
+        amp={"auto": None, "on": True, "off": False}[arguments.amp],
+        compiled=arguments.compile,
+        tensorboard=not arguments.no_tensorboard,
+    )
+    with processes(arguments.device) as among:
+        teachers = teachers_of(arguments, among.device)
+        student = train(pairs, arguments.output, config, teachers, arguments.init, options, among)
+        if among.is_first and student is not None:
+            print(f"wrote {arguments.output}")
+        elif among.is_first:
+            print(f"stopped; the same command goes on from {arguments.output}.state")
+    return 0 if student is not None else 130

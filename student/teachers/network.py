@@ -23,7 +23,7 @@ class FusionNetwork(nn.Module):
     multiple: ClassVar[int] = 1
     cast: ClassVar[str] = "round"  # a key of CASTS: how the authors turn the fused plane into 8 bits
 
-    def forward(self, infrared: Tensor, visible: Tensor) -> Output:  # noqa: D102, described by the class
+    def forward(self, infrared: Tensor, visible: Tensor) -> Output:
         raise NotImplementedError
 
     @classmethod

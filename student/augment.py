@@ -1,0 +1,40 @@
+"""The 8 symmetries of a square, of which each image of a batch gets one: D4, the dihedral group of order 8.
+
+They commute with all that the losses take of an image or a feature: the mean over the channels, the Sobel magnitude,
+and the bilinear samples. So what a teacher gave for a crop, computed once, can be turned together with the crop.
+"""
+
+from typing import List, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SYMMETRIES = 8
+
+
+def dihedral(images: Tensor, code: int) -> Tensor:
+    """Turn (..., H, W) by 90 degrees ``code`` % 4 times, from the first axis to the second, then mirror left to right.
+
+    The latter only where ``code`` is 4 or more. An odd code gives (..., W, H). Raises ValueError unless it is 0 to 7.
+    """
+    if not 0 <= code < SYMMETRIES:
+        raise ValueError(f"code must be 0 to {SYMMETRIES - 1}. Got {code}")
+    turned = torch.rot90(images, code % 4, (-2, -1))
+    return turned.flip(-1) if code >= 4 else turned
+
+
+def augment(tensors: Sequence[Tensor], codes: Sequence[int]) -> List[Tensor]:
+    """Apply ``codes[i]`` to row i of every tensor, (B, C, s, s) -> same; s may differ between tensors.
+
+    Raises ValueError where a tensor is not of that shape with as many rows as there are codes.
+    """
+    for tensor in tensors:
+        if tensor.ndim != 4 or len(tensor) != len(codes) or tensor.shape[2] != tensor.shape[3]:
+            raise ValueError(f"tensors must be ({len(codes)}, C, s, s), one row a code. Got {tuple(tensor.shape)}")
+    return [torch.stack([dihedral(row, code) for row, code in zip(tensor, codes)]) for tensor in tensors]
+
+
+def codes_of(seed: int, step: int, batch: int) -> List[int]:
+    """Draw one code for each image of a step's batch: they depend on seed and step alone, so runs resume to the bit."""
+    return np.random.default_rng([seed, step]).integers(SYMMETRIES, size=batch).tolist()

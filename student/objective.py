@@ -1,0 +1,98 @@
+"""What a training step minimises: the task, what the teachers add, eq. 16, and two losses beside it."""
+
+from typing import Dict, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from irvis.student.channels_last import forward_channels_last
+from irvis.student.losses import (
+    attention_map,
+    attention_map_loss,
+    correlation_loss,
+    fidelity_loss,
+    gradient_loss,
+    intensity_loss,
+    response_terms,
+    similarity_samples,
+    similarity_samples_loss,
+    total_loss,
+)
+from irvis.student.network import Student
+from irvis.student.recipes import TrainConfig
+from irvis.student.teacher_cache import TeacherMaps
+from irvis.student.weighting import TEACHER_WEIGHTINGS, TERMS, WEIGHTINGS
+
+
+class Objective(nn.Module):
+    """The student with its losses, in one module, so that what parallelises or averages a module takes both.
+
+    ``forward(infrared, visible, teachers, progress)`` takes (B, 1, H, W) planes in [0, 1], each teacher's maps on
+    them, and the share of the run that is done; it gives scalars: ``loss``, the sum, and its parts.
+    """
+
+    def __init__(self, student: Student, config: TrainConfig) -> None:
+        super().__init__()
+        self.student = student
+        self.config = config
+        lambdas = (config.lambda_att, config.lambda_sim, config.lambda_out)
+        self.weighting = WEIGHTINGS[config.weighting](lambdas, config.crops // config.batch)
+        self.amp_dtype = torch.float32  # of the student's forward; the losses stay in float32
+
+    def forward(
+        self, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps], progress: float
+    ) -> Dict[str, Tensor]:
+        config = self.config
+        fused, feature = self._run_student(infrared, visible)
+        parts = {
+            "intensity": intensity_loss(fused, infrared, visible),
+            "gradient": gradient_loss(fused, infrared, visible),
+        }
+        task = loss = parts["intensity"] + self.beta_grad(progress) * parts["gradient"]
+        parts["task"] = task
+        if teachers:
+            terms = self._distil(fused, feature, infrared, visible, teachers)
+            parts.update(zip(TERMS, terms))
+            loss = total_loss(task, self.weighting(terms, task.detach(), progress), config.alpha_kd)
+        if config.correlation:
+            parts["correlation"] = correlation_loss(fused, infrared, visible)
+            loss = loss + config.correlation * parts["correlation"]
+        if config.fidelity:
+            parts["fidelity"] = fidelity_loss(fused, infrared, visible)
+            loss = loss + config.fidelity * parts["fidelity"]
+        return {"loss": loss, **parts}
+
+    def beta_grad(self, progress: float) -> float:
+        """Weight of the gradient loss, eq. 17, which rises from 0 over the warm-up."""
+        warmup = self.config.warmup
+        return self.config.beta_grad * (min(1.0, progress / warmup) if warmup else 1.0)
+
+    def _run_student(self, infrared: Tensor, visible: Tensor) -> Sequence[Tensor]:
+        if infrared.device.type == "cpu" and self.amp_dtype == torch.float32:
+            return forward_channels_last(self.student, infrared, visible)
+        enabled = self.amp_dtype != torch.float32
+        with torch.autocast(infrared.device.type, self.amp_dtype if enabled else torch.bfloat16, enabled=enabled):
+            fused, feature = self.student(infrared, visible, return_feature=True)
+        return fused.float(), feature.float()
+
+    def _distil(
+        self, fused: Tensor, feature: Tensor, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps]
+    ) -> Tensor:
+        """Give attention, similarity and response loss, (3,), summed over the teachers by their shares."""
+        shares = TEACHER_WEIGHTINGS[self.config.teacher_weighting](
+            torch.stack([teacher.fused for teacher in teachers]), infrared, visible
+        )
+        attention, samples = attention_map(feature), similarity_samples(feature)
+        terms = []
+        for teacher, share in zip(teachers, shares):
+            intensity, gradient = response_terms(teacher.fused, fused, share)
+            terms.append(
+                torch.stack(
+                    [
+                        attention_map_loss(teacher.attention, attention, share),
+                        similarity_samples_loss(teacher.samples.float(), samples, share),
+                        intensity + self.config.lambda_grad * gradient,
+                    ]
+                )
+            )
+        return torch.stack(terms).sum(dim=0)

@@ -1,0 +1,84 @@
+"""What a training run is a function of, beside its pairs and teachers, and the runs that have a name."""
+
+import math
+from dataclasses import dataclass
+from typing import Dict, NamedTuple, Tuple
+
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.sizes import MINIMUM
+from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options of a run. The defaults are the paper's (section 4.1.2), but for ``warmup``."""
+
+    crops: int = 1600
+    crop_side: int = 128
+    batch: int = 4
+    steps: int = 80_000  # 200 epochs of 1600 crops
+    learning_rate: float = 1e-4  # peak of OneCycleLR
+    learning_rate_start: float = 1e-5
+    learning_rate_end: float = 1e-6
+    rise: float = 0.3  # share of the steps until the peak
+    beta_grad: float = 10.0  # eq. 17
+    alpha_kd: float = 1.0  # eq. 16
+    lambda_att: float = 1.0  # eq. 21, with the next two
+    lambda_sim: float = 1.0
+    lambda_out: float = 1.0
+    lambda_grad: float = 10.0  # eq. 6
+    # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so it is as content
+    # with a negative of the visible image: at full weight from the first step it can win that way, for good.
+    warmup: float = 0.05
+    correlation: float = 0.0  # weight of the correlation loss, not in the paper, as is the next
+    fidelity: float = 0.0
+    weighting: str = "fixed"  # of the distillation terms
+    teacher_weighting: str = "mean"  # of several teachers
+    augment: bool = False
+    ema: float = 0.0  # decay of the averaged weights that are saved; 0 saves the last ones
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 1), ("crops", self.batch), ("crop_side", MINIMUM), ("seed", 0)):
+            self._check(name, getattr(self, name) >= least, f"{least} or more")
+        for name in ("learning_rate", "learning_rate_start", "learning_rate_end"):
+            self._check(name, 0 < getattr(self, name) < math.inf, "positive")
+        for name in ("learning_rate_start", "learning_rate_end"):
+            self._check(name, getattr(self, name) <= self.learning_rate, f"at most the peak, {self.learning_rate}")
+        for name in (
+            "beta_grad",
+            "alpha_kd",
+            "lambda_att",
+            "lambda_sim",
+            "lambda_out",
+            "lambda_grad",
+            "correlation",
+            "fidelity",
+        ):
+            self._check(name, 0 <= getattr(self, name) < math.inf, "0 or more")
+        for name in ("warmup", "rise"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "0 to 1")
+        self._check("ema", 0 <= self.ema < 1, "0 or more and below 1")
+        self._check("weighting", self.weighting in WEIGHTINGS, f"one of {', '.join(WEIGHTINGS)}")
+        self._check(
+            "teacher_weighting",
+            self.teacher_weighting in TEACHER_WEIGHTINGS,
+            f"one of {', '.join(TEACHER_WEIGHTINGS)}",
+        )
+
+    def _check(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise IrvisError(f"--{name.replace('_', '-')} must be {wanted}. Got {getattr(self, name)}")
+
+
+class Recipe(NamedTuple):
+    """A named run: its options and the published networks that must be given as teachers."""
+
+    summary: str
+    config: TrainConfig
+    teachers: Tuple[str, ...]
+
+
+RECIPES: Dict[str, Recipe] = {
+    "paper": Recipe("section 4.1.2, with any teacher", TrainConfig(), ()),
+}

@@ -1,0 +1,84 @@
+"""What a run leaves to look at beside its output: CSV of each step, CSV of the validations, TensorBoard, a picture."""
+
+import csv
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import cv2
+import numpy as np
+
+from irvis.runtime.files import replacing
+from irvis.runtime.images import write_image
+
+
+class Table:
+    """A CSV that grows: rows are appended, and a resumed run first cuts off what it is going to repeat."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self._names: Sequence[str] = ()
+        self._kept = self._rows_until(step)
+
+    def add(self, rows: Sequence[Dict[str, Any]]) -> None:
+        """Append rows that all have the keys of the first one ever added, ``step`` among them."""
+        if not rows:
+            return
+        if not self._names:
+            self._names = list(rows[0])
+            rows = [*self._kept, *rows]
+            with replacing(self.path) as temporary, temporary.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, self._names)
+                writer.writeheader()
+                writer.writerows(rows)
+            return
+        with self.path.open("a", newline="") as stream:
+            csv.DictWriter(stream, self._names).writerows(rows)
+
+    def _rows_until(self, step: int) -> List[Dict[str, str]]:
+        if not step or not self.path.exists():
+            return []
+        with self.path.open(newline="") as stream:
+            # A line that a kill cut short lacks its last values.
+            rows = [row for row in csv.DictReader(stream) if None not in row.values() and None not in row]
+        return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+
+
+class RunLog:
+    """Everything that is logged of the run that writes ``output``, from ``step`` on; a context manager."""
+
+    def __init__(self, output: Path, step: int, tensorboard: bool = True) -> None:
+        self.steps = Table(output.with_name(output.name + ".csv"), step)
+        self.validations = Table(output.with_name(output.name + ".validation.csv"), step)
+        self.picture = output.with_name(output.name + ".jpg")
+        self._board = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return  # an extra of the workstation; the CSV has the same figures
+            self._board = SummaryWriter(str(output.with_name(output.name + ".tensorboard")), purge_step=step + 1)
+
+    def add_steps(self, rows: Sequence[Dict[str, float]]) -> None:
+        """Log the losses of finished steps."""
+        self.steps.add(rows)
+        if self._board is not None:
+            for row in rows:
+                for name, value in row.items():
+                    if name != "step":
+                        self._board.add_scalar(f"train/{name}", value, int(row["step"]))
+
+    def add_validation(self, step: int, metrics: Dict[str, float], picture: np.ndarray) -> None:
+        """Log the metrics at ``step`` and keep the picture, BGR (H, W, 3), the last one beside the output."""
+        self.validations.add([{"step": step, **metrics}])
+        write_image(self.picture, picture)
+        if self._board is not None:
+            for name, value in metrics.items():
+                self._board.add_scalar(f"validation/{name}", value, step)
+            self._board.add_image("validation", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), step, dataformats="HWC")
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()

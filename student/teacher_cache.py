@@ -1,0 +1,147 @@
+"""A teacher's outputs on the training crops, made once and kept on disk, so that a step costs the student alone.
+
+Of the feature is kept what the losses look at: the mean over its channels at full size (eq. 1) and the unit vectors
+at 32 x 32 (eq. 3), the latter as float16: their parts are at most 1, so S moves by less than 1e-3.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+from tqdm import tqdm
+
+from irvis.runtime.errors import FileError, ModelError
+from irvis.runtime.files import write_bytes
+from irvis.student.datasets import to_unit
+from irvis.student.losses import attention_map, similarity_samples, unit_rows
+from irvis.student.teachers.load import Teacher
+
+FORMAT = "1"  # changes with what is stored
+BATCH = 4  # crops that go through the teacher together
+INDEX = "index.json"
+
+
+class TeacherMaps(NamedTuple):
+    """What a teacher makes of B crops, row for row."""
+
+    fused: Tensor  # float32 (B, 1, H, W)
+    attention: Tensor  # attention_map of the feature: float32 (B, 1, h, w)
+    samples: Tensor  # unit_rows of its similarity_samples: float16 (B, C, 32, 32)
+
+
+def default_cache() -> Path:
+    """``$XDG_CACHE_HOME/irvis/teachers``, else below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "teachers"
+
+
+def digest_of(crops: Tensor) -> str:
+    """sha256 of the crops' bytes."""
+    return hashlib.sha256(crops.numpy().tobytes()).hexdigest()
+
+
+def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
+    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError where it gives what is not finite."""
+    feature, fused = teacher(infrared, visible)
+    if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):
+        raise ModelError(
+            f"{teacher.name} must give a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "
+            f"Got {tuple(fused.shape)} and {tuple(feature.shape)}"
+        )
+    feature, fused = feature.float(), fused.float()
+    if not (feature.isfinite().all() and fused.isfinite().all()):
+        raise ModelError(f"{teacher.name} gives NaN or infinity on the training crops; check its weights")
+    return TeacherMaps(fused, attention_map(feature), unit_rows(similarity_samples(feature)).half())
+
+
+def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) -> TeacherMaps:
+    """Give the teacher's maps on all crops, uint8 (N, 2, H, W), as tensors mapped from disk.
+
+    What is not there yet is computed and written below ``folder``, keyed by teacher, weights and crops; stopped, it
+    goes on where it was. Raises FileError, ModelError.
+    """
+    key = hashlib.sha256("\n".join((FORMAT, teacher.name, teacher.digest, digest_of(crops))).encode()).hexdigest()
+    place = (folder or default_cache()) / f"{_plain(teacher.name)}-{key[:16]}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with _locked(place):
+            arrays = _open(place, crops)
+            done = _done(place) if arrays else 0
+            if done < len(crops):
+                arrays = _fill(place, teacher, crops, arrays, done)
+    except OSError as error:
+        raise FileError(f"cannot keep teacher outputs at {place}: {error.strerror or error}; give --cache") from error
+    assert arrays is not None
+    return TeacherMaps(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _fill(
+    place: Path, teacher: Teacher, crops: Tensor, arrays: Optional[Dict[str, np.ndarray]], done: int
+) -> Dict[str, np.ndarray]:
+    starts: List[int] = list(range(done, len(crops), BATCH))
+    with tqdm(total=len(crops), initial=done, desc=f"outputs of {teacher.name}", unit="crop") as bar:
+        for start in starts:
+            infrared, visible = to_unit(crops[start : start + BATCH])
+            maps = teacher_maps(teacher, infrared, visible)
+            if arrays is None:
+                arrays = _create(place, maps, len(crops))
+            for name, tensor in maps._asdict().items():
+                arrays[name][start : start + len(tensor)] = tensor.cpu().numpy()
+            bar.update(len(infrared))
+            if (start // BATCH) % 16 == 15 or start == starts[-1]:
+                for array in arrays.values():
+                    array.flush()  # type: ignore[attr-defined]
+                _note(place, start + len(infrared))
+    assert arrays is not None
+    return arrays
+
+
+def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]:
+    _note(place, 0)  # before the files of an earlier form are overwritten
+    return {
+        name: open_memmap(
+            place / f"{name}.npy",
+            mode="w+",
+            dtype=np.float16 if tensor.dtype == torch.float16 else np.float32,
+            shape=(count, *tensor.shape[1:]),
+        )
+        for name, tensor in maps._asdict().items()
+    }
+
+
+def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:
+    """Give what an earlier run left, None where that is nothing usable."""
+    try:
+        # Copy on write: torch wants writable memory, and nothing may reach the file from there.
+        mode = "r+" if _done(place) < len(crops) else "c"
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
+    except (OSError, ValueError, KeyError):
+        return None
+    return arrays if all(len(array) == len(crops) for array in arrays.values()) else None
+
+
+def _done(place: Path) -> int:
+    return int(json.loads((place / INDEX).read_text())["done"])
+
+
+def _note(place: Path, done: int) -> None:
+    write_bytes(place / INDEX, json.dumps({"done": done}).encode())
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Keep a second run from filling the same cache at the same time."""
+    with (place / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _plain(name: str) -> str:
+    return "".join(character if character.isalnum() else "_" for character in name)

@@ -1,0 +1,95 @@
+"""Any ``nn.Module`` as a teacher, the distilled feature caught at one of its submodules."""
+
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from irvis.runtime.errors import ModelError, one_line
+from irvis.student.network import check_planes
+from irvis.student.teachers.load import Device, checked_output, count_parameters, digest_state, near
+from irvis.student.teachers.network import Output
+
+
+class ModuleTeacher:
+    """A Teacher: any module that is called as ``module(infrared, visible)`` on planes of (B, 1, H, W) in [0, 1].
+
+    It is put into eval mode and keeps its forward as it is: the feature is caught by a hook that is there during a call
+    only. The digest covers the class's name, the printed form and the state dict, but no other code.
+
+    Args:
+        module: gives the fused plane, (B, 1, H, W), or a tuple or list whose first it is.
+        feature: name of a submodule, with dots, as ``named_modules`` has it.
+        of: ``"input"``, the first tensor that the submodule is called with, or ``"output"``, what it gives, or the
+            first tensor of that. Of several calls the last counts.
+        name: None takes the class's.
+        device: where the module goes; None leaves it where its parameters are.
+
+    Raises ModelError for an unknown submodule.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        feature: str = "reconstruction",
+        of: str = "input",
+        name: Optional[str] = None,
+        device: Optional[Device] = None,
+    ) -> None:
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        self.name = name or type(module).__name__
+        if of not in ("input", "output"):
+            raise ModelError(f"of must be input or output. Got {of!r}")
+        try:
+            self._submodule = module.get_submodule(feature)
+        except AttributeError as error:
+            names = [known for known, _ in module.named_modules() if known]
+            raise ModelError(f"{self.name} has no submodule {feature}. Near: {near(feature, names)}") from error
+        self._device = torch.device(device or next((each.device for each in module.parameters()), "cpu"))
+        self._module = module.eval().to(self._device)
+        self._feature, self._of = feature, of
+        # The printed form has the strides, slopes and the like; what it has of addresses changes with every run.
+        printed = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
+        self.digest = digest_state(f"{kind}\n{printed}\n{of} of {feature}", module.state_dict())
+        self.parameters = count_parameters(module)
+
+    def __call__(self, infrared: Tensor, visible: Tensor) -> Output:
+        check_planes(infrared, visible)
+        caught: List[Any] = []
+
+        def catch_input(_: nn.Module, arguments: Tuple[Any, ...], keywords: Dict[str, Any]) -> None:
+            caught[:] = [_first_tensor((*arguments, *keywords.values()))]
+
+        def catch_output(_: nn.Module, __: Tuple[Any, ...], output: Any) -> None:
+            caught[:] = [_first_tensor(output)]
+
+        if self._of == "input":
+            hook = self._submodule.register_forward_pre_hook(catch_input, with_kwargs=True)
+        else:
+            hook = self._submodule.register_forward_hook(catch_output)
+        try:
+            with torch.no_grad():
+                # Copies, since it may change its inputs in place.
+                fused = self._module(*(plane.to(self._device, copy=True) for plane in (infrared, visible)))
+        except Exception as error:  # of the user's own code
+            raise ModelError(
+                f"{self.name} failed on infrared and visible planes of {tuple(infrared.shape)}: "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+        finally:
+            hook.remove()
+        if not caught:
+            raise ModelError(f"{self.name} never calls its submodule {self._feature}; choose another")
+        if isinstance(fused, (tuple, list)) and fused:
+            fused = fused[0]
+        return checked_output(f"{self.name} ({self._of} of {self._feature})", infrared, caught[0], fused)
+
+
+def _first_tensor(values: Any) -> Any:
+    """Give a copy of a tensor, or of the first one of several values; where there is none, the values themselves."""
+    candidates = values if isinstance(values, (tuple, list)) else (values,)
+    for candidate in candidates:
+        if isinstance(candidate, Tensor):
+            return candidate.clone()  # what comes next may change it in place
+    return values

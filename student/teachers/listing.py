@@ -1,0 +1,93 @@
+"""Which networks can teach the student: ``irvis teachers``; whether given ones do: ``irvis teachers --check SPEC``."""
+
+import argparse
+import time
+from typing import List, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from irvis.runtime.errors import ModelError
+from irvis.runtime.frames import split_luminance
+from irvis.runtime.samples import make_scene
+from irvis.runtime.sizes import format_size
+from irvis.student.teachers.load import FORMS, Teacher, count_parameters, open_teacher
+from irvis.student.teachers.published import MODULES, network_class
+
+HEADER = ("name", "parameters", "feature", "sides", "8-bit cast", "on github.com", "licence")
+CHECK_SIZE = (128, 128)  # (H, W), that of the training's crops
+CHECK_RUNS = 3  # the fastest counts; one that is not timed goes before
+
+HOW = f"""\
+sides: what height and width are padded to a multiple of. weights: your own copy of the authors' file.
+
+A teacher is given in one of three forms:
+
+  {FORMS[0]}
+      one of these networks, in any case of letters, and its weights: .safetensors or what torch.save wrote. No code
+      in the file is run.
+  {FORMS[1]}
+      any nn.Module, made by a function without arguments that is imported with the current folder on the path. It is
+      called as module(infrared, visible) on planes of (B, 1, H, W) in [0, 1] and gives the fused plane, or a tuple
+      whose first it is. The feature is the input, or the output, of the submodule of that name.
+  {FORMS[2]}
+      any ONNX of two inputs, infrared and visible, (B, 1, H, W) in [0, 1]. The fused plane and the feature may be any
+      two tensors in it, outputs or not. inputs= gives infrared:visible where names and order do not tell.
+
+Try one: irvis teachers --check SPEC"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis teachers``."""
+    parser.add_argument("--check", nargs="+", metavar="SPEC", help="open these teachers and run a generated pair")
+    parser.add_argument("--device", default="cpu", help="where the check runs (default: cpu)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis teachers``."""
+    if not arguments.check:
+        print("\n".join([*_aligned([HEADER, *map(_row, MODULES)]), "", HOW]))
+        return 0
+    infrared, visible = sample_planes()
+    for spec in arguments.check:
+        print(check(open_teacher(spec, arguments.device), infrared, visible, arguments.device), flush=True)
+    return 0
+
+
+def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> str:
+    """Run a teacher on one pair and give a line on it. Raises ModelError, also where it gives what is not finite."""
+    feature, fused = teacher(infrared, visible)
+    if not (feature.isfinite().all() and fused.isfinite().all()):
+        raise ModelError(f"{teacher.name} gives NaN or infinity; check its weights")
+    times_ms = []
+    for _ in range(CHECK_RUNS):
+        started = time.perf_counter()
+        teacher(infrared, visible)[1].cpu()  # a copy waits until the device is done
+        times_ms.append((time.perf_counter() - started) * 1e3)
+    shape = " x ".join(str(side) for side in feature.shape[1:])
+    return (
+        f"{teacher.name}: feature {shape}, fused {float(fused.min()):.3f} to {float(fused.max()):.3f}, "
+        f"{teacher.parameters:,} parameters, {min(times_ms):.1f} ms per {format_size(infrared.shape[2:])} on {device}"
+    )
+
+
+def sample_planes() -> Tuple[Tensor, Tensor]:
+    """Give a generated pair: infrared and visible luminance, float32 (1, 1, 128, 128) in [0, 1]."""
+    infrared, visible = make_scene("street", *CHECK_SIZE)
+    planes = (infrared, split_luminance(visible).y)
+    first, second = (torch.from_numpy(plane)[None, None].float() / 255 for plane in planes)
+    return first, second
+
+
+def _row(name: str) -> Tuple[str, ...]:
+    network_type = network_class(name)
+    with torch.device("meta"):  # counts without the memory, and without drawing the initial weights
+        parameters = count_parameters(network_type())
+    sides = "any" if network_type.multiple == 1 else f"x {network_type.multiple}"
+    shown = network_type.cast, network_type.repository, network_type.licence
+    return (name, f"{parameters:,}", network_type.feature, sides, *shown)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]

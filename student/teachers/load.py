@@ -1,0 +1,259 @@
+"""Teachers as the command line names them: a published network by name, any ``nn.Module``, any ONNX file."""
+
+import difflib
+import hashlib
+import importlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, Mapping, NoReturn, Protocol, Sequence, Union
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
+from irvis.runtime.files import PathLike
+from irvis.student.network import check_planes
+from irvis.student.teachers.network import FusionNetwork, Output
+from irvis.student.teachers.published import MODULES, network_class
+
+Device = Union[str, torch.device]
+
+FORMS = (
+    "SHIP=path/to/weights.pth",
+    "package.module:function,feature=SUBMODULE[,of=output]",
+    "teacher.onnx,fused=NAME,feature=NAME[,inputs=A:B]",
+)
+PUBLISHED_FORM = re.compile(r"(?P<name>[\w-]+)=(?P<path>.+)")
+MODULE_FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)(?P<options>(,.*)?)")
+ONNX_FORM = re.compile(r"(?P<path>.+?\.onnx)(?P<options>(,.*)?)", re.IGNORECASE)
+
+NAMES_SHOWN = 3  # of each kind, in an error
+
+
+class Teacher(Protocol):
+    """A frozen network that gives what is distilled: its feature before the decoder, and its fused image.
+
+    ``teacher(infrared, visible)`` takes float32 (B, 1, H, W) in [0, 1] each, on any device, and gives (feature, fused)
+    without gradient on its own: float32 (B, C, h, w) and (B, 1, H, W). Raises ValueError where the planes are of
+    another shape, ModelError where the network does not take them or gives something else.
+    """
+
+    name: str
+    digest: str  # SHA-256, 64 hexadecimal digits: another one wherever the outputs may be others
+    parameters: int  # how many numbers it has learnt
+
+    def __call__(self, infrared: Tensor, visible: Tensor) -> Output: ...
+
+
+class PublishedTeacher:
+    """A Teacher: one of the published networks with its authors' weights.
+
+    Where H or W is not a multiple of what the network takes, its last row or column is repeated and the fused plane cut
+    back; the feature then is that of the larger plane. Raises what load_published raises.
+    """
+
+    def __init__(self, name: str, path: PathLike, device: Device = "cpu") -> None:
+        self.name = published_name(name)
+        self.network = load_published(self.name, path, device)
+        self.digest = digest_state(self.name, self.network.state_dict())
+        self.parameters = count_parameters(self.network)
+        self._device = torch.device(device)
+
+    def __call__(self, infrared: Tensor, visible: Tensor) -> Output:
+        check_planes(infrared, visible)
+        height, width = infrared.shape[2:]
+        padding = (0, -width % self.network.multiple, 0, -height % self.network.multiple)
+        with torch.no_grad():
+            planes = (F.pad(plane.to(self._device), padding, mode="replicate") for plane in (infrared, visible))
+            feature, fused = self.network(*planes)
+        return checked_output(self.name, infrared, feature, fused[..., :height, :width])
+
+
+def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionNetwork:
+    """Give a published network with the weights of the authors' file, frozen, in eval mode.
+
+    Args:
+        name: of MODULES, in any case.
+        path: ``.safetensors``, or a state dict that ``torch.save`` wrote, flat or wrapped as the authors have it. No
+            code in it is run.
+        device: where the network goes.
+
+    Raises FileError where the file is missing or unreadable, ModelError for an unknown name or another network's file.
+    """
+    name = published_name(name)
+    network = network_class(name)()
+    contents = _read_weights(Path(path).expanduser())
+    try:
+        state = network.unwrap(contents)
+        network.load_state_dict(state, strict=True)
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:  # torch takes the keys to be texts
+        reason = one_line(error, 200)
+        if isinstance(error, RuntimeError):
+            reason = _difference(network.state_dict(), state) or reason
+        raise ModelError(
+            f"{path} does not hold the weights of {name}: {reason}. "
+            f"The right file is published at github.com/{network.repository}"
+        ) from error
+    return network.eval().requires_grad_(False).to(device)
+
+
+def published_name(name: str) -> str:
+    """Give a name of MODULES as it is spelt there. Raises ModelError where there is none."""
+    by_lower_case = {known.lower(): known for known in MODULES}
+    if name.lower() not in by_lower_case:
+        raise ModelError(
+            f"no published network is called {name}. Near: {near(name, MODULES)}; irvis teachers lists all"
+        )
+    return by_lower_case[name.lower()]
+
+
+def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
+    """Give the teacher that ``spec`` names in one of the three FORMS.
+
+    Names of published networks are taken in any case; a ``function`` is imported with the current folder on the path,
+    and called without arguments. Raises IrvisError.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
+        raise IrvisError(f"PyTorch cannot use the device {device}: {one_line(error, 150)}; give cpu") from error
+    published, onnx = PUBLISHED_FORM.fullmatch(spec), ONNX_FORM.fullmatch(spec)
+    if published:
+        return PublishedTeacher(published["name"], published["path"], device)
+    if onnx:
+        from irvis.student.teachers.any_onnx import OnnxTeacher  # it imports this module, and ONNX Runtime
+
+        options = _options(spec, onnx["options"], required=("fused", "feature"), optional=("inputs",))
+        inputs = None
+        if "inputs" in options:
+            # Names may hold colons themselves, "ir:0:vi:0"; then the one in the middle divides.
+            parts = options["inputs"].split(":")
+            if len(parts) % 2 or "" in parts:
+                _refuse(spec, "inputs are two names, infrared:visible")
+            inputs = ":".join(parts[: len(parts) // 2]), ":".join(parts[len(parts) // 2 :])
+        path = Path(onnx["path"]).expanduser()
+        return OnnxTeacher(path, options["fused"], options["feature"], inputs=inputs, device=device)
+    module = MODULE_FORM.fullmatch(spec)
+    if module:
+        from irvis.student.teachers.any_module import ModuleTeacher  # it imports this module
+
+        options = _options(spec, module["options"], required=("feature",), optional=("of",))
+        name = f"{module['module']}:{module['function']}"
+        return ModuleTeacher(_call(module["module"], module["function"]), name=name, device=device, **options)
+    _refuse(spec, "it has none of the three forms")
+
+
+def checked_output(name: str, planes: Tensor, feature: Any, fused: Any) -> Output:
+    """Give a teacher's output for ``planes``, (B, 1, H, W), as float32 without gradient.
+
+    Raises ModelError, naming the teacher, unless the feature is a tensor (B, C, h, w) and the fused plane is one of
+    the planes' shape.
+    """
+    if not isinstance(fused, Tensor) or fused.shape != planes.shape:
+        raise ModelError(f"the fused plane of {name} must be (B, 1, H, W) = {tuple(planes.shape)}. Got {_shape(fused)}")
+    if not isinstance(feature, Tensor) or feature.ndim != 4:
+        raise ModelError(f"the feature of {name} must be (B, C, h, w). Got {_shape(feature)}; choose another")
+    if len(feature) != len(planes):
+        raise ModelError(f"the feature of {name} must have the planes' batch, {len(planes)}. Got {_shape(feature)}")
+    return feature.detach().float(), fused.detach().float()
+
+
+def digest_state(label: str, state: Mapping[str, Any]) -> str:
+    """Give the SHA-256 of a label and a state dict, whatever the order of its keys and the device of its tensors."""
+    digest = hashlib.sha256(label.encode())
+    for name, value in sorted(state.items()):
+        if isinstance(value, Tensor):
+            digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(f"\n{name} {value!r}\n".encode())  # what a module's get_extra_state gave
+    return digest.hexdigest()
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Give the number of a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Give the few of ``names`` that are most like ``name``, or the first few, as one text."""
+    names = list(names)
+    found = difflib.get_close_matches(name, names, n=NAMES_SHOWN, cutoff=0.4) or names[: 2 * NAMES_SHOWN]
+    return ", ".join(found) or "none"
+
+
+def _read_weights(path: Path) -> Dict[str, Any]:
+    if not path.is_file():
+        raise FileError(f"weights not found: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"not readable weights: {path} ({one_line(error, 200)})") from error
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
+        raise FileError(f"not a state dict that can be loaded safely: {path} ({one_line(error, 200)})") from error
+    if not isinstance(contents, dict):
+        raise ModelError(f"{path} does not hold a state dict. Got {type(contents).__name__}")
+    return contents
+
+
+def _difference(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+    """Say what a state dict lacks, has too much and has in another shape; empty where it fits."""
+    misshaped = [
+        f"{name} {_shape(found[name])} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and getattr(found[name], "shape", None) != tensor.shape
+    ]
+    kinds = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [str(name) for name in found if name not in wanted],
+        "misshaped": misshaped,
+    }
+    return "; ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds.items() if names)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _refuse(spec: str, reason: str) -> NoReturn:
+    raise IrvisError(f"not a teacher: {spec!r}, {reason}; give one of {' | '.join(FORMS)}")
+
+
+def _options(spec: str, text: str, required: Sequence[str], optional: Sequence[str]) -> Dict[str, str]:
+    """``",fused=a,feature=b"`` -> ``{"fused": "a", "feature": "b"}``. Raises IrvisError."""
+    options: Dict[str, str] = {}
+    for part in text.split(",")[1:]:
+        key, _, value = part.partition("=")
+        if key not in (*required, *optional) or not value or key in options:
+            _refuse(spec, f"{part!r} cannot be one of its options")
+        options[key] = value
+    for key in required:
+        if key not in options:
+            _refuse(spec, f"{key}= is missing")
+    return options
+
+
+def _call(module_name: str, function_name: str) -> nn.Module:
+    """Give the nn.Module that a function of the user's own makes. Raises ModelError."""
+    name, folder = f"{module_name}:{function_name}", os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        module = getattr(importlib.import_module(module_name), function_name)()
+    except (Exception, SystemExit) as error:  # the user's own code; a script may read the command line and exit
+        raise ModelError(f"{name} cannot be called from {folder}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        sys.path.remove(folder)
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{name} must give an nn.Module. Got {type(module).__name__}")
+    return module

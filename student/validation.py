@@ -1,0 +1,45 @@
+"""How good a student is in the midst of training: the metrics on some pairs, and a picture of them."""
+
+from typing import Dict, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import Pair
+from irvis.runtime.panels import side_by_side, stack_rows
+from irvis.student.network import Student
+
+PICTURES = 3  # rows of the picture
+
+
+def spread(pairs: Sequence[Pair], count: int) -> Sequence[Pair]:
+    """Give ``count`` of the pairs, evenly spread over them, or all where there are fewer."""
+    indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)
+    return [pairs[index] for index in indices]
+
+
+def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Fuse two uint8 (H, W) planes on the student's device; give uint8 (H, W), rounded."""
+    device = next(student.parameters()).device
+    planes = [torch.from_numpy(plane).to(device)[None, None].float() / 255 for plane in (infrared, visible)]
+    with torch.no_grad():
+        fused = student(*planes)
+    return np.rint(fused[0, 0].float().cpu().numpy() * 255).astype(np.uint8)
+
+
+def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float], np.ndarray]:
+    """Give each metric's mean over the pairs, and the first few side by side, BGR (H, W, 3)."""
+    from irvis.benchmarks.metrics import evaluate_fusion  # here, since training without validation needs no SciPy
+
+    training = student.training
+    student.eval()
+    values, rows = [], []
+    for pair in pairs:
+        infrared, visible = read_luminance(pair)
+        fused = fuse_planes(student, infrared, visible)
+        values.append(evaluate_fusion(infrared, visible, fused))
+        if len(rows) < PICTURES:
+            rows.append(side_by_side([infrared, visible, fused]))
+    student.train(training)
+    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}, stack_rows(rows)

@@ -1,0 +1,143 @@
+"""How much each distillation term, and each of several teachers, weighs at a step; ``fixed`` is the paper's way.
+
+A weighting is a module, so that what it has learned or remembers is saved and resumed with the student.
+"""
+
+from typing import Callable, Dict, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from irvis.student.losses import distillation_loss, sobel_magnitude
+
+TERMS = ("attention", "similarity", "response")
+
+
+class Fixed(nn.Module):
+    """Eq. 21 with the weights it was given: (lambda_att, lambda_sim, lambda_out)."""
+
+    def __init__(self, weights: Sequence[float], window: int) -> None:
+        super().__init__()
+        self.weights = tuple(weights)
+        self.window = window  # steps in an epoch
+
+    def forward(self, terms: Tensor, task: Tensor, progress: float) -> Tensor:
+        """Combine ``terms``, the (3,) of TERMS, at ``progress`` in [0, 1) of the run; ``task`` is the task loss."""
+        return distillation_loss(*(terms * self.factors(progress)), *self.weights) + self.penalty()
+
+    def factors(self, progress: float) -> Tensor:
+        """Give what each weight is multiplied by at this step: (3,), without a gradient unless learned."""
+        return torch.ones(3)
+
+    def penalty(self) -> Tensor:
+        """Give what keeps learned factors from 0."""
+        return torch.zeros(())
+
+    def update(self, terms: Tensor, task: Tensor) -> None:
+        """Take note of a finished step's losses, without a gradient."""
+
+
+class Anneal(Fixed):
+    """All terms fade from 1 to 0 along half a cosine: the teacher leads at first, the task has the last word."""
+
+    def factors(self, progress: float) -> Tensor:
+        return (1 + torch.cos(torch.tensor([progress * torch.pi] * 3))) / 2
+
+
+class Uncertainty(Fixed):
+    """Kendall et al., "Multi-Task Learning Using Uncertainty", CVPR 2018: exp(-s_i) L_i + s_i with learned s_i."""
+
+    def __init__(self, weights: Sequence[float], window: int) -> None:
+        super().__init__(weights, window)
+        self.log_variances = nn.Parameter(torch.zeros(3))
+
+    def factors(self, progress: float) -> Tensor:
+        return torch.exp(-self.log_variances)
+
+    def penalty(self) -> Tensor:
+        return (self.log_variances * self.log_variances.new_tensor(self.weights)).sum()
+
+
+class DynamicAverage(Fixed):
+    """Liu et al., "End-to-End Multi-Task Learning with Attention" (DWA), CVPR 2019.
+
+    3 softmax(r_i / T) with r_i the ratio of a term's mean over the last epoch to that over the one before, T = 2:
+    what has stopped falling weighs more.
+    """
+
+    temperature = 2.0
+
+    def __init__(self, weights: Sequence[float], window: int) -> None:
+        super().__init__(weights, window)
+        for name in ("total", "last", "before"):
+            self.register_buffer(name, torch.zeros(3))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
+
+    def factors(self, progress: float) -> Tensor:
+        if self.epochs < 2:
+            return torch.ones_like(self.last)
+        ratios = self.last / self.before.clamp_min(1e-12)
+        return 3 * torch.softmax(ratios / self.temperature, dim=0)
+
+    def update(self, terms: Tensor, task: Tensor) -> None:
+        self.total += terms
+        self.count += 1
+        if self.count == self.window:
+            self.before.copy_(self.last)
+            self.last.copy_(self.total / self.window)
+            self.total.zero_()
+            self.count.zero_()
+            self.epochs += 1
+
+
+class Balance(Fixed):
+    """Each term is scaled to the size of the task loss, both as running means, so that none is drowned."""
+
+    decay = 0.99
+
+    def __init__(self, weights: Sequence[float], window: int) -> None:
+        super().__init__(weights, window)
+        self.register_buffer("means", torch.zeros(4))  # of the three terms and the task; 0: none seen
+
+    def factors(self, progress: float) -> Tensor:
+        if not self.means.any():
+            return torch.ones(3, device=self.means.device)
+        return self.means[3] / self.means[:3].clamp_min(1e-12)
+
+    def update(self, terms: Tensor, task: Tensor) -> None:
+        now = torch.cat([terms, task.reshape(1)])
+        self.means.copy_(torch.where(self.means > 0, self.decay * self.means + (1 - self.decay) * now, now))
+
+
+WEIGHTINGS: Dict[str, Callable[[Sequence[float], int], Fixed]] = {
+    "fixed": Fixed,
+    "anneal": Anneal,
+    "uncertainty": Uncertainty,
+    "dwa": DynamicAverage,
+    "balance": Balance,
+}
+
+
+def equal_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Give every teacher the same share of each image. Takes and gives what ``confidence_shares`` does."""
+    return fused.new_full(fused.shape[:2], 1 / len(fused))
+
+
+def confidence_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Share of each teacher in each image by how well its own fused image meets the task, eq. 17.
+
+    After Zhang et al., "Confidence-Aware Multi-Teacher Knowledge Distillation", ICASSP 2022. ``fused`` is
+    (T, B, 1, H, W), the inputs (B, 1, H, W); gives (T, B), softmax(-L_task / mean over the teachers of L_task).
+    """
+    brightest = torch.maximum(infrared, visible)
+    steepest = torch.maximum(sobel_magnitude(infrared), sobel_magnitude(visible))
+    steepness = torch.stack([sobel_magnitude(one) for one in fused])
+    error = ((fused - brightest).abs() + 10 * (steepness - steepest).abs()).mean(dim=(2, 3, 4))
+    return torch.softmax(-4 * error / error.mean(dim=0).clamp_min(1e-12), dim=0)
+
+
+TEACHER_WEIGHTINGS: Dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "mean": equal_shares,
+    "confidence": confidence_shares,
+}

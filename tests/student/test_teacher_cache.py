@@ -1,0 +1,139 @@
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from irvis.runtime.errors import FileError, ModelError
+from irvis.student.datasets import to_unit
+from irvis.student.losses import attention_map, similarity_matrix, similarity_samples
+from irvis.student.teacher_cache import TeacherMaps, cached_maps, default_cache, teacher_maps
+
+CROPS = torch.randint(0, 256, (10, 2, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+class Toy:
+    """A teacher with three channels at half size, that counts its calls and can stop at one of them."""
+
+    def __init__(self, gain=1.0, fails_at=None, name="Toy"):
+        self.name, self.digest, self.gain = name, f"{gain}".ljust(64, "0"), gain
+        self.calls, self.fails_at = 0, fails_at
+
+    def __call__(self, infrared, visible):
+        if self.calls == self.fails_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        feature = torch.cat([infrared, visible, infrared - visible], dim=1)[..., ::2, ::2]
+        return self.gain * feature, self.gain * torch.maximum(infrared, visible)
+
+
+def test_the_cache_holds_what_the_losses_look_at(tmp_path):
+    maps = cached_maps(Toy(2.0), CROPS, tmp_path)
+    feature, fused = Toy(2.0)(*to_unit(CROPS))
+    assert torch.equal(maps.fused, fused)
+    torch.testing.assert_close(maps.attention, attention_map(feature))
+    wanted = similarity_matrix(similarity_samples(feature))
+    assert (similarity_matrix(maps.samples.float()) - wanted).abs().max() < 1e-3
+    assert [tuple(one.shape) for one in maps] == [(10, 1, 32, 32), (10, 1, 16, 16), (10, 3, 32, 32)]
+
+
+def test_the_teacher_runs_once(tmp_path):
+    teacher = Toy()
+    first = cached_maps(teacher, CROPS, tmp_path)
+    calls = teacher.calls
+    again = cached_maps(teacher, CROPS, tmp_path)
+    assert teacher.calls == calls == 3  # 10 crops, 4 at a time
+    assert all(torch.equal(one, other) for one, other in zip(first, again))
+
+
+def test_other_weights_other_crops_and_other_names_are_other_entries(tmp_path):
+    for teacher, crops in ((Toy(), CROPS), (Toy(2.0), CROPS), (Toy(), CROPS[:8]), (Toy(name="Other one"), CROPS)):
+        calls = teacher.calls
+        cached_maps(teacher, crops, tmp_path)
+        assert teacher.calls > calls
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_reads_the_cache_cannot_change_it(tmp_path):
+    cached_maps(Toy(), CROPS, tmp_path)
+    maps = cached_maps(Toy(), CROPS, tmp_path)
+    maps.fused.fill_(7)
+    assert cached_maps(Toy(), CROPS, tmp_path).fused.max() <= 1
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path):
+    crops = CROPS.repeat(20, 1, 1, 1)  # 50 calls; the index is written every 16
+    with pytest.raises(KeyboardInterrupt):
+        cached_maps(Toy(fails_at=40), crops, tmp_path)
+    (index,) = tmp_path.glob("*/index.json")
+    assert json.loads(index.read_text()) == {"done": 128}
+    teacher = Toy()
+    maps = cached_maps(teacher, crops, tmp_path)
+    assert teacher.calls == 50 - 32
+    assert torch.equal(maps.fused, cached_maps(Toy(), crops, tmp_path / "straight").fused)
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    program = f"""
+        import os, signal, sys
+        from pathlib import Path
+        sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
+        import torch, test_teacher_cache as here
+        class Killed(here.Toy):
+            def __call__(self, *planes):
+                if self.calls == 20:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().__call__(*planes)
+        here.cached_maps(Killed(), here.CROPS.repeat(10, 1, 1, 1), Path({str(tmp_path)!r}))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    teacher = Toy()
+    crops = CROPS.repeat(10, 1, 1, 1)
+    maps = cached_maps(teacher, crops, tmp_path)
+    assert teacher.calls == 25 - 16
+    assert torch.equal(maps.fused, Toy()(*to_unit(crops))[1])
+
+
+@pytest.mark.parametrize("name", ["fused.npy", "index.json"])
+def test_a_damaged_entry_is_made_again(tmp_path, name):
+    wanted = cached_maps(Toy(), CROPS, tmp_path).fused.clone()
+    (path,) = tmp_path.glob(f"*/{name}")
+    path.write_bytes(b"damaged")
+    teacher = Toy()
+    assert torch.equal(cached_maps(teacher, CROPS, tmp_path).fused, wanted)
+    assert teacher.calls == 3
+
+
+def test_a_teacher_of_nan_is_refused():
+    with pytest.raises(ModelError, match="Toy gives NaN or infinity"):
+        teacher_maps(Toy(float("nan")), *to_unit(CROPS))
+
+
+def test_a_teacher_of_another_size_is_refused():
+    class Halved(Toy):
+        def __call__(self, infrared, visible):
+            feature, fused = super().__call__(infrared, visible)
+            return feature, fused[..., ::2, ::2]
+
+    with pytest.raises(ModelError, match=r"Toy must give a fused \(10, 1, 32, 32\).* Got \(10, 1, 16, 16\)"):
+        teacher_maps(Halved(), *to_unit(CROPS))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot keep teacher outputs at .*; give --cache"):
+        cached_maps(Toy(), CROPS, tmp_path / "file")
+
+
+def test_the_default_place_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "irvis" / "teachers"
+
+
+def test_maps_are_in_the_order_that_the_trainer_flattens_them_in():
+    assert TeacherMaps._fields == ("fused", "attention", "samples")
