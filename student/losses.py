@@ -18,7 +18,7 @@ SHORTEST = 1e-6
 
 
 def sobel_magnitude(image: Tensor) -> Tensor:
-    """G of eq. 8 and 19 as |gx| + |gy|: (B, 1, H, W) -> same.
+    """G of eq. 7, 18 and 19 as |gx| + |gy|: (B, 1, H, W) -> same.
 
     The border is replicated, so that the frame's edge is not taken for an edge in the scene.
     """
@@ -29,17 +29,17 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
 
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Eq. 18: mean |max(I_vis, I_ir) - I_f|."""
+    """Eq. 17: mean |max(I_vis, I_ir) - I_f|."""
     return F.l1_loss(fused, torch.maximum(visible, infrared))
 
 
 def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Eq. 19: mean |max(G(I_vis), G(I_ir)) - G(I_f)|."""
+    """Eq. 18 and 19: mean |max(G(I_vis), G(I_ir)) - G(I_f)|."""
     return F.l1_loss(sobel_magnitude(fused), torch.maximum(sobel_magnitude(visible), sobel_magnitude(infrared)))
 
 
 def task_loss(fused: Tensor, infrared: Tensor, visible: Tensor, beta_grad: float = 10.0) -> Tensor:
-    """Eq. 17 and 20: intensity_loss + beta_grad * gradient_loss."""
+    """Eq. 20: intensity_loss + beta_grad * gradient_loss."""
     return intensity_loss(fused, infrared, visible) + beta_grad * gradient_loss(fused, infrared, visible)
 
 
@@ -97,7 +97,7 @@ def similarity_loss(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def response_terms(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-    """Eq. 7 and 8 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|."""
+    """Eq. 6 and 7 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|."""
     differences = student - teacher, sobel_magnitude(student) - sobel_magnitude(teacher)
     intensity, gradient = (_weighted_mean(one.abs().mean(dim=(1, 2, 3)), weights) for one in differences)
     return intensity, gradient
@@ -130,7 +130,7 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor, floor: fl
     """1 - SCD / 2, with SCD = corr(I_f - I_vis, I_ir) + corr(I_f - I_ir, I_vis) of each image; not in the paper.
 
     What each input adds to the fused image should look like that input (Aslantas and Bendes, 2015). The signed
-    correlation also tells an image from its negative, which eq. 8 and 19 cannot. ``floor`` is added to the
+    correlation also tells an image from its negative, which eq. 7 and 19 cannot. ``floor`` is added to the
     variances: in a flat image there is nothing to correlate with, and noise is not blown up.
     """
     return 1 - (_correlation(fused - visible, infrared, floor) + _correlation(fused - infrared, visible, floor)) / 2
@@ -139,7 +139,7 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor, floor: fl
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """(mean (I_f - I_ir)^2 + mean (I_f - I_vis)^2) / 2, what the PSNR of a fused image is taken of; not in the paper.
 
-    Its pull grows with the distance, where that of eq. 18 is the same everywhere: it holds back what is far from both.
+    Its pull grows with the distance, where that of eq. 17 is the same everywhere: it holds back what is far from both.
     """
     return (F.mse_loss(fused, infrared) + F.mse_loss(fused, visible)) / 2
 

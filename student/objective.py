@@ -63,7 +63,7 @@ class Objective(nn.Module):
         return {"loss": loss, **parts}
 
     def beta_grad(self, progress: float) -> float:
-        """Weight of the gradient loss, eq. 17, which rises from 0 over the warm-up."""
+        """Weight of the gradient loss, eq. 20, which rises from 0 over the warm-up."""
         warmup = self.config.warmup
         return self.config.beta_grad * (min(1.0, progress / warmup) if warmup else 1.0)
 

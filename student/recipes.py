@@ -21,12 +21,12 @@ class TrainConfig:
     learning_rate_start: float = 1e-5
     learning_rate_end: float = 1e-6
     rise: float = 0.3  # share of the steps until the peak
-    beta_grad: float = 10.0  # eq. 17
+    beta_grad: float = 10.0  # eq. 20
     alpha_kd: float = 1.0  # eq. 16
     lambda_att: float = 1.0  # eq. 21, with the next two
     lambda_sim: float = 1.0
     lambda_out: float = 1.0
-    lambda_grad: float = 10.0  # eq. 6
+    lambda_grad: float = 10.0  # eq. 8
     # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so it is as content
     # with a negative of the visible image: at full weight from the first step it can win that way, for good.
     warmup: float = 0.05

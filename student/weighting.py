@@ -125,10 +125,10 @@ def equal_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 
 
 def confidence_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Share of each teacher in each image by how well its own fused image meets the task, eq. 17.
+    """Share of each teacher in each image by how well its own fused image meets the task, eq. 20.
 
     After Zhang et al., "Confidence-Aware Multi-Teacher Knowledge Distillation", ICASSP 2022. ``fused`` is
-    (T, B, 1, H, W), the inputs (B, 1, H, W); gives (T, B), softmax(-L_task / mean over the teachers of L_task).
+    (T, B, 1, H, W), the inputs (B, 1, H, W); gives (T, B), softmax(-4 L_task / mean over the teachers of L_task).
     """
     brightest = torch.maximum(infrared, visible)
     steepest = torch.maximum(sobel_magnitude(infrared), sobel_magnitude(visible))

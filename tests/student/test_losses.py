@@ -3,7 +3,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from irvis.student.losses import gradient_loss, intensity_loss, sobel_magnitude, task_loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irvis.student.losses import (
+    correlation_loss,
+    fidelity_loss,
+    gradient_loss,
+    intensity_loss,
+    sobel_magnitude,
+    task_loss,
+    total_loss,
+)
 
 LOSSES = [intensity_loss, gradient_loss, task_loss]
 
@@ -49,14 +60,14 @@ def test_losses_are_the_equations():
     assert task_loss(fused, infrared, visible, 0.5).item() == pytest.approx(intensity + 0.5 * gradient, rel=1e-12)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, correlation_loss, fidelity_loss])
 def test_gradients_are_those_of_finite_differences(loss):
     fused, infrared, visible = planes(3, 1, 5, 6)
     fused.requires_grad_(True)
     assert torch.autograd.gradcheck(lambda x: loss(x, infrared, visible), (fused,))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, fidelity_loss])
 def test_a_fused_plane_equal_to_both_inputs_costs_nothing(loss):
     (image,) = planes(1)
     assert loss(image, image, image).item() == 0
@@ -76,6 +87,89 @@ def test_flat_planes_give_finite_gradients(level):
     assert fused.grad.abs().sum() > 0
 
 
-def test_swapping_the_inputs_changes_nothing():
+@pytest.mark.parametrize("loss", [*LOSSES, correlation_loss, fidelity_loss])
+def test_swapping_the_inputs_changes_nothing(loss):
     fused, infrared, visible = planes(3)
-    assert task_loss(fused, infrared, visible) == task_loss(fused, visible, infrared)
+    assert loss(fused, infrared, visible).item() == pytest.approx(loss(fused, visible, infrared).item(), rel=1e-12)
+
+
+def test_total_loss_is_eq_16():
+    task, distillation = torch.tensor(0.25), torch.tensor(3.0)
+    assert total_loss(task, distillation).item() == 3.25
+    assert total_loss(task, distillation, 0.5).item() == 1.75
+    assert total_loss(task, distillation, 0.0) == task
+
+
+def scd_reference(fused, infrared, visible):
+    """Sum of the correlations of differences of three (H, W)."""
+    pairs = (fused - visible, infrared), (fused - infrared, visible)
+    return sum(np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in pairs)
+
+
+def test_correlation_loss_without_a_floor_is_the_mean_of_1_minus_half_the_scd():
+    triples = planes(3, batch=3)
+    scds = [scd_reference(*triple) for triple in zip(*(plane.numpy()[:, 0] for plane in triples))]
+    assert np.ptp(scds) > 0.1  # so that the order of mean and correlation matters
+    assert correlation_loss(*triples, floor=0.0).item() == pytest.approx(1 - np.mean(scds) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("level", [-0.5, 0.0, 0.25])
+def test_correlation_loss_of_the_sum_of_both_inputs_is_what_the_floor_leaves(level):
+    infrared, visible = planes(2)
+    kept = [plane.numpy().var(axis=(1, 2, 3)) for plane in (infrared, visible)]
+    expected = 1 - np.mean([variance / (variance + 1e-3) for variance in kept])
+    assert 0 < expected < 0.02
+    assert correlation_loss(infrared + visible - level, infrared, visible).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_correlation_loss_of_the_negative_of_both_inputs_is_near_2():
+    infrared, visible = planes(2)
+    # f - b is nearly -100 a and f - a nearly -100 b where the planes do not correlate.
+    assert correlation_loss(-100 * (infrared + visible), infrared, visible).item() > 1.5
+    assert correlation_loss(-100 * visible, visible, visible).item() == pytest.approx(2, abs=0.02)
+
+
+def test_correlation_loss_tells_an_image_from_its_negative_which_the_gradient_cannot():
+    infrared, visible = planes(2, height=24, width=24)
+    image, negative = ((plane, infrared, visible) for plane in (visible, 1 - visible))
+    assert gradient_loss(*image).item() == pytest.approx(gradient_loss(*negative).item(), rel=1e-12)
+    assert correlation_loss(*negative).item() > correlation_loss(*image).item() + 0.4
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    contrasts=st.tuples(*[st.sampled_from([0.0, 1e-6, 0.01, 1.0])] * 3),
+    offset=st.floats(-1, 1),
+)
+def test_correlation_loss_is_between_0_and_2_and_blind_to_brightness(seed, contrasts, offset):
+    fused, infrared, visible = (c * plane for c, plane in zip(contrasts, planes(3, seed=seed)))
+    value = correlation_loss(fused, infrared, visible).item()
+    assert 0 <= value <= 2
+    assert correlation_loss(fused + offset, infrared, visible).item() == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("floor", [1e-3, 1e-6])
+def test_correlation_loss_of_flat_planes_is_1_with_finite_gradients(floor):
+    fused = torch.full((1, 1, 4, 4), 0.5, requires_grad=True)
+    flat = torch.full((1, 1, 4, 4), 0.25)
+    loss = correlation_loss(fused, flat, flat, floor)
+    loss.backward()
+    assert loss.item() == 1
+    assert fused.grad.tolist() == torch.zeros(1, 1, 4, 4).tolist()
+
+
+def test_correlation_loss_does_not_blow_up_faint_noise():
+    infrared, visible, noise = planes(3)
+    faint = correlation_loss(visible + 1e-4 * noise, infrared, visible)
+    assert faint.item() == pytest.approx(correlation_loss(visible, infrared, visible).item(), abs=2e-3)
+
+
+def test_fidelity_loss_is_the_mean_square_error_to_both_and_least_at_their_mean():
+    fused, infrared, visible = planes(3)
+    f, a, b = (plane.numpy() for plane in (fused, infrared, visible))
+    expected = (np.mean((f - a) ** 2) + np.mean((f - b) ** 2)) / 2
+    assert fidelity_loss(fused, infrared, visible).item() == pytest.approx(expected, rel=1e-12)
+    middle = fidelity_loss((infrared + visible) / 2, infrared, visible).item()
+    assert middle == pytest.approx(np.mean((a - b) ** 2) / 4, rel=1e-12)
+    assert middle < expected
