@@ -92,6 +92,7 @@ def train(
     if among.is_first:
         save_student(output, trainer.best, _provenance(trainer, pairs, teachers))
         state_path.unlink(missing_ok=True)
+    among.wait()  # the file may be what the others start from next
     return trainer.best
 
 
@@ -269,9 +270,20 @@ def main(arguments: argparse.Namespace) -> int:
     )
     with processes(arguments.device) as among:
         teachers = teachers_of(arguments, among.device)
-        student = train(pairs, arguments.output, config, teachers, arguments.init, options, among)
-        if among.is_first and student is not None:
+        init, base = arguments.init, RECIPES[arguments.recipe].base
+        if base is not None and init is None:
+            init = arguments.output.with_name(f"{arguments.output.name}.{base}.safetensors")
+            if not init.exists() and train(pairs, init, RECIPES[base].config, (), None, options, among) is None:
+                return _stopped(init, among)
+        student = train(pairs, arguments.output, config, teachers, init, options, among)
+        if student is None:
+            return _stopped(arguments.output, among)
+        if among.is_first:
             print(f"wrote {arguments.output}")
-        elif among.is_first:
-            print(f"stopped; the same command goes on from {arguments.output}.state")
-    return 0 if student is not None else 130
+    return 0
+
+
+def _stopped(output: Path, among: Processes) -> int:
+    if among.is_first:
+        print(f"stopped; the same command goes on from {output}.state")
+    return 130

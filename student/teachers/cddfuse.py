@@ -141,7 +141,7 @@ class CDDFuse(FusionNetwork):
     their details each pass one more block of their branch; the decoder adds the result to the visible plane.
     """
 
-    feature = "input of Decoder.encoder_level2, 64 x HW"
+    feature = "input of D.encoder_level2: 64 x H x W"
     repository = "Zhaozixiang1228/MMIF-CDDFuse"
     paper = (
         'Zhao et al., "CDDFuse: Correlation-Driven Dual-Branch Feature Decomposition for Multi-Modality Image Fusion", '

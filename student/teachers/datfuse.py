@@ -18,7 +18,7 @@ class DATFuse(FusionNetwork):
     same weights, and a 1x1 convolution. The fused plane is in (-1, 1).
     """
 
-    feature = "input of convolutional_out, 16 x H x W"
+    feature = "input of convolutional_out: 16 x H x W"
     repository = "tthinking/DATFuse"
     paper = 'Tang, "DATFuse: Infrared and Visible Image Fusion via Dual Attention Transformer", IEEE TCSVT 2023'
     cast = "wrap"

@@ -21,7 +21,7 @@ class EMMA(FusionNetwork):
     fused plane is stretched to [0, 1].
     """
 
-    feature = "input of de_4, 32 x H/8 x W/8"
+    feature = "input of de_4: 32 x H/8 x W/8"
     repository = "Zhaozixiang1228/MMIF-EMMA"
     paper = 'Zhao, "Equivariant Multi-Modality Image Fusion", CVPR 2024'
     multiple = 8

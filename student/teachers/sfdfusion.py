@@ -15,7 +15,7 @@ class SFDFusion(FusionNetwork):
     back, and five convolutions make the fused plane of all three; it is stretched to [0, 1].
     """
 
-    feature = "input of fus_block.encoder, 24 x H x W"
+    feature = "input of fus_block.encoder: 24 x H x W"
     repository = "lqz2/SFDFusion"
     paper = (
         'Hu, "SFDFusion: An Efficient Spatial-Frequency Domain Fusion Network for Infrared and Visible Image Fusion", '

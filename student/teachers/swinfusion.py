@@ -26,7 +26,7 @@ class SwinFusion(FusionNetwork):
     bounds: their 8-bit cast cuts it to [0, 1].
     """
 
-    feature = "input of layers_Re (the map that goes into the reconstruction), 60 x H x W"
+    feature = "input of layers_Re: 60 x H x W"
     repository = "Linfeng-Tang/SwinFusion"
     paper = (
         'Ma, "SwinFusion: Cross-domain Long-range Learning for General Image Fusion via Swin Transformer", '

@@ -126,7 +126,7 @@ def test_a_teacher_of_another_size_is_refused():
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="cannot keep teacher outputs at .*; give --cache"):
+    with pytest.raises(FileError, match=r"cannot keep teacher outputs at .*; give --cache"):
         cached_maps(Toy(), CROPS, tmp_path / "file")
 
 

@@ -15,7 +15,8 @@ from irvis.runtime.images import read_image
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import write_samples
 from irvis.student.checkpoint import load_student, read_metadata
-from irvis.student.recipes import TrainConfig
+from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+from irvis.student.teachers.published import MODULES
 from irvis.student.train import RunOptions, train
 from irvis.student.trainer import Trainer
 
@@ -394,3 +395,56 @@ def test_an_output_that_cannot_be_written_is_said_before_training(samples, tmp_p
 def test_missing_pairs_are_one_line(tmp_path, capsys):
     assert main(["train", str(tmp_path / "none"), "-o", str(tmp_path / "s.safetensors"), *OPTIONS]) == 1
     assert capsys.readouterr().err == f"irvis train: folder not found: {tmp_path / 'none'}\n"
+
+
+@pytest.fixture
+def chained(monkeypatch):
+    """A recipe that starts from what another recipe gives."""
+    monkeypatch.setitem(RECIPES, "first", Recipe("", replace(SMALL, steps=3)))
+    monkeypatch.setitem(RECIPES, "second", Recipe("", replace(SMALL, steps=4, seed=5), base="first"))
+
+
+def test_a_recipe_trains_what_it_starts_from_first(samples, tmp_path, chained):
+    output, base, second = (tmp_path / name for name in ("s.safetensors", "base.safetensors", "again.safetensors"))
+    command = ["train", str(samples), "--no-tensorboard"]
+    assert main([*command, "-o", str(output), "--recipe", "second"]) == 0
+    assert main([*command, "-o", str(base), "--recipe", "first"]) == 0
+    assert_same_weights(base, tmp_path / "s.safetensors.first.safetensors")
+    assert main([*command, "-o", str(second), "--recipe", "second", "--init", str(base)]) == 0
+    assert_same_weights(output, second)
+    assert len(rows_of(output)) == 4
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monkeypatch, step):
+    output, straight = tmp_path / "s.safetensors", tmp_path / "straight.safetensors"
+    command = ["train", str(samples), "--no-tensorboard", "--recipe", "second", "-o"]
+    taken = []
+    original = Trainer.train_step
+
+    def train_step(trainer):
+        taken.append(trainer)
+        if len(taken) == step:
+            signal.raise_signal(signal.SIGINT)
+        return original(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", train_step)
+        assert main([*command, str(output)]) == 130
+    assert main([*command, str(output)]) == main([*command, str(straight)]) == 0
+    assert_same_weights(output, straight)
+
+
+def test_a_recipe_says_which_teachers_it_lacks(samples, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "taught", Recipe("", SMALL, teachers=("SHIP", "PFCFuse")))
+    assert main(["train", str(samples), "-o", str(tmp_path / "s.safetensors"), "--recipe", "taught"]) == 1
+    wanted = "learns from SHIP, PFCFuse too; give --teacher SHIP=WEIGHTS --teacher PFCFuse=WEIGHTS"
+    assert wanted in last_line(capsys)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_asked_for(name):
+    recipe = RECIPES[name]
+    assert recipe.summary
+    assert recipe.base is None or recipe.base in RECIPES
+    assert set(recipe.teachers) <= set(MODULES)
