@@ -1,42 +1,78 @@
 """Measure fusion quality on data sets, each a folder with ir/ and vi/: ``irvis evaluate TNO/test MSRS/test``."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Dict, List, Optional
 
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.fusers import Fuse, Model, open_model
 from irvis.benchmarks.metrics import evaluate_fusion
-from irvis.runtime.errors import FileError
-from irvis.runtime.frames import split_luminance
-from irvis.runtime.fuser import Fuser
-from irvis.runtime.images import read_infrared, read_visible
+from irvis.benchmarks.published import published_quality
+from irvis.benchmarks.tables import (
+    BASELINE,
+    FOOTNOTE,
+    MODEL,
+    PUBLISHED,
+    Quality,
+    Row,
+    has_published,
+    to_csv,
+    to_markdown,
+    to_text,
+)
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
-
-Fuse = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis evaluate``."""
     parser.add_argument("folders", type=Path, nargs="+", help="data sets")
-    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="MODEL",
+        help=".onnx or .engine; a student's .safetensors, .pt or .pth; or NAME=FILE, a published network such as "
+        "SHIP and its weights; may be repeated (default: the student that irvis ships)",
+    )
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis evaluate``: a Markdown table with the mean of the two inputs, which flatters some metrics, beside."""
-    datasets = [(folder, pairs_of(folder)) for folder in arguments.folders]
-    with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=0) as fuser:
-        for number, (folder, pairs) in enumerate(datasets):
-            rows = {fuser.model.name: evaluate_pairs(pairs, fuser), "mean of the inputs": evaluate_pairs(pairs, mean)}
-            names = list(rows[fuser.model.name])
-            if not number:
-                print(f"| data set | pairs | fused by | {' | '.join(names)} |\n|{'---|' * (len(names) + 3)}")
-            for by, row in rows.items():
-                values = " | ".join(f"{row[name]:.4f}" for name in names)
-                print(f"| {'/'.join(folder.resolve().parts[-2:])} | {len(pairs)} | {by} | {values} |", flush=True)
+    """Run ``irvis evaluate``: a table a data set, of the models, the mean of the inputs and the paper's figures."""
+    outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
+    for file, _ in outputs:
+        if file:
+            check_writable(file)
+    data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
+    results = []
+    with ExitStack() as stack:
+        models = _open_models(arguments.model or [None], stack, arguments.resize)
+        for folder, pairs in data_sets:
+            rows = [Row(model.name, MODEL, evaluate_pairs(pairs, model.fuse, model.name)) for model in models]
+            # Always beside them, since it flatters some metrics more than any model does.
+            rows.append(Row("mean of the inputs", BASELINE, evaluate_pairs(pairs, mean)))
+            rows += [Row(name, PUBLISHED, row) for name, row in published_quality(folder, len(pairs)).items()]
+            results.append(Quality("/".join(folder.resolve().parts[-2:]), len(pairs), rows))
+            print(to_text(results[-1]), end="\n\n", flush=True)
+    if has_published(results):
+        print(FOOTNOTE)
+    for file, to_format in outputs:
+        if file:
+            write_bytes(file, to_format(results).encode())
     return 0
+
+
+def _open_models(texts: List[Optional[str]], stack: ExitStack, resize: bool) -> List[Model]:
+    """Open each model once; those of the same file name are told apart by their paths."""
+    models = {text: open_model(text, stack, resize) for text in dict.fromkeys(texts)}
+    names = [model.name for model in models.values()]
+    return [Model(str(text), model.fuse) if names.count(model.name) > 1 else model for text, model in models.items()]
 
 
 def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
@@ -44,12 +80,10 @@ def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
     return np.rint((infrared.astype(np.float32) + luminance) / 2).astype(np.uint8)
 
 
-def evaluate_pairs(pairs: List[Pair], fuse: Fuse) -> Dict[str, float]:
-    """Give each metric's mean over the pairs, on luminance. Raises IrvisError."""
+def evaluate_pairs(pairs: List[Pair], fuse: Fuse, label: str = "mean of the inputs") -> Dict[str, float]:
+    """Give each metric's mean over the pairs, on luminance; ``label`` heads the progress bar. Raises IrvisError."""
     values = []
-    for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
-        infrared, luminance = read_infrared(pair.infrared), split_luminance(read_visible(pair.visible)).y
-        if infrared.dtype != np.uint8:
-            raise FileError(f"metrics take 8-bit infrared. Got {infrared.dtype} in {pair.infrared}; convert it first")
+    for pair in tqdm(pairs, desc=label, unit="pair", disable=None, leave=False):
+        infrared, luminance = read_luminance(pair)
         values.append(evaluate_fusion(infrared, luminance, fuse(infrared, luminance)))
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}

@@ -2,13 +2,22 @@
 
 CC, PSNR, SCD and SSIM are defined as the published tables have them, which differs from the textbooks in PSNR's peak
 and in SSIM's sum over both inputs. SSIM may be compared only with figures of this code: no definition that was tried
-reproduces the published ones.
+reproduces the published ones. MI, VIF and Qabf are those of the field's usual evaluation code, but for MI's unit: bits.
 """
 
-from typing import Dict
+from typing import Dict, Tuple
 
+import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
+
+VIF_SCALES = 4
+VIF_SMALLEST = 41  # pixels a side under which the window of the fourth scale does not fit
+VIF_NOISE = 2.0  # variance of the eye's own noise
+
+# Sigmoids of Qabf for the strength and the orientation of an edge, with the constants that fusion papers use.
+STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
+ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
 
 
 def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray) -> Dict[str, float]:
@@ -27,6 +36,9 @@ def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray
         "SD": float(f.std()),
         "SF": spatial_frequency(f),
         "AG": average_gradient(f),
+        "MI": sum(mutual_information(x, fused) for x in (infrared, visible)),
+        "VIF": sum(visual_information_fidelity(x, f) for x in (a, b)),
+        "Qabf": edge_preservation(a, b, f),
     }
 
 
@@ -48,8 +60,20 @@ def peak_signal_to_noise(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
 
 def entropy(fused: np.ndarray) -> float:
     """Entropy of the 8-bit histogram in bits: EN."""
-    share = np.bincount(fused.ravel(), minlength=256) / fused.size
-    share = share[share > 0]
+    return _entropy(np.bincount(fused.ravel()))
+
+
+def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
+    """H(X) + H(Y) - H(X, Y) in bits over the 256x256 joint histogram of two uint8 planes; MI is its sum over A and B.
+
+    CDDFuse's evaluation code, and papers that follow it, give nats: ln 2 times this.
+    """
+    joint = np.bincount(x.ravel().astype(np.intp) * 256 + y.ravel(), minlength=256 * 256).reshape(256, 256)
+    return _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
+
+
+def _entropy(counts: np.ndarray) -> float:
+    share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())
 
 
@@ -62,3 +86,69 @@ def average_gradient(f: np.ndarray) -> float:
     """Mean of sqrt((dx^2 + dy^2) / 2) over forward differences: AG."""
     dx, dy = np.diff(f, axis=1)[:-1], np.diff(f, axis=0)[:, :-1]
     return float(np.mean(np.sqrt((dx * dx + dy * dy) / 2)))
+
+
+def visual_information_fidelity(reference: np.ndarray, fused: np.ndarray) -> float:
+    """Pixel-domain VIF (Sheikh and Bovik, 2006) of float64 planes in [0, 255]; the metric VIF is its sum over A and B.
+
+    The sum over scales and pixels of log(1 + g^2 var(R) / (var(F) - g cov(R, F) + 2)) over that of log(1 + var(R) / 2),
+    where g = cov(R, F) / var(R), or 0 where it is negative. At scales 1 to 4 the moments are taken under a Gaussian
+    window of 17, 9, 5 and 3 pixels, its sigma a fifth of that, wherever it lies inside; from the second scale on, both
+    planes are first filtered with that scale's window, and every second row and column is kept.
+
+    1 for the reference itself, over 1 where contrast is raised, 0 for a constant reference, which has nothing to keep,
+    and NaN under 41x41 pixels.
+    """
+    if min(reference.shape) < VIF_SMALLEST:
+        return float("nan")
+    kept = present = 0.0
+    for scale in range(VIF_SCALES):
+        window = 2 ** (VIF_SCALES - scale) + 1
+        if scale:
+            reference, fused = (_gaussian(plane, window)[::2, ::2] for plane in (reference, fused))
+        mean_r, mean_f = _gaussian(reference, window), _gaussian(fused, window)
+        variance_r = _gaussian(reference * reference, window) - mean_r * mean_r
+        variance_f = _gaussian(fused * fused, window) - mean_f * mean_f
+        covariance = _gaussian(reference * fused, window) - mean_r * mean_f
+        # Under 1e-10 a variance is what rounding left of a constant.
+        related = (variance_r > 1e-10) & (variance_f > 1e-10) & (covariance > 0)
+        gain = np.divide(covariance, variance_r, out=np.zeros_like(covariance), where=related)
+        noise = np.maximum(variance_f - gain * covariance, 0)
+        kept += np.log1p(gain * gain * variance_r.clip(0) / (noise + VIF_NOISE)).sum()
+        present += np.log1p(np.where(variance_r > 1e-10, variance_r, 0) / VIF_NOISE).sum()
+    return float(kept / present) if present > 0 else 0.0
+
+
+def _gaussian(plane: np.ndarray, window: int) -> np.ndarray:
+    """Filter with a Gaussian of sigma window / 5, where its window lies inside."""
+    half = window // 2
+    return cv2.GaussianBlur(plane, (window, window), window / 5)[half:-half, half:-half]
+
+
+def edge_preservation(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
+    """Qabf of Xydeas and Petrovic (2000): the share of the inputs' edges that F keeps, 0 to 0.975.
+
+    sum(Q_AF g_A + Q_BF g_B) / sum(g_A + g_B), g being the strength of Sobel's gradient with zeros beyond the border,
+    and 0 where no input has an edge. Q_XF = 0.9994 / (1 + exp(-15 (G - 0.5))) * 0.9879 / (1 + exp(-22 (A - 0.8))),
+    where G is the smaller over the greater of g_X and g_F, and A = 1 - |angle_X - angle_F| / (pi / 2).
+    """
+    strength_f, angle_f = _edges(f)
+    kept = present = 0.0
+    for plane in (a, b):
+        strength, angle = _edges(plane)
+        greater = np.maximum(strength, strength_f)
+        ratio = np.divide(np.minimum(strength, strength_f), greater, out=np.zeros_like(greater), where=greater > 0)
+        agreement = 1 - np.abs(angle - angle_f) / (np.pi / 2)
+        strength_kept = STRENGTH_GAIN / (1 + np.exp(STRENGTH_SLOPE * (ratio - STRENGTH_MIDDLE)))
+        angle_kept = ANGLE_GAIN / (1 + np.exp(ANGLE_SLOPE * (agreement - ANGLE_MIDDLE)))
+        kept += (strength_kept * angle_kept * strength).sum()
+        present += strength.sum()
+    return float(kept / present) if present > 0 else 0.0
+
+
+def _edges(plane: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Give strength and orientation of Sobel's gradient; the latter is in (-pi/2, pi/2], with y pointing up."""
+    dx = cv2.Sobel(plane, cv2.CV_64F, 1, 0, ksize=3, borderType=cv2.BORDER_CONSTANT)
+    dy = -cv2.Sobel(plane, cv2.CV_64F, 0, 1, ksize=3, borderType=cv2.BORDER_CONSTANT)
+    slope = np.divide(dy, dx, out=np.full_like(dx, np.inf), where=dx != 0)
+    return np.hypot(dx, dy), np.arctan(slope)

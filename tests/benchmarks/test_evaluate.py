@@ -1,3 +1,4 @@
+import csv
 import shutil
 
 import numpy as np
@@ -9,58 +10,178 @@ from irvis.benchmarks.evaluate import evaluate_pairs, mean
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError
-from irvis.runtime.fuser import Fuser
+from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
 from irvis.runtime.images import read_infrared, read_visible, to_grey, write_image
 from irvis.runtime.pairs import pairs_of
 
-NAMES = ["CC", "PSNR", "SCD", "SSIM", "EN", "SD", "SF", "AG"]
+NAMES = ["CC", "PSNR", "SCD", "SSIM", "EN", "SD", "SF", "AG", "MI", "VIF", "Qabf"]
+MEAN = "mean of the inputs"
+FOOTNOTE = "* published SSIM is not comparable"
 
 
 def run(capsys, *arguments):
-    """Give the exit code, the rows on stdout and the lines on stderr of ``irvis evaluate``."""
+    """Give the exit code, the blocks on stdout as lists of lines, and stderr of ``irvis evaluate``."""
     code = main(["evaluate", *map(str, arguments)])
     said = capsys.readouterr()
-    return code, [[cell.strip() for cell in line.strip("|").split("|")] for line in said.out.splitlines()], said.err
+    return code, [block.splitlines() for block in said.out.split("\n\n") if block.strip()], said.err
 
 
-def planes_of(pair):
-    return read_infrared(pair.infrared), to_grey(read_visible(pair.visible))
+def figures(line):
+    """Give the numbers at the end of a line of the table."""
+    return [float(cell) for cell in line.split()[-len(NAMES) :]]
 
 
-def test_the_table_has_a_row_of_the_model_and_one_of_the_mean(samples, capsys):
-    code, rows, trouble = run(capsys, samples)
-    assert (code, trouble) == (0, "")
-    pairs = pairs_of(samples)
-    where = f"{samples.parent.name}/{samples.name}"
-    assert rows[0] == ["data set", "pairs", "fused by", *NAMES]
-    assert rows[1] == ["---"] * len(rows[0])
-    assert [row[:2] for row in rows[2:]] == [[where, str(len(pairs))]] * 2
-    assert [row[2] for row in rows[2:]] == ["student.onnx", "mean of the inputs"]
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def few_pairs(folder, count, side=48):
+    """Write ``count`` pairs of noise into a folder."""
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        for half in ("ir", "vi"):
+            plane = generator.integers(0, 256, (side, side)).astype(np.uint8)
+            write_image(folder / half / f"{index:03}.png", plane)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_hand(samples):
+    """What the table of the samples must hold: metric -> mean over the pairs, for the shipped student and the mean."""
+    values = {"student.onnx": [], MEAN: []}
     with Fuser(infrared_smoothing=0) as fuser:
-        values = [[], []]
-        for pair in pairs:
-            infrared, visible = planes_of(pair)
-            values[0].append(evaluate_fusion(infrared, visible, fuser(infrared, visible)))
+        for pair in pairs_of(samples):
+            infrared, visible = read_infrared(pair.infrared), to_grey(read_visible(pair.visible))
+            values["student.onnx"].append(evaluate_fusion(infrared, visible, fuser(infrared, visible)))
             halved = np.rint((infrared.astype(float) + visible) / 2).astype(np.uint8)
-            values[1].append(evaluate_fusion(infrared, visible, halved))
-    for row, of_pairs in zip(rows[2:], values):
-        for cell, name in zip(row[3:], NAMES):
-            # The luminance may be off by one where OpenCV's two conversions round a half differently.
-            assert float(cell) == pytest.approx(np.mean([value[name] for value in of_pairs]), rel=2e-3, abs=1e-3), name
+            values[MEAN].append(evaluate_fusion(infrared, visible, halved))
+    return {by: {name: np.mean([row[name] for row in rows]) for name in NAMES} for by, rows in values.items()}
 
 
-def test_several_data_sets_share_one_head(samples, tmp_path, capsys):
+def test_the_table_has_a_row_of_the_shipped_student_and_one_of_the_mean(samples, by_hand, capsys):
+    code, blocks, trouble = run(capsys, samples)
+    assert (code, trouble, len(blocks)) == (0, "", 1)
+    title, head, *rows = blocks[0]
+    assert title == f"{samples.parent.name}/{samples.name}, {len(pairs_of(samples))} pairs"
+    assert head.split() == ["fused", "by", *NAMES]
+    assert [row[: len(by)] for row, by in zip(rows, by_hand)] == list(by_hand)
+    assert len(rows) == 2
+    for row, expected in zip(rows, by_hand.values()):
+        assert figures(row) == pytest.approx(list(expected.values()), abs=6e-5)
+    # Every figure ends where its column's head ends.
+    ends = [head.index(f" {name}") + 1 + len(name) for name in NAMES]
+    assert all(row[:end].endswith(cell) for row in rows for end, cell in zip(ends, row.split()[-len(NAMES) :]))
+
+
+def test_files_hold_the_same_figures(samples, by_hand, tmp_path, capsys):
+    files = {"--csv": tmp_path / "new" / "table.csv", "--markdown": tmp_path / "table.md"}
+    assert run(capsys, samples, *(part for option in files.items() for part in option))[0] == 0
+    rows = read_csv(files["--csv"])
+    assert [(row["fused_by"], row["kind"]) for row in rows] == [("student.onnx", "model"), (MEAN, "baseline")]
+    for row, expected in zip(rows, by_hand.values()):
+        assert (row["data_set"], row["pairs"]) == (f"{samples.parent.name}/{samples.name}", "3")
+        for name in NAMES:
+            assert float(row[name]) == pytest.approx(expected[name], rel=1e-12), name
+    lines = files["--markdown"].read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["data set", "pairs", "fused by", *NAMES]
+    assert [row[2] for row in cells[2:]] == ["student.onnx", MEAN]
+    assert cells[2][3:] == [f"{by_hand['student.onnx'][name]:.4f}" for name in NAMES]  # nothing is best of one
+
+
+def test_checkpoints_run_in_pytorch_and_score_as_their_onnx_does(samples, tmp_path, capsys):
+    pytest.importorskip("torch")
+    shutil.copy(SHIPPED_MODEL, tmp_path / "other.onnx")
+    options = [
+        part
+        for model in (SHIPPED_MODEL.with_suffix(".safetensors"), tmp_path / "other.onnx")
+        for part in ("--model", model)
+    ]
+    table = tmp_path / "table.csv"
+    code, _, trouble = run(capsys, samples, *options, "--csv", table)
+    assert (code, trouble) == (0, "")
+    rows = read_csv(table)
+    assert [row["fused_by"] for row in rows] == ["student.safetensors", "other.onnx", MEAN]
+    for name in NAMES:
+        # Rounding to 8 bits may fall the other way where the two differ by 1e-6.
+        assert float(rows[0][name]) == pytest.approx(float(rows[1][name]), rel=1e-3), name
+
+
+def test_models_of_one_file_name_are_told_apart_by_their_paths(samples, tmp_path, capsys):
+    other = shutil.copy(SHIPPED_MODEL, tmp_path / SHIPPED_MODEL.name)
+    models = [part for model in (SHIPPED_MODEL, other, other) for part in ("--model", model)]
+    few = tmp_path / "few"
+    for half in ("ir", "vi"):
+        shutil.copytree(samples / half, few / half)
+    code, blocks, _ = run(capsys, few, *models)
+    assert code == 0
+    assert [line[: len(str(by))] for line, by in zip(blocks[0][2:], (SHIPPED_MODEL, other, MEAN))] == [
+        str(SHIPPED_MODEL),
+        str(other),
+        MEAN,
+    ]
+    assert len(blocks[0]) == 2 + 3
+
+
+def test_a_published_network_is_padded_to_the_sizes_that_it_takes_and_cast_as_its_authors_do(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from irvis.student.teachers.network import CASTS
+    from irvis.student.teachers.published import network_class
+
+    torch.manual_seed(0)
+    network = network_class("SFDFusion")().eval()  # takes even sides
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    folder = few_pairs(tmp_path / "odd", 1, side=43)
+    table = tmp_path / "table.csv"
+    assert run(capsys, folder, "--model", f"sfdfusion={tmp_path / 'weights.safetensors'}", "--csv", table)[0] == 0
+    pair = pairs_of(folder)[0]
+    planes = read_infrared(pair.infrared), read_visible(pair.visible)
+    padded = [np.pad(plane, ((0, 1), (0, 1)), mode="edge") / np.float32(255) for plane in planes]
+    with torch.no_grad():
+        _, fused = network(*(torch.from_numpy(plane)[None, None] for plane in padded))
+    expected = evaluate_fusion(*planes, CASTS[network.cast](fused[0, 0, :43, :43].numpy()))
+    row = read_csv(table)[0]
+    assert row["fused_by"] == "SFDFusion"
+    assert {name: float(row[name]) for name in NAMES} == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_papers_figures_stand_beside_its_own_pairs(tmp_path, capsys):
+    tno, part = few_pairs(tmp_path / "TNO" / "test", 25, side=24), few_pairs(tmp_path / "MSRS" / "test", 2, side=24)
+    files = tmp_path / "table.csv", tmp_path / "table.md"
+    code, blocks, trouble = run(capsys, part, tno, "--csv", files[0], "--markdown", files[1])
+    assert (code, trouble) == (0, "")
+    assert len(blocks[0]) == 2 + 2  # two pairs of MSRS are not the paper's 361
+    lines = {line.split(", published")[0]: line for line in blocks[1] if ", published" in line}
+    assert len(lines) == 12
+    assert lines["SHIP"].split()[-4:] == ["0.4804", "13.4453", "1.5489", "1.2984*"]
+    assert blocks[2][0].startswith(FOOTNOTE)
+    assert len(blocks[2]) == 1
+
+    rows = read_csv(files[0])
+    published = [row for row in rows if row["kind"] == "published"]
+    assert {row["data_set"] for row in published} == {"TNO/test"}
+    ship = next(row for row in published if row["fused_by"] == "SHIP")
+    assert [ship[name] for name in NAMES] == ["0.4804", "13.4453", "1.5489", "1.2984", *[""] * 7]
+
+    text = files[1].read_text(encoding="utf-8")
+    assert "| SHIP, published | 0.4804 | 13.4453 | 1.5489 | 1.2984* |" in text
+    assert text.splitlines()[-1].startswith(FOOTNOTE)
+
+
+def test_several_data_sets_are_tables_of_their_own(samples, tmp_path, capsys):
     other = tmp_path / "other"
     for pair in pairs_of(samples)[:1]:
         for half, path in (("ir", pair.infrared), ("vi", pair.visible)):
             (other / half).mkdir(parents=True)
             shutil.copy(path, other / half / path.name)
-    code, rows, _ = run(capsys, samples, other)
+    code, blocks, _ = run(capsys, samples, other)
     assert code == 0
-    assert len(rows) == 2 + 2 + 2
-    assert [row[1] for row in rows[2:]] == [str(len(pairs_of(samples)))] * 2 + ["1"] * 2
-    assert rows[4][0].endswith("/other")
-    assert rows[4][3:] != rows[2][3:]
+    assert [len(block) for block in blocks] == [4, 4]
+    assert blocks[1][0].endswith("/other, 1 pair")
+    assert figures(blocks[0][2]) != figures(blocks[1][2])
 
 
 def test_the_mean_over_pairs_is_of_their_values(samples):
@@ -73,15 +194,49 @@ def test_the_mean_over_pairs_is_of_their_values(samples):
 
 
 def test_a_missing_folder_is_one_line(samples, tmp_path, capsys):
-    code, rows, trouble = run(capsys, samples, tmp_path / "none")
-    assert (code, rows) == (1, [])  # said before the minutes of the other folder
+    code, blocks, trouble = run(capsys, samples, tmp_path / "none")
+    assert (code, blocks) == (1, [])  # said before the minutes of the other folder
     assert trouble == f"irvis evaluate: folder not found: {tmp_path / 'none'}\n"
 
 
-def test_a_missing_model_is_one_line(samples, tmp_path, capsys):
-    code, rows, trouble = run(capsys, samples, "--model", tmp_path / "none.onnx")
-    assert (code, rows, trouble.count("\n")) == (1, [], 1)
-    assert str(tmp_path / "none.onnx") in trouble
+@pytest.mark.parametrize("model", ["none.onnx", "none.engine", "none.safetensors", "none.pt", "SHIP=none.safetensors"])
+def test_a_missing_model_is_one_line(samples, capsys, model):
+    if not model.endswith((".onnx", ".engine")):
+        pytest.importorskip("torch")
+    code, blocks, trouble = run(capsys, samples, "--model", model)
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert model.split("=")[-1] in trouble or "TensorRT" in trouble
+
+
+def test_an_unknown_network_is_one_line(samples, capsys):
+    pytest.importorskip("torch")
+    code, blocks, trouble = run(capsys, samples, "--model", f"SHEEP={SHIPPED_MODEL}")
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert "SHEEP" in trouble
+    assert "SHIP" in trouble
+
+
+def test_without_torch_its_models_are_refused_in_one_line(samples, capsys, monkeypatch):
+    monkeypatch.setattr("irvis.benchmarks.fusers.find_spec", lambda name: None)
+    for model in ("student.pt", "SHIP=weights.safetensors"):
+        code, blocks, trouble = run(capsys, samples, "--model", model)
+        assert (code, blocks) == (1, [])
+        assert trouble == "irvis evaluate: torch is not installed: pip install 'irvis[workstation]'\n"
+
+
+@pytest.mark.parametrize("option", ["--csv", "--markdown"])
+def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(samples, tmp_path, capsys, option):
+    (tmp_path / "file").write_text("")
+    code, blocks, trouble = run(capsys, samples, option, tmp_path / "file" / "table")
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert trouble.startswith("irvis evaluate: cannot write ")
+
+
+def test_no_file_is_left_where_a_pair_cannot_be_measured(samples, tmp_path, capsys):
+    few_pairs(tmp_path / "bad", 1, side=15)
+    code, blocks, _ = run(capsys, samples, tmp_path / "bad", "--csv", tmp_path / "table.csv")
+    assert (code, len(blocks)) == (1, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Fusion quality as a table: for the terminal, as Markdown, and as CSV."""
+
+import csv
+import io
+import math
+from typing import Dict, List, NamedTuple, Optional
+
+from irvis.benchmarks.published import NOT_COMPARABLE
+
+MODEL, BASELINE, PUBLISHED = "model", "baseline", "published"
+MARK = "*"
+FOOTNOTE = (
+    f"{MARK} published {NOT_COMPARABLE} is not comparable: its definition is not known, and none that was tried fits"
+)
+
+
+class Row(NamedTuple):
+    """One way to fuse a data set, and its metrics by name."""
+
+    fused_by: str
+    kind: str  # MODEL, BASELINE or PUBLISHED
+    values: Dict[str, float]
+
+
+class Quality(NamedTuple):
+    """A data set and all that it was fused by; the first row has every metric."""
+
+    data_set: str
+    pairs: int
+    rows: List[Row]
+
+    @property
+    def metrics(self) -> List[str]:
+        """The columns."""
+        return list(self.rows[0].values)
+
+
+def to_text(quality: Quality) -> str:
+    """Give one data set's table with aligned columns."""
+    head = ["fused by", *quality.metrics]
+    body = [[_label(row), *(_number(row, name) for name in quality.metrics)] for row in quality.rows]
+    widths = [max(len(cells[column].rstrip(MARK)) for cells in (head, *body)) for column in range(len(head))]
+    lines = [f"{quality.data_set}, {quality.pairs} pair{'s' if quality.pairs > 1 else ''}"]
+    for first, *others in (head, *body):
+        line = first.ljust(widths[0] + 1)
+        for cell, width in zip(others, widths[1:]):
+            # The mark hangs in the gutter, so that the digits stay aligned.
+            line += " " + cell.rstrip(MARK).rjust(width) + (MARK if cell.endswith(MARK) else " ")
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def to_markdown(results: List[Quality]) -> str:
+    """Give one table of all data sets. The best of the models and published figures is bold, column by column."""
+    head = ["data set", "pairs", "fused by", *results[0].metrics]
+    lines = [head, ["---"] * 3 + ["---:"] * len(results[0].metrics)]
+    for quality in results:
+        best = {name: _best(quality.rows, name) for name in quality.metrics}
+        for row in quality.rows:
+            cells = []
+            for name in quality.metrics:
+                cell = _number(row, name)
+                cells.append(f"**{cell}**" if cell == best[name] and _competes(row, name) else cell)
+            lines.append([quality.data_set, str(quality.pairs), _label(row), *cells])
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return text + (f"\n{FOOTNOTE}\n" if has_published(results) else "")
+
+
+def to_csv(results: List[Quality]) -> str:
+    """Give every figure unrounded, one row a data set and method; an empty cell is a figure that was not published."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["data_set", "pairs", "fused_by", "kind", *results[0].metrics])
+    for quality in results:
+        for row in quality.rows:
+            values = [row.values.get(name, "") for name in quality.metrics]
+            writer.writerow([quality.data_set, quality.pairs, row.fused_by, row.kind, *values])
+    return stream.getvalue()
+
+
+def has_published(results: List[Quality]) -> bool:
+    """Tell whether any row is published, which asks for the footnote."""
+    return any(row.kind == PUBLISHED for quality in results for row in quality.rows)
+
+
+def _label(row: Row) -> str:
+    return f"{row.fused_by}, {PUBLISHED}" if row.kind == PUBLISHED else row.fused_by
+
+
+def _number(row: Row, name: str) -> str:
+    if name not in row.values:
+        return ""
+    return f"{row.values[name]:.4f}" + (MARK if _is_marked(row, name) else "")
+
+
+def _is_marked(row: Row, name: str) -> bool:
+    return row.kind == PUBLISHED and name == NOT_COMPARABLE
+
+
+def _best(rows: List[Row], name: str) -> Optional[str]:
+    """Give the greatest figure, which is the best in every metric, of two or more that may be compared.
+
+    The mean of the inputs is left out, since it wins several metrics with a dull picture.
+    """
+    values = [row.values[name] for row in rows if _competes(row, name)]
+    return f"{max(values):.4f}" if len(values) > 1 else None
+
+
+def _competes(row: Row, name: str) -> bool:
+    return row.kind != BASELINE and not _is_marked(row, name) and not math.isnan(row.values.get(name, math.nan))
