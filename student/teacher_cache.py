@@ -10,7 +10,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, Literal, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:
     """Give what an earlier run left, None where that is nothing usable."""
     try:
         # Copy on write: torch wants writable memory, and nothing may reach the file from there.
-        mode = "r+" if _done(place) < len(crops) else "c"
+        mode: Literal["r+", "c"] = "r+" if _done(place) < len(crops) else "c"
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
     except (OSError, ValueError, KeyError):
         return None

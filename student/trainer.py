@@ -8,7 +8,7 @@ import hashlib
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, cast
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class Trainer:
     @property
     def best(self) -> Student:
         """The student to save: its averaged weights where they are kept."""
-        return self.student if self.average is None else self.average.module
+        return self.student if self.average is None else cast(Student, self.average.module)
 
     def batch_of(self, step: int) -> List[int]:
         """Give the crops of a step, for all processes together."""

@@ -1,6 +1,6 @@
 """How good a student is in the midst of training: the metrics on some pairs, and a picture of them."""
 
-from typing import Dict, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float],
 
     training = student.training
     student.eval()
-    values, rows = [], []
+    values: List[Dict[str, float]] = []
+    rows: List[np.ndarray] = []
     for pair in pairs:
         infrared, visible = read_luminance(pair)
         fused = fuse_planes(student, infrared, visible)

@@ -66,6 +66,11 @@ class DynamicAverage(Fixed):
     """
 
     temperature = 2.0
+    total: Tensor
+    last: Tensor
+    before: Tensor
+    count: Tensor
+    epochs: Tensor
 
     def __init__(self, weights: Sequence[float], window: int) -> None:
         super().__init__(weights, window)
@@ -95,6 +100,7 @@ class Balance(Fixed):
     """Each term is scaled to the size of the task loss, both as running means, so that none is drowned."""
 
     decay = 0.99
+    means: Tensor
 
     def __init__(self, weights: Sequence[float], window: int) -> None:
         super().__init__(weights, window)
