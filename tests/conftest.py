@@ -24,6 +24,15 @@ def data():
 
 
 @pytest.fixture(scope="session")
+def published():
+    """The folder with published weights and their check files: IRVIS_TEACHERS, else the one beside the checkout."""
+    folder = Path(os.environ.get("IRVIS_TEACHERS") or Path(__file__).parents[2] / "shared" / "teachers")
+    if not folder.is_dir():
+        pytest.skip(f"no published weights at {folder}; set IRVIS_TEACHERS to the folder with SHIP.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def samples(tmp_path_factory):
     """A folder of small generated pairs, 96x128, in ir/ and vi/."""
     from irvis.runtime.samples import write_samples
