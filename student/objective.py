@@ -36,7 +36,9 @@ class Objective(nn.Module):
         self.student = student
         self.config = config
         lambdas = (config.lambda_att, config.lambda_sim, config.lambda_out)
-        self.weighting = WEIGHTINGS[config.weighting](lambdas, config.crops // config.batch)
+        # An epoch; less where the run has few of them, or what looks back on epochs would have nothing to look at.
+        window = max(1, min(config.crops // config.batch, config.steps // 20))
+        self.weighting = WEIGHTINGS[config.weighting](lambdas, window)
         self.amp_dtype = torch.float32  # of the student's forward; the losses stay in float32
 
     def forward(

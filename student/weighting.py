@@ -19,7 +19,7 @@ class Fixed(nn.Module):
     def __init__(self, weights: Sequence[float], window: int) -> None:
         super().__init__()
         self.weights = tuple(weights)
-        self.window = window  # steps in an epoch
+        self.window = window  # steps that count as an epoch
 
     def forward(self, terms: Tensor, task: Tensor, progress: float) -> Tensor:
         """Combine ``terms``, the (3,) of TERMS, at ``progress`` in [0, 1) of the run; ``task`` is the task loss."""
@@ -61,7 +61,7 @@ class Uncertainty(Fixed):
 class DynamicAverage(Fixed):
     """Liu et al., "End-to-End Multi-Task Learning with Attention" (DWA), CVPR 2019.
 
-    3 softmax(r_i / T) with r_i the ratio of a term's mean over the last epoch to that over the one before, T = 2:
+    3 softmax(r_i / T) with r_i the ratio of a term's mean over the last window to that over the one before, T = 2:
     what has stopped falling weighs more.
     """
 
