@@ -88,10 +88,10 @@ RECIPES: Dict[str, Recipe] = {
         TrainConfig(steps=3000, learning_rate=1e-3, learning_rate_start=1e-4, learning_rate_end=1e-5),
     ),
     "shipped": Recipe(
-        "the student that irvis ships: base, then 2000 steps with three teachers and two losses of our own",
+        "the student that irvis ships: base, then 1500 steps with three teachers and two losses of our own",
         TrainConfig(
             crops=800,
-            steps=2000,
+            steps=1500,
             learning_rate=1e-3,
             learning_rate_start=1e-4,
             learning_rate_end=1e-5,
