@@ -46,6 +46,7 @@ setup(
             ONNXRUNTIME,
             "torch>=2.2,<3",  # the network and its training
             "tensorboard>=2.10,<3",  # curves and pictures of a training run, in the format that everyone reads
+            "matplotlib>=3.5,<4",  # curves as a picture
             "onnx>=1.14,<2",  # the format of the graph
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code

@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
     "teachers": Subcommand("irvis.student.teachers.listing", "list what can teach, or try it", "workstation"),
     "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
+    "plot": Subcommand("irvis.student.plot", "draw the losses of training runs", "workstation"),
     "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
 }

@@ -1,0 +1,87 @@
+"""Draw the losses of a run and its validation from the tables beside its output: ``irvis plot student.safetensors``."""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+import numpy as np
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import replacing
+
+Columns = Dict[str, np.ndarray]
+
+NOT_LOSSES = ("step", "learning_rate")
+SHOWN = ("CC", "PSNR", "SCD", "SSIM")  # of the validation's metrics
+POINTS = 200  # of a curve: each is the mean of the steps that it stands for
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis plot``."""
+    parser.add_argument("outputs", type=Path, nargs="+", help="what irvis train -o was given, of one run or more")
+    parser.add_argument("-o", "--output", type=Path, default=Path("training.png"), help="(default: %(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis plot``."""
+    draw(arguments.outputs, arguments.output)
+    print(f"wrote {arguments.output}")
+    return 0
+
+
+def draw(runs: Sequence[Path], output: Path) -> None:
+    """Draw each loss of the runs over the steps, and below it the validation's metrics. Raises FileError."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    losses = {run.name: read_columns(run.with_name(run.name + ".csv")) for run in runs}
+    tables = {run.name: run.with_name(run.name + ".validation.csv") for run in runs}
+    validations = {name: read_columns(path) for name, path in tables.items() if path.exists()}
+    names = list(dict.fromkeys(key for columns in losses.values() for key in columns))
+    titles = [name for name in names if name not in NOT_LOSSES]
+    metrics = [name for name in SHOWN if any(name in columns for columns in validations.values())]
+    wide = 4
+    rows = -(-(len(titles) + len(metrics)) // wide)
+    figure, axes = pyplot.subplots(rows, wide, figsize=(4 * wide, 2.6 * rows), squeeze=False, layout="constrained")
+    for axis, title in zip(axes.flat, [*titles, *metrics]):
+        axis.set_title(f"{title} (validation)" if title in metrics else title, fontsize=10)
+        axis.grid(alpha=0.3)
+        for name, columns in (validations if title in metrics else losses).items():
+            if title in columns:
+                axis.plot(*smoothed(columns["step"], columns[title]), label=name, linewidth=1.2)
+        if title not in metrics:
+            axis.set_yscale("log")
+    for axis in axes.flat[len(titles) + len(metrics) :]:
+        axis.set_visible(False)
+    axes.flat[0].legend(fontsize=8)
+    with replacing(output) as temporary:
+        try:
+            figure.savefig(temporary, dpi=80)
+        except ValueError as error:
+            raise FileError(f"cannot draw into {output}: {error}") from error
+        finally:
+            pyplot.close(figure)
+
+
+def smoothed(steps: np.ndarray, values: np.ndarray) -> List[np.ndarray]:
+    """Give at most POINTS means of neighbouring steps and values."""
+    parts = min(POINTS, len(steps))
+    return [np.array([part.mean() for part in np.array_split(column, parts)]) for column in (steps, values)]
+
+
+def read_columns(path: Path) -> Columns:
+    """Give a table of numbers by column. Raises FileError."""
+    try:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    except FileNotFoundError as error:
+        raise FileError(f"no table of a training run at {path}; give what irvis train -o was given") from error
+    except (OSError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+        raise FileError(f"not the table of a training run: {path}") from error
+    if "step" not in columns:
+        raise FileError(f"not the table of a training run: {path} (no column step)")
+    return columns

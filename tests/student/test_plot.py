@@ -1,0 +1,71 @@
+import csv
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from irvis.runtime.cli import main
+from irvis.runtime.images import read_image
+from irvis.student.plot import POINTS, read_columns, smoothed
+
+
+def write(path, columns):
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The tables of a run of 300 steps with three validations."""
+    output = tmp_path / "s.safetensors"
+    steps = np.arange(1, 301)
+    losses = {"step": steps, "learning_rate": steps * 1e-6, "loss": 1 / steps, "task": 0.5 / steps}
+    write(tmp_path / "s.safetensors.csv", losses)
+    write(tmp_path / "s.safetensors.validation.csv", {"step": [100, 200, 300], "CC": [0.4, 0.5, 0.6]})
+    return output
+
+
+def test_a_run_is_drawn(run, tmp_path, capsys):
+    output = tmp_path / "curve.png"
+    assert main(["plot", str(run), "-o", str(output)]) == 0
+    assert capsys.readouterr().out == f"wrote {output}\n"
+    picture = read_image(output)
+    assert picture.shape[1] > 1000
+    assert picture.std() > 5
+
+
+def test_runs_are_drawn_together_and_without_validation(run, tmp_path):
+    other = tmp_path / "other.safetensors"
+    write(tmp_path / "other.safetensors.csv", {"step": [1, 2], "loss": [2.0, 1.0]})
+    assert main(["plot", str(run), str(other), "-o", str(tmp_path / "both.png")]) == 0
+
+
+def test_smoothing_keeps_the_mean_and_the_ends():
+    steps, values = np.arange(1, 1001), np.random.default_rng(0).random(1000)
+    where, smooth = smoothed(steps, values)
+    assert len(where) == len(smooth) == POINTS
+    assert smooth.mean() == pytest.approx(values.mean())
+    assert smoothed(steps[:3], values[:3])[1].tolist() == values[:3].tolist()
+
+
+@pytest.mark.parametrize("content", [None, "", "step\nx\n", "a,b\n1,2\n", "step,loss\n1\n"])
+def test_what_is_no_table_of_a_run_is_one_line(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "s.safetensors.csv").write_text(content)
+    assert main(["plot", str(tmp_path / "s.safetensors"), "-o", str(tmp_path / "c.png")]) == 1
+    assert "table of a training run" in capsys.readouterr().err
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_a_format_that_cannot_be_drawn_is_one_line(run, tmp_path, capsys):
+    assert main(["plot", str(run), "-o", str(tmp_path / "c.xyz")]) == 1
+    assert "cannot draw into" in capsys.readouterr().err
+    assert [path.suffix for path in tmp_path.iterdir()] == [".csv", ".csv"]
+
+
+def test_columns_are_numbers_by_name(run):
+    columns = read_columns(run.with_name(run.name + ".csv"))
+    assert columns["loss"][1] == pytest.approx(0.5)
