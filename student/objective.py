@@ -70,10 +70,11 @@ class Objective(nn.Module):
         return self.config.beta_grad * (min(1.0, progress / warmup) if warmup else 1.0)
 
     def _run_student(self, infrared: Tensor, visible: Tensor) -> Sequence[Tensor]:
-        if infrared.device.type == "cpu" and self.amp_dtype == torch.float32:
-            return forward_channels_last(self.student, infrared, visible)
-        enabled = self.amp_dtype != torch.float32
-        with torch.autocast(infrared.device.type, self.amp_dtype if enabled else torch.bfloat16, enabled=enabled):
+        if self.amp_dtype == torch.float32:
+            if infrared.device.type == "cpu":
+                return forward_channels_last(self.student, infrared, visible)
+            return self.student(infrared, visible, return_feature=True)
+        with torch.autocast(infrared.device.type, self.amp_dtype):
             fused, feature = self.student(infrared, visible, return_feature=True)
         return fused.float(), feature.float()
 

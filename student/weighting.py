@@ -3,6 +3,7 @@
 A weighting is a module, so that what it has learned or remembers is saved and resumed with the student.
 """
 
+import math
 from typing import Callable, Dict, Sequence
 
 import torch
@@ -16,10 +17,13 @@ TERMS = ("attention", "similarity", "response")
 class Fixed(nn.Module):
     """Eq. 21 with the weights it was given: (lambda_att, lambda_sim, lambda_out)."""
 
+    ones: Tensor
+
     def __init__(self, weights: Sequence[float], window: int) -> None:
         super().__init__()
         self.weights = tuple(weights)
         self.window = window  # steps that count as an epoch
+        self.register_buffer("ones", torch.ones(3), persistent=False)  # a buffer, to be on the module's device
 
     def forward(self, terms: Tensor, task: Tensor, progress: float) -> Tensor:
         """Combine ``terms``, the (3,) of TERMS, at ``progress`` in [0, 1) of the run; ``task`` is the task loss."""
@@ -27,11 +31,11 @@ class Fixed(nn.Module):
 
     def factors(self, progress: float) -> Tensor:
         """Give what each weight is multiplied by at this step: (3,), without a gradient unless learned."""
-        return torch.ones(3)
+        return self.ones
 
     def penalty(self) -> Tensor:
         """Give what keeps learned factors from 0."""
-        return torch.zeros(())
+        return self.ones.new_zeros(())
 
     def update(self, terms: Tensor, task: Tensor) -> None:
         """Take note of a finished step's losses, without a gradient."""
@@ -41,7 +45,7 @@ class Anneal(Fixed):
     """All terms fade from 1 to 0 along half a cosine: the teacher leads at first, the task has the last word."""
 
     def factors(self, progress: float) -> Tensor:
-        return (1 + torch.cos(torch.tensor([progress * torch.pi] * 3))) / 2
+        return self.ones * (1 + math.cos(progress * math.pi)) / 2
 
 
 class Uncertainty(Fixed):
@@ -81,7 +85,7 @@ class DynamicAverage(Fixed):
 
     def factors(self, progress: float) -> Tensor:
         if self.epochs < 2:
-            return torch.ones_like(self.last)
+            return self.ones
         ratios = self.last / self.before.clamp_min(1e-12)
         return 3 * torch.softmax(ratios / self.temperature, dim=0)
 
@@ -108,7 +112,7 @@ class Balance(Fixed):
 
     def factors(self, progress: float) -> Tensor:
         if not self.means.any():
-            return torch.ones(3, device=self.means.device)
+            return self.ones
         return self.means[3] / self.means[:3].clamp_min(1e-12)
 
     def update(self, terms: Tensor, task: Tensor) -> None:

@@ -188,3 +188,15 @@ def test_maps_keep_their_order_through_the_trainer():
     trainer = Trainer(SMALL, CROPS, {"Toy": maps})
     assert isinstance(trainer.teachers[0], TeacherMaps)
     assert all(torch.equal(one, other) for one, other in zip(trainer.teachers[0], maps))
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "anneal", "uncertainty"])
+def test_a_step_on_another_device_leaves_nothing_behind_on_the_cpu(weighting):
+    """The meta device computes no numbers, but refuses to mix with the CPU's tensors as a GPU does."""
+    options = {"weighting": weighting, "teacher_weighting": "confidence", "augment": True, "ema": 0.9}
+    config = replace(SMALL, correlation=1.0, fidelity=1.0, **options)
+    elsewhere = Processes(0, 1, torch.device("meta"))
+    trainer = Trainer(config, CROPS, {"a": toy_maps(), "b": toy_maps()}, among=elsewhere)
+    for _ in range(2):
+        row = trainer.train_step()
+    assert {row[name].device.type for name in ("loss", "task", "attention", "fidelity")} == {"meta"}
