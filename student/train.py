@@ -206,7 +206,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("how it runs")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
-    run.add_argument("--compile", action="store_true", help="torch.compile; minutes at first, faster steps on a GPU")
+    run.add_argument("--compile", action="store_true", help="torch.compile the forward, on a GPU or with --amp on")
     run.add_argument("--cache", type=Path, help="folder for the teachers' outputs (default: ~/.cache/irvis/teachers)")
     run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(default: %(default)s)")
     run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
