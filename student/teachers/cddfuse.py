@@ -6,41 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from irvis.student.teachers.network import FusionNetwork, Output, min_max
-from irvis.student.teachers.restormer import GatedFeedForward, LayerNorm, TransformerBlock, attend_channels
+from irvis.student.teachers.restormer import HEADS, LiteTransformer, TransformerBlock
 
 CHANNELS = 64
-HEADS = 8
 # part of the flat state dict -> where the authors' file has its state dict
 PARTS = {"E": "DIDF_Encoder", "D": "DIDF_Decoder", "B": "BaseFuseLayer", "T": "DetailFuseLayer"}
-
-
-class BaseAttention(nn.Module):
-    """Attention between channels whose queries, keys and values see all channels of 3x3: (B, C, H, W) -> same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(HEADS, 1, 1))
-        self.qkv1 = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.qkv2 = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, bias=False)
-        self.proj = nn.Conv2d(channels, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(attend_channels(self.qkv2(self.qkv1(x)), self.scale))
-
-
-class LiteTransformer(nn.Module):
-    """Block of the base (low-frequency) branch: (B, C, H, W) -> same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(channels)
-        self.attn = BaseAttention(channels)
-        self.norm2 = LayerNorm(channels)
-        self.mlp = GatedFeedForward(channels, channels, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
 
 
 class InvertedResidual(nn.Module):

@@ -4,14 +4,12 @@ from collections import OrderedDict
 from typing import List
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irvis.student.teachers.network import FusionNetwork, Output, min_max
-from irvis.student.teachers.restormer import LayerNorm, attend_channels
+from irvis.student.teachers.restormer import LiteTransformer
 
 WIDTHS = (8, 16, 32, 32)  # of the four scales, each half as large as that before
-HEADS = 8
 
 
 class EMMA(FusionNetwork):
@@ -64,8 +62,8 @@ class EMMA(FusionNetwork):
         return maps
 
 
-def _conv3x3(width_in: int, width_out: int, stride: int = 1, bias: bool = True, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(width_in, width_out, 3, stride, padding=1, groups=groups, bias=bias, padding_mode="reflect")
+def _conv3x3(width_in: int, width_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=bias, padding_mode="reflect")
 
 
 class Block(nn.Module):
@@ -74,7 +72,7 @@ class Block(nn.Module):
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
         self.embed = _conv3x3(width_in, width, bias=False)
-        self.GlobalFeature = GlobalFeature(width)
+        self.GlobalFeature = LiteTransformer(width, padding_mode="reflect")
         residual_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
         self.LocalFeature = nn.Sequential(OrderedDict(Extraction=residual_blocks))
         self.FFN = _conv3x3(2 * width, width, bias=False)
@@ -93,46 +91,3 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x)
-
-
-class GlobalFeature(nn.Module):
-    """A Restormer block whose convolution after qkv is dense: (B, C, H, W) -> same."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(width)
-        self.attn = Attention(width)
-        self.norm2 = LayerNorm(width)
-        self.mlp = FeedForward(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class Attention(nn.Module):
-    """Attention between channels, in eight heads of C/8 channels: (B, C, H, W) -> same."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(HEADS, 1, 1))
-        self.qkv1 = nn.Conv2d(width, 3 * width, 1, bias=False)
-        self.qkv2 = nn.Conv2d(3 * width, 3 * width, 3, padding=1, bias=False)
-        self.proj = nn.Conv2d(width, width, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(attend_channels(self.qkv2(self.qkv1(x)), self.scale))
-
-
-class FeedForward(nn.Module):
-    """Gated feed-forward with a convolution of two channels a group: (B, C, H, W) -> same."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.project_in = nn.Conv2d(width, 2 * width, 1, bias=False)
-        self.dwconv = _conv3x3(2 * width, 2 * width, bias=False, groups=width)
-        self.project_out = nn.Conv2d(width, width, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.dwconv(self.project_in(x)).chunk(2, dim=1)
-        return self.project_out(F.gelu(gate) * value)

@@ -1,15 +1,20 @@
-"""The Restormer block as CDDFuse and PFCFuse have it. Attributes bear the names of the published state dict's keys.
+"""The Restormer block, and its dense sibling, as CDDFuse, PFCFuse and EMMA have them.
+
+Attributes bear the names of the published state dicts' keys.
 
 Source: Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022.
 """
 
-from typing import Optional
+from typing import Literal, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irvis.student.network import ChannelLayerNorm
+
+HEADS = 8
+PaddingMode = Literal["zeros", "reflect"]
 
 
 class LayerNorm(nn.Module):
@@ -49,10 +54,13 @@ class TransposedAttention(nn.Module):
 class GatedFeedForward(nn.Module):
     """Gated feed-forward (GDFN): (B, C, H, W) -> same. Its 3x3 convolution is depthwise unless ``groups`` are given."""
 
-    def __init__(self, channels: int, hidden: int, groups: Optional[int] = None) -> None:
+    def __init__(
+        self, channels: int, hidden: int, groups: Optional[int] = None, padding_mode: PaddingMode = "zeros"
+    ) -> None:
         super().__init__()
         self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
-        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=groups or 2 * hidden, bias=False)
+        groups, width = groups or 2 * hidden, 2 * hidden
+        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=groups, bias=False, padding_mode=padding_mode)
         self.project_out = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,3 +81,35 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.ffn(self.norm2(x))
+
+
+class DenseAttention(nn.Module):
+    """Attention between channels whose queries, keys and values see all channels of 3x3: (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(HEADS, 1, 1))
+        self.qkv1 = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.qkv2 = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, bias=False)
+        self.proj = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(attend_channels(self.qkv2(self.qkv1(x)), self.scale))
+
+
+class LiteTransformer(nn.Module):
+    """Restormer block with dense attention and two channels a group of its feed-forward: (B, C, H, W) -> same.
+
+    ``padding_mode`` is that of the feed-forward alone; the attention pads with zeros.
+    """
+
+    def __init__(self, channels: int, padding_mode: PaddingMode = "zeros") -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels)
+        self.attn = DenseAttention(channels)
+        self.norm2 = LayerNorm(channels)
+        self.mlp = GatedFeedForward(channels, channels, groups=channels, padding_mode=padding_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
