@@ -1,6 +1,7 @@
 """What a data set can be fused with: an engine, an ONNX, a student's checkpoint or a published network."""
 
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
@@ -8,7 +9,6 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.frames import join_luminance
 from irvis.runtime.fuser import Fuser
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
@@ -48,25 +48,16 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> M
 def student(checkpoint: Path) -> Fuse:
     """Run a student's checkpoint in PyTorch, rounded as the runtime does. Raises IrvisError."""
     _require_torch()
-    import torch
-
     from irvis.student.checkpoint import load_student
+    from irvis.student.validation import fuse_planes
 
-    network = load_student(checkpoint)
-
-    def fuse(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            fused = network(*(torch.from_numpy(to_unit(plane)) for plane in (infrared, luminance)))
-        return join_luminance(fused[0, 0].numpy(), None)
-
-    return fuse
+    return partial(fuse_planes, load_student(checkpoint))
 
 
 def published_network(name: str, weights: Path) -> Model:
     """Run a published network in PyTorch, its fused plane turned to 8 bits as its authors do. Raises IrvisError."""
     _require_torch()
-    import torch
-
+    from irvis.student.datasets import unit_planes
     from irvis.student.teachers.load import PublishedTeacher
     from irvis.student.teachers.network import CASTS
 
@@ -74,15 +65,10 @@ def published_network(name: str, weights: Path) -> Model:
     to_8_bits = CASTS[teacher.network.cast]
 
     def fuse(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-        _, fused = teacher(*(torch.from_numpy(to_unit(plane)) for plane in (infrared, luminance)))
+        _, fused = teacher(*unit_planes(infrared, luminance))
         return to_8_bits(fused[0, 0].numpy())
 
     return Model(teacher.name, fuse)
-
-
-def to_unit(plane: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) -> float32 (1, 1, H, W) in [0, 1]."""
-    return (plane / np.float32(255))[None, None]
 
 
 def _require_torch() -> None:

@@ -44,3 +44,8 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 def to_unit(crops: Tensor) -> List[Tensor]:
     """uint8 (B, 2, H, W) -> infrared and visible, float32 (B, 1, H, W) in [0, 1]."""
     return [plane.contiguous() for plane in (crops.float() / 255).split(1, dim=1)]
+
+
+def unit_planes(infrared: np.ndarray, luminance: np.ndarray) -> List[Tensor]:
+    """Two planes, uint8 (H, W) each -> infrared and visible, float32 (1, 1, H, W) in [0, 1]."""
+    return to_unit(torch.from_numpy(np.stack([infrared, luminance]))[None])

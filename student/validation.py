@@ -5,9 +5,11 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 import torch
 
+from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair
 from irvis.runtime.panels import side_by_side, stack_rows
+from irvis.student.datasets import unit_planes
 from irvis.student.network import Student
 
 PICTURES = 3  # rows of the picture
@@ -20,12 +22,11 @@ def spread(pairs: Sequence[Pair], count: int) -> Sequence[Pair]:
 
 
 def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Fuse two uint8 (H, W) planes on the student's device; give uint8 (H, W), rounded."""
+    """Fuse two uint8 (H, W) planes on the student's device; give uint8 (H, W), rounded as the runtime does."""
     device = next(student.parameters()).device
-    planes = [torch.from_numpy(plane).to(device)[None, None].float() / 255 for plane in (infrared, visible)]
     with torch.no_grad():
-        fused = student(*planes)
-    return np.rint(fused[0, 0].float().cpu().numpy() * 255).astype(np.uint8)
+        fused = student(*(plane.to(device) for plane in unit_planes(infrared, visible)))
+    return join_luminance(fused[0, 0].float().cpu().numpy(), None)
 
 
 def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float], np.ndarray]:

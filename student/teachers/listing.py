@@ -11,6 +11,7 @@ from irvis.runtime.errors import ModelError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import format_size
+from irvis.student.datasets import unit_planes
 from irvis.student.teachers.load import FORMS, Teacher, count_parameters, open_teacher
 from irvis.student.teachers.published import MODULES, network_class
 
@@ -74,8 +75,7 @@ def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> s
 def sample_planes() -> Tuple[Tensor, Tensor]:
     """Give a generated pair: infrared and visible luminance, float32 (1, 1, 128, 128) in [0, 1]."""
     infrared, visible = make_scene("street", *CHECK_SIZE)
-    planes = (infrared, split_luminance(visible).y)
-    first, second = (torch.from_numpy(plane)[None, None].float() / 255 for plane in planes)
+    first, second = unit_planes(infrared, split_luminance(visible).y)
     return first, second
 
 

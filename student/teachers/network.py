@@ -49,14 +49,17 @@ def _floor(fused: np.ndarray) -> np.ndarray:
     return (fused.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _min_max_floor(fused: np.ndarray) -> np.ndarray:
+def _stretch(fused: np.ndarray) -> np.ndarray:
     low, high = fused.min(), fused.max()
-    return ((fused - low) / max(high - low, np.float32(1e-12)) * 255).astype(np.uint8)
+    return (fused - low) / max(high - low, np.float32(1e-12)) * 255
+
+
+def _min_max_floor(fused: np.ndarray) -> np.ndarray:
+    return _stretch(fused).astype(np.uint8)
 
 
 def _min_max_round(fused: np.ndarray) -> np.ndarray:
-    low, high = fused.min(), fused.max()
-    return ((fused - low) / max(high - low, np.float32(1e-12)) * 255 + np.float32(0.5)).astype(np.uint8)
+    return (_stretch(fused) + np.float32(0.5)).astype(np.uint8)
 
 
 def _wrap(fused: np.ndarray) -> np.ndarray:
