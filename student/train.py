@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import check_writable
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import draw_crops
@@ -74,8 +75,7 @@ def train(
     Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
     from which the same call goes on after Ctrl-C, SIGTERM or a kill. Raises IrvisError.
     """
-    if not output.name or output.is_dir():
-        raise FileError(f"cannot write {output}: it is a folder")
+    check_writable(output)
     crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
     maps = _maps_of(teachers, crops, options.cache, among)
     cuda = among.device.type == "cuda"

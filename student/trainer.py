@@ -4,7 +4,6 @@ A run is a function of its options, crops and teachers: the batch of a step and 
 the step alone, so that a saved state resumes to the same weights.
 """
 
-import hashlib
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import replacing
+from irvis.runtime.files import replacing, sha256
 from irvis.student.augment import augment, codes_of
 from irvis.student.checkpoint import load_student
 from irvis.student.datasets import epoch_order, to_unit
@@ -25,6 +24,7 @@ from irvis.student.network import Student
 from irvis.student.objective import Objective
 from irvis.student.recipes import TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, digest_of
+from irvis.student.weighting import TERMS
 
 ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
 
@@ -82,7 +82,7 @@ class Trainer:
             "options": asdict(config),
             "crops": digest_of(crops),
             "teachers": sorted(teachers),
-            "init": hashlib.sha256(init.read_bytes()).hexdigest() if init else "",
+            "init": sha256(init) if init else "",
         }
 
     @property
@@ -115,7 +115,7 @@ class Trainer:
         means = among.mean(torch.stack([part.detach() for part in parts.values()]))
         parts = dict(zip(parts, means))
         if maps:
-            self.objective.weighting.update(means[list(parts).index("attention") :][:3], parts["task"])
+            self.objective.weighting.update(torch.stack([parts[name] for name in TERMS]), parts["task"])
         if self.average is not None:
             self.average.update_parameters(self.student)
         self.step += 1

@@ -14,22 +14,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def shared(variable, name, missing):
+    """Give the folder that a variable names, else the one beside the checkout; skip the test where there is none."""
+    folder = Path(os.environ.get(variable) or Path(__file__).parents[2] / "shared" / name)
+    if not folder.is_dir():
+        pytest.skip(f"no {missing} at {folder}; set {variable} to their folder")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data():
     """The folder with the real data sets: IRVIS_DATA, else the one beside the checkout."""
-    folder = Path(os.environ.get("IRVIS_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"no real data sets at {folder}; set IRVIS_DATA to the folder with TNO/ and MSRS/")
-    return folder
+    return shared("IRVIS_DATA", "data", "real data set such as TNO/")
 
 
 @pytest.fixture(scope="session")
 def published():
     """The folder with published weights and their check files: IRVIS_TEACHERS, else the one beside the checkout."""
-    folder = Path(os.environ.get("IRVIS_TEACHERS") or Path(__file__).parents[2] / "shared" / "teachers")
-    if not folder.is_dir():
-        pytest.skip(f"no published weights at {folder}; set IRVIS_TEACHERS to the folder with SHIP.safetensors")
-    return folder
+    return shared("IRVIS_TEACHERS", "teachers", "published weights such as SHIP.safetensors")
 
 
 @pytest.fixture(scope="session")
