@@ -1,167 +1,394 @@
-"""The student rewritten, exactly, into the graph that is better to run: fewer passes over H x W tensors.
+"""The student rewritten, exactly, into the graph that is best to run: fewer passes over H x W tensors, safe in FP16.
 
 ``DeployStudent(student)`` computes what ``student`` does, to rounding. Each rewrite states its proof where it is made.
 The batch is 1, as in a control loop.
+
+FP16 ends at 65504, and below 2^-14 it loses digits. So whatever is squared, multiplied or summed is scaled by powers of
+two, which cost nothing (they are in the weights) and change no digit. The powers come from bounds that hold for every
+input in [0, 1] (``intervals``). No sum is longer than a row or a column of the frame, since a running sum in FP16 stops
+growing after some thousand terms.
 """
 
 import copy
-from typing import Tuple
+from typing import Iterable, List, NamedTuple, Optional, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irvis.student.network import DACB, RSTB, ChannelLayerNorm, Encoder, GatedFeedForward, Student, TransposedAttention
+from irvis.export.intervals import Interval, exponent_to_fit, symmetric, through_conv, through_leaky_relu
+from irvis.student.network import (
+    DACB,
+    RSTB,
+    ChannelLayerNorm,
+    Decoder,
+    Encoder,
+    Fusion,
+    GatedFeedForward,
+    Student,
+    TransposedAttention,
+)
+
+LIMIT = 2.0**15  # of every sum; half of what FP16 holds
+SIDE = 2**11  # pixels; frames may be up to that high and wide
+MAX_NORM_EXPONENT = 4  # LayerNorm's eps times 2^-8 is the least that FP16 does not round to 0
+
+
+class Basis(NamedTuple):
+    """How the residual stream of an RSTB is kept: y = diag(scale) Q x instead of x, (C,) at each pixel.
+
+    Q is the orthogonal matrix (Householder's) with Q (1, ..., 1) / sqrt(C) = (1, 0, ..., 0). LayerNorm projects x off
+    that direction, so in y it drops the first coordinate: the mean is never computed, nor subtracted. ``scale`` is
+    powers of two. Linear maps into and out of the stream take both into their weights.
+    """
+
+    rotation: Tensor  # Q, symmetric, float64 (C, C)
+    scale: Tensor  # float64 (C,)
+
+    @property
+    def enter(self) -> Tensor:
+        """The matrix that makes y of x."""
+        return self.scale[:, None] * self.rotation
+
+    @property
+    def leave(self) -> Tensor:
+        """The matrix that makes x of y."""
+        return self.rotation / self.scale
+
+
+def rotation(channels: int) -> Tensor:
+    """Give Q of ``Basis``, the reflection that swaps (1, ..., 1) / sqrt(C) and the first axis."""
+    axis = torch.eye(channels, dtype=torch.float64)[0]
+    normal = torch.full_like(axis, channels**-0.5) - axis
+    if channels == 1:
+        return torch.ones(1, 1, dtype=torch.float64)
+    return torch.eye(channels, dtype=torch.float64) - 2 * torch.outer(normal, normal) / (normal @ normal)
+
+
+def choose_basis(bound: Tensor, eps: float) -> Basis:
+    """Scale the stream so that its squares stay in FP16's range.
+
+    Args:
+        bound: of |Q x|, (C,), for every input and after every block.
+        eps: of the LayerNorms.
+
+    The first coordinate, which no LayerNorm needs, is scaled further: LayerNorm's factor, up to 1 / sqrt(eps),
+    multiplies it all the same, and infinity times a weight of 0 would be NaN.
+    """
+    mean_square = float((bound[1:] ** 2).mean()) if len(bound) > 1 else 0.0
+    largest = float(bound[1:].max()) if len(bound) > 1 else 0.0
+    exponent = max(exponent_to_fit(mean_square**0.5, LIMIT**0.5), exponent_to_fit(largest, LIMIT**0.5))
+    scale = torch.full_like(bound, 2.0 ** -min(exponent, MAX_NORM_EXPONENT))
+    scale[0] *= 2.0 ** -exponent_to_fit(float(bound[0]) * eps**-0.5, LIMIT)
+    return Basis(rotation(len(bound)), scale)
+
+
+def conv(weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> nn.Conv2d:
+    """Give the convolution of ``weight``, (O, I) or (O, I, k, k), that keeps the frame's size."""
+    if weight.ndim == 2:
+        weight = weight[:, :, None, None]
+    size = weight.shape[2]
+    layer = nn.Conv2d(
+        weight.shape[1] * groups, weight.shape[0], size, padding=size // 2, groups=groups, bias=bias is not None
+    )
+    layer.weight.data = weight.double()
+    if bias is not None:
+        layer.bias.data = bias.double()  # type: ignore[union-attr]
+    return layer
+
+
+def matrix_of(layer: nn.Conv2d) -> Tensor:
+    """Give a 1x1 convolution's weight as a float64 matrix (O, I)."""
+    return layer.weight.data[:, :, 0, 0].double()
+
+
+class Growth(NamedTuple):
+    """Bound of what a block adds, whatever enters it, for it normalises that first: (C,) each."""
+
+    plain: Tensor  # of |f|, added to x
+    rotated: Tensor  # of |Q f|, added to Q x
+
+    @classmethod
+    def of(cls, project: Tensor, bound: Tensor) -> "Growth":
+        """Bound |W z| and |Q W z|, for the projection W (C, I) of a z with |z| <= bound, (I,)."""
+        return cls(project.abs() @ bound, (rotation(len(project)) @ project).abs() @ bound)
 
 
 class Normalise(nn.Module):
-    """LayerNorm over channels without its gain and bias, which ``fold_norm`` puts into the convolutions that follow.
+    """LayerNorm without mean, gain and bias, on the stream: y / sqrt(sum over i > 1 of y_i^2 / C + eps).
 
-    The mean over channels is a 1x1 convolution with weights 1/C: it stays in the convolutions' layout, where a
-    reduction would have to change it.
+    The mean of squares is a 1x1 convolution: it stays in the convolutions' layout, where a reduction over channels
+    would have to leave it. Of the stream's scale s, eps takes s^2.
     """
 
-    def __init__(self, norm: ChannelLayerNorm) -> None:
+    def __init__(self, norm: ChannelLayerNorm, basis: Basis) -> None:
         super().__init__()
-        channels = norm.weight.numel()
-        self.eps = norm.eps
-        self.mean: Tensor
-        self.register_buffer("mean", torch.full((1, channels, 1, 1), 1 / channels, dtype=norm.weight.dtype))
+        channels = len(basis.scale)
+        weight = torch.full((1, channels, 1, 1), 1 / channels, dtype=torch.float64)
+        weight[0, 0] = 0
+        self.mean_of_others: Tensor
+        self.register_buffer("mean_of_others", weight)
+        self.eps = norm.eps * float(basis.scale[-1]) ** 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - F.conv2d(x, self.mean)
-        return centred / torch.sqrt(F.conv2d(centred * centred, self.mean) + self.eps)
+    def forward(self, y: Tensor) -> Tensor:
+        return y * (1 / torch.sqrt(F.conv2d(y * y, self.mean_of_others) + self.eps))
 
 
-def fold_norm(norm: ChannelLayerNorm, weight: Tensor) -> nn.Conv2d:
-    """Give the 1x1 convolution of ``weight`` (O, C, 1, 1) that takes the norm's gain g and bias b in.
+def after_norm(norm: ChannelLayerNorm, weight: Tensor, basis: Basis) -> nn.Conv2d:
+    """Give the 1x1 convolution of ``weight`` (O, C) that takes ``Normalise``'s output instead of the LayerNorm's.
 
-    W (g n + b) = (W diag(g)) n + W b.
+    W (g n + b) = (W diag(g) Q D) m + W b, with n = Q D m: m is Q n but for its first coordinate, which D drops.
     """
-    matrix = weight[:, :, 0, 0]
-    conv = nn.Conv2d(matrix.shape[1], matrix.shape[0], 1)
-    conv.weight.data = (matrix * norm.weight)[:, :, None, None]
-    conv.bias.data = matrix @ norm.bias  # type: ignore[union-attr]
-    return conv
+    folded = weight * norm.weight.double() @ basis.rotation
+    folded[:, 0] = 0
+    return conv(folded, weight @ norm.bias.double())
 
 
-def depthwise(weight: Tensor) -> nn.Conv2d:
-    """Give the 3x3 depthwise convolution of ``weight`` (C, 1, 3, 3), without bias."""
-    channels = weight.shape[0]
-    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-    conv.weight.data = weight
-    return conv
+def bound_after_norm(point: nn.Conv2d, deep: nn.Conv2d) -> Tensor:
+    """Bound |deep(point(m))|, (O,), for ``Normalise``'s output m: at each pixel its coordinates have norm sqrt(C)."""
+    matrix = matrix_of(point)
+    length = matrix.norm(dim=1) * matrix.shape[1] ** 0.5
+    bias = 0 if point.bias is None else point.bias.data.abs()
+    return through_conv(deep, symmetric(length + bias)).magnitude
 
 
 class DeployAttention(nn.Module):
-    """Norm, transposed attention and projection as two products over H x W: the Gram matrix and its application.
+    """Norm, transposed attention, projection and residual, of products over the frame no more than two.
 
-    - q k^T / (|q| |k|) = (q/|q|) (k/|k|)^T: the 8x8 Gram matrix is normalised, not the H x W maps q and k.
-    - W_p (A_1 v_1; ...; A_h v_h) = [W_p1 A_1 ... W_ph A_h] v: the output projection W_p, split by heads into W_pi,
-      is folded into the attention matrices A_i, and one C x C matrix is applied to v.
-    - q, k and v come from convolutions of their own, so that nothing is copied to split them.
+    - q k^T / (|q| |k|) = (q/|q|) (k/|k|)^T: the Gram matrix is normalised, not the H x W maps q and k. |q|^2 and |k|^2
+      are the diagonal of the Gram matrix G of q and k stacked, so nothing is squared and summed to get them.
+    - G is the mean of G_y over the rows y of the frame: no running sum is longer than a row. Both factors are views,
+      strided as a batched product takes them.
+    - Two convolutions make q and k stacked, of half the heads each, and a third v: nothing is copied to split them. So
+      few that each fills a matrix unit's tile; softmax over the head's 8 of 16 columns is softmax over all with the
+      others far below, which the exponential makes exactly 0.
+    - W_p (A_1 v_1; ...; A_h v_h) = (W_p blockdiag(A_1, ..., A_h)) v: one C x C matrix is applied to v.
+    - Each channel of q and k has a scale of its own, a power of two, which the normalisation cancels.
     """
 
-    def __init__(self, norm: ChannelLayerNorm, attention: TransposedAttention) -> None:
+    OTHER_HEADS = -(2.0**14)
+    LEAST_NORM = 2.0**-14
+
+    def __init__(self, norm: ChannelLayerNorm, attention: TransposedAttention, basis: Basis) -> None:
         super().__init__()
         # Plain integers: a size read from a tensor would be traced into a chain of Shape and Gather nodes.
-        self.heads, self.channels = attention.heads, attention.project_out.out_channels
-        self.normalise = Normalise(norm)
-        self.pointwise = nn.ModuleList(fold_norm(norm, weight) for weight in attention.qkv.weight.data.chunk(3))
-        self.depthwise = nn.ModuleList(depthwise(weight) for weight in attention.qkv_depthwise.weight.data.chunk(3))
-        self.temperature = nn.Parameter(attention.temperature.data)
-        by_head = attention.project_out.weight.data.view(self.channels, self.heads, -1)
-        self.projection = nn.Parameter(by_head.transpose(0, 1).contiguous())  # (heads, C, C/heads)
+        self.channels = channels = attention.project_out.out_channels
+        self.groups = groups = 2 if attention.heads % 2 == 0 else 1
+        self.part = part = channels // groups
+        weight, deep = matrix_of(attention.qkv), attention.qkv_depthwise.weight.data
+        self.normalise = Normalise(norm, basis)
+        self.point_qk, self.deep_qk = nn.ModuleList(), nn.ModuleList()
+        for index in torch.arange(channels).split(part):
+            stacked = torch.cat([index, channels + index])
+            self.point_qk.append(after_norm(norm, weight[stacked], basis))
+            self.deep_qk.append(conv(deep[stacked], groups=2 * part))
+            bounds = bound_after_norm(self.point_qk[-1], self.deep_qk[-1])  # type: ignore[arg-type]
+            scales = torch.tensor([2.0 ** -exponent_to_fit(float(bound), LIMIT**0.5 / SIDE) for bound in bounds])
+            self.deep_qk[-1].weight.data *= scales[:, None, None, None]  # type: ignore[operator, union-attr]
+        self.point_v = after_norm(norm, weight[2 * channels :], basis)
+        self.deep_v = conv(deep[2 * channels :], groups=channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        normalised = self.normalise(x)
-        q, k, v = (deep(point(normalised)) for point, deep in zip(self.pointwise, self.depthwise))
-        q, k = (plane.reshape(self.heads, self.channels // self.heads, -1) for plane in (q, k))
-        norm_q = torch.sqrt((q * q).sum(dim=2, keepdim=True)).clamp_min(1e-12)
-        norm_k = torch.sqrt((k * k).sum(dim=2, keepdim=True)).clamp_min(1e-12)
-        cosine = (q @ k.transpose(1, 2)) / (norm_q * norm_k.transpose(1, 2))
-        attention = torch.softmax(self.temperature * cosine, dim=2)
-        matrix = (self.projection @ attention).transpose(0, 1).reshape(self.channels, self.channels)
-        return x + (matrix @ v.reshape(self.channels, -1)).view_as(v)
+        head = torch.arange(channels) // (channels // attention.heads)
+        temperature = attention.temperature.data.double()[head, 0, 0]
+        self.temperature = nn.Parameter(temperature.view(groups, part, 1))
+        project = basis.enter @ matrix_of(attention.project_out)
+        self.project = nn.Parameter(project.view(channels, groups, part).transpose(0, 1).contiguous())
+        others = head[:part, None] != head[:part]
+        self.diagonal: Tensor
+        self.other_heads: Tensor
+        self.register_buffer("diagonal", torch.eye(2 * part, dtype=torch.float64))
+        self.register_buffer("other_heads", others * torch.tensor(self.OTHER_HEADS, dtype=torch.float64))
+        # Rows of A are convex combinations, so |A v| is at most the head's greatest |v|.
+        of_v = bound_after_norm(self.point_v, self.deep_v).view(attention.heads, -1).amax(1)[head]
+        self.growth = Growth.of(matrix_of(attention.project_out), of_v)
+
+    def gram(self, qk: Tensor) -> Tensor:
+        """(1, I, H, W) -> (1, I, I), the mean over rows of each row's Gram matrix."""
+        planes = qk.squeeze(0)
+        return (planes.transpose(0, 1) @ planes.permute(1, 2, 0)).mean(dim=0, keepdim=True)
+
+    def forward(self, y: Tensor) -> Tensor:
+        normalised = self.normalise(y)
+        v = self.deep_v(self.point_v(normalised))
+        qk = [deep(point(normalised)) for point, deep in zip(self.point_qk, self.deep_qk)]
+        gram = torch.cat([self.gram(stacked) for stacked in qk])  # (groups, 2 part, 2 part)
+        norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
+        cosine = (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
+        attention = torch.softmax(self.temperature * cosine + self.other_heads, dim=2)
+        matrix = (self.project @ attention).transpose(0, 1).reshape(1, self.channels, self.channels)
+        return y + (matrix @ v.flatten(2)).view_as(y)
 
 
 class DeployFeedForward(nn.Module):
-    """Norm and gated feed-forward; gate and value come from convolutions of their own, so that nothing is split."""
+    """Norm, gated feed-forward and residual; gate and value come from convolutions of their own: nothing is split.
 
-    def __init__(self, norm: ChannelLayerNorm, feed_forward: GatedFeedForward) -> None:
+    gelu(g) (2^-e v), with 2^e in the next weights, is gelu(g) v: the product, and its sum over channels, stay small.
+    """
+
+    def __init__(self, norm: ChannelLayerNorm, feed_forward: GatedFeedForward, basis: Basis) -> None:
         super().__init__()
-        self.normalise = Normalise(norm)
-        self.pointwise = nn.ModuleList(fold_norm(norm, w) for w in feed_forward.project_in.weight.data.chunk(2))
-        self.depthwise = nn.ModuleList(depthwise(weight) for weight in feed_forward.depthwise.weight.data.chunk(2))
-        self.project_out = feed_forward.project_out
+        hidden = feed_forward.project_out.in_channels
+        self.normalise = Normalise(norm, basis)
+        points = [after_norm(norm, weight, basis) for weight in matrix_of(feed_forward.project_in).split(hidden)]
+        deeps = [conv(weight, groups=hidden) for weight in feed_forward.depthwise.weight.data.split(hidden)]
+        self.point_gate, self.point_value = points
+        self.deep_gate, self.deep_value = deeps
+        gate, value = (bound_after_norm(point, deep) for point, deep in zip(points, deeps))
+        project = basis.rotation @ matrix_of(feed_forward.project_out)
+        self.growth = Growth.of(matrix_of(feed_forward.project_out), gate * value)  # |gelu(g)| <= |g|
+        largest = max(float(bound.max()) for bound in (gate * value, *self.growth))
+        exponent = exponent_to_fit(largest, LIMIT)
+        self.deep_value.weight.data *= 2.0**-exponent
+        self.project_out = conv(basis.scale[:, None] * project * 2.0**exponent)
 
-    def forward(self, x: Tensor) -> Tensor:
-        normalised = self.normalise(x)
-        gate, value = (deep(point(normalised)) for point, deep in zip(self.pointwise, self.depthwise))
-        return x + self.project_out(F.gelu(gate) * value)
+    def forward(self, y: Tensor) -> Tensor:
+        normalised = self.normalise(y)
+        gate, value = self.deep_gate(self.point_gate(normalised)), self.deep_value(self.point_value(normalised))
+        return y + self.project_out(F.gelu(gate) * value)
 
 
-def deploy_rstb(block: RSTB) -> nn.Sequential:
-    """Rewrite an RSTB."""
-    return nn.Sequential(
-        DeployAttention(block.norm1, block.attention), DeployFeedForward(block.norm2, block.feed_forward)
-    )
+class DeployRSTBs(nn.Sequential):
+    """RSTBs in series on one stream, whose ``basis`` it chooses; ``leaving`` bounds x at their end.
+
+    Args:
+        blocks: of the student.
+        entering: bounds x before the first.
+        rotated: bounds Q x before the first.
+    """
+
+    def __init__(self, blocks: Iterable[RSTB], entering: Interval, rotated: Interval) -> None:
+        blocks = list(blocks)
+        unscaled = Basis(rotation(len(entering.low)), torch.ones_like(entering.low))
+        growths = [part.growth for part in _rstb_parts(blocks, unscaled)]  # which the scale does not change
+        bound = rotated.magnitude + sum(growth.rotated for growth in growths)
+        basis = choose_basis(bound, ChannelLayerNorm.eps)
+        super().__init__(*_rstb_parts(blocks, basis))
+        self.basis = basis
+        self.leaving = entering + symmetric(torch.stack([growth.plain for growth in growths]).sum(0))
+
+
+def _rstb_parts(blocks: List[RSTB], basis: Basis) -> List[Union[DeployAttention, DeployFeedForward]]:
+    parts: List[Union[DeployAttention, DeployFeedForward]] = []
+    for block in blocks:
+        parts.append(DeployAttention(block.norm1, block.attention, basis))
+        parts.append(DeployFeedForward(block.norm2, block.feed_forward, basis))
+    return parts
 
 
 class DeployDACB(nn.Module):
-    """x + s y as one pointwise pass, s the squeeze-excite factors; the two small layers as 1x1 convolutions."""
+    """x + s d as one pointwise pass, s the squeeze-excite factors; the two small layers as 1x1 convolutions.
 
-    def __init__(self, block: DACB) -> None:
+    The mean over the frame is that of the rows' means. d is kept as 2^-e d and s as 2^e s.
+    """
+
+    def __init__(self, block: DACB, entering: Interval) -> None:
         super().__init__()
-        self.depthwise, self.pointwise1, self.pointwise2 = block.depthwise, block.pointwise1, block.pointwise2
-        self.squeeze = nn.Parameter(block.channel_attention.squeeze.weight.data[:, :, None, None])
-        self.excite = nn.Parameter(block.channel_attention.excite.weight.data[:, :, None, None])
+        self.depthwise = conv(block.depthwise.weight.data, block.depthwise.bias.data, block.depthwise.groups)  # type: ignore[union-attr]
+        self.pointwise1 = conv(block.pointwise1.weight.data, block.pointwise1.bias.data)  # type: ignore[union-attr]
+        self.pointwise2 = conv(block.pointwise2.weight.data, block.pointwise2.bias.data)  # type: ignore[union-attr]
+        hidden = through_leaky_relu(through_conv(self.pointwise1, through_conv(self.depthwise, entering)), 0.0)
+        detail = through_conv(self.pointwise2, hidden)
+        self.leaving = entering + detail.with_zero()
+        self.factor = 2.0 ** exponent_to_fit(float(detail.magnitude.max()), LIMIT / SIDE)
+        self.pointwise2.weight.data /= self.factor
+        self.pointwise2.bias.data /= self.factor  # type: ignore[union-attr]
+        self.squeeze = conv(block.channel_attention.squeeze.weight.data * self.factor)
+        self.excite = conv(block.channel_attention.excite.weight.data)
 
     def forward(self, x: Tensor) -> Tensor:
         detail = self.pointwise2(F.relu(self.pointwise1(self.depthwise(x))))
-        pooled = detail.mean(dim=(2, 3), keepdim=True)
-        return x + detail * torch.sigmoid(F.conv2d(F.relu(F.conv2d(pooled, self.squeeze)), self.excite))
+        pooled = detail.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
+        return x + detail * (self.factor * torch.sigmoid(self.excite(F.relu(self.squeeze(pooled)))))
 
 
-def stack_encoders(infrared: Encoder, visible: Encoder) -> Tuple[nn.Conv2d, nn.Conv2d]:
-    """Give both encoders' layers as grouped convolutions: [E_ir(ir); E_vis(vis)] = E([ir; vis]) with two groups."""
-    layers = []
-    for a, b in ((infrared.conv1, visible.conv1), (infrared.conv2, visible.conv2)):
-        conv = nn.Conv2d(
-            2 * a.in_channels, 2 * a.out_channels, a.kernel_size[0], padding=a.kernel_size[0] // 2, groups=2
+class DeployEncoders(nn.Module):
+    """Both encoders as one: [E_ir(ir); E_vis(vis)] = E([ir; vis]), with zeros where one would see the other's plane.
+
+    The 1x1 layer is dense, since two groups of one channel each fill no kernel; the 3x3 layer has two groups.
+    """
+
+    def __init__(self, infrared: Encoder, visible: Encoder) -> None:
+        super().__init__()
+        first = torch.block_diag(matrix_of(infrared.conv1), matrix_of(visible.conv1))
+        self.conv1 = conv(first, torch.cat([infrared.conv1.bias.data, visible.conv1.bias.data]))  # type: ignore[union-attr]
+        self.conv2 = conv(
+            torch.cat([infrared.conv2.weight.data, visible.conv2.weight.data]),
+            torch.cat([infrared.conv2.bias.data, visible.conv2.bias.data]),  # type: ignore[union-attr]
+            groups=2,
         )
-        conv.weight.data = torch.cat([a.weight.data, b.weight.data])
-        conv.bias.data = torch.cat([a.bias.data, b.bias.data])  # type: ignore[union-attr]
-        layers.append(conv)
-    return layers[0], layers[1]
+        planes = Interval(*torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64))
+        self.leaving = planes
+        for layer in (self.conv1, self.conv2):
+            self.leaving = through_leaky_relu(through_conv(layer, self.leaving))
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        planes = torch.cat([infrared, visible], dim=1)
+        return F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(planes))))
+
+
+class DeployFusion(nn.Module):
+    """Eq. 13: concatenation and 1x1 convolution as a sum, W [F_g; F_l] = W_g F_g + W_l F_l, then the RSTB."""
+
+    def __init__(self, fusion: Fusion, global_branch: DeployRSTBs, local: Interval) -> None:
+        super().__init__()
+        weight, bias = matrix_of(fusion.conv), fusion.conv.bias.data.double()  # type: ignore[union-attr]
+        of_global, of_local = weight.chunk(2, dim=1)
+        entering, rotated = (
+            through_conv(conv(turn @ of_global, turn @ bias), global_branch.leaving)
+            + through_conv(conv(turn @ of_local), local)
+            for turn in (torch.eye(len(bias), dtype=bias.dtype), rotation(len(bias)))
+        )
+        self.rstb = DeployRSTBs([fusion.rstb], entering, rotated)
+        enter = self.rstb.basis.enter
+        self.of_global = conv(enter @ of_global @ global_branch.basis.leave, enter @ bias)
+        self.of_local = conv(enter @ of_local)
+
+    def forward(self, global_feature: Tensor, local_feature: Tensor) -> Tensor:
+        return self.rstb(self.of_global(global_feature) + self.of_local(local_feature))
+
+
+class DeployDecoder(nn.Module):
+    """Eq. 15 on the stream. LeakyReLU(2^-e z) = 2^-e LeakyReLU(z): the scale goes out just before the sigmoid."""
+
+    def __init__(self, decoder: Decoder, fusion: DeployRSTBs) -> None:
+        super().__init__()
+        self.conv1 = conv(decoder.conv1.weight.data, decoder.conv1.bias.data)  # type: ignore[union-attr]
+        self.conv2 = conv(decoder.conv2.weight.data, decoder.conv2.bias.data)  # type: ignore[union-attr]
+        first = through_conv(self.conv1, fusion.leaving)
+        last = through_conv(self.conv2, through_leaky_relu(first))
+        self.factor = 2.0 ** exponent_to_fit(float(torch.cat([first.magnitude, last.magnitude]).max()), LIMIT)
+        self.conv1.weight.data = torch.einsum("ocyx,cd->odyx", self.conv1.weight.data, fusion.basis.leave)
+        for tensor in (self.conv1.weight, self.conv1.bias, self.conv2.bias):
+            tensor.data /= self.factor  # type: ignore[union-attr]
+
+    def forward(self, y: Tensor) -> Tensor:
+        return torch.sigmoid(self.factor * self.conv2(F.leaky_relu(self.conv1(y))))
 
 
 class DeployStudent(nn.Module):
     """The student in deploy form: ``forward(infrared, visible)``, (1, 1, H, W) in [0, 1] each, gives I_f (1, 1, H, W).
 
-    Concatenation followed by a 1x1 convolution is a sum: W [F_g; F_l] = W_g F_g + W_l F_l.
-    The weights are copied from ``student``, which is left as it was.
+    The weights are copied from ``student``, folded in float64, and have its type; ``student`` is left as it was.
     """
 
     def __init__(self, student: Student) -> None:
         super().__init__()
-        student = copy.deepcopy(student)
-        self.encoder1, self.encoder2 = stack_encoders(student.encoder_ir, student.encoder_vis)
-        self.global_branch = nn.Sequential(*(deploy_rstb(block) for block in student.global_branch))  # type: ignore[arg-type]
-        self.local_branch = nn.Sequential(*(DeployDACB(block) for block in student.local_branch))  # type: ignore[arg-type]
-        conv = student.fusion.conv
-        channels = conv.out_channels
-        self.fusion_global = nn.Conv2d(channels, channels, 1)
-        self.fusion_local = nn.Conv2d(channels, channels, 1, bias=False)
-        self.fusion_global.weight.data = conv.weight.data[:, :channels]
-        self.fusion_global.bias = conv.bias
-        self.fusion_local.weight.data = conv.weight.data[:, channels:]
-        self.fusion_rstb = deploy_rstb(student.fusion.rstb)
-        self.decoder = student.decoder
-        self.requires_grad_(False)
+        dtype = student.decoder.conv1.weight.dtype
+        student = copy.deepcopy(student).double()
+        self.encoders = DeployEncoders(student.encoder_ir, student.encoder_vis)
+        rotated = through_conv(conv(rotation(student.config.channels)), self.encoders.leaving)
+        self.global_branch = DeployRSTBs(student.global_branch, self.encoders.leaving, rotated)  # type: ignore[arg-type]
+        self.enter_global = conv(self.global_branch.basis.enter)
+        blocks, leaving = [], self.encoders.leaving
+        for block in student.local_branch:
+            blocks.append(DeployDACB(block, leaving))  # type: ignore[arg-type]
+            leaving = blocks[-1].leaving
+        self.local_branch = nn.Sequential(*blocks)
+        self.fusion = DeployFusion(student.fusion, self.global_branch, leaving)
+        self.decoder = DeployDecoder(student.decoder, self.fusion.rstb)
+        self.to(dtype).requires_grad_(False)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        planes = torch.cat([infrared, visible], dim=1)
-        feature_0 = F.leaky_relu(self.encoder2(F.leaky_relu(self.encoder1(planes))))
-        joined = self.fusion_global(self.global_branch(feature_0)) + self.fusion_local(self.local_branch(feature_0))
-        return self.decoder(self.fusion_rstb(joined))
+        feature_0 = self.encoders(infrared, visible)
+        global_feature = self.global_branch(self.enter_global(feature_0))
+        return self.decoder(self.fusion(global_feature, self.local_branch(feature_0)))

@@ -8,7 +8,15 @@ hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irvis.export.deploy import DeployStudent
+from irvis.export.deploy import (
+    LIMIT,
+    DeployAttention,
+    DeployDACB,
+    DeployFeedForward,
+    DeployRSTBs,
+    DeployStudent,
+    rotation,
+)
 from irvis.student.network import Student, StudentConfig
 
 
@@ -99,3 +107,76 @@ def test_the_student_is_left_as_it_was():
 
 def test_the_deploy_form_is_not_trained_by_mistake():
     assert not any(parameter.requires_grad for parameter in DeployStudent(Student()).parameters())
+
+
+# Safe in FP16: bounds that hold for any input, and powers of two that follow from them.
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 32])
+def test_the_rotation_takes_the_mean_to_the_first_axis(channels):
+    matrix = rotation(channels)
+    unit = torch.eye(channels, dtype=torch.float64)
+    torch.testing.assert_close(matrix @ matrix.T, unit)
+    torch.testing.assert_close(matrix, matrix.T)
+    torch.testing.assert_close(matrix @ torch.full((channels,), channels**-0.5, dtype=torch.float64), unit[0])
+
+
+def outputs_of(deployed, kind, planes):
+    """Give each module of a kind, its input and its output."""
+    seen = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
+        for module in deployed.modules()
+        if isinstance(module, kind)
+    ]
+    with torch.inference_mode():
+        deployed(*planes)
+    for hook in hooks:
+        hook.remove()
+    assert seen
+    return seen
+
+
+HOSTILE = {
+    "noise": torch.rand(2, 1, 1, 24, 31, generator=torch.Generator().manual_seed(0)),
+    "black and white": torch.stack([torch.zeros(1, 1, 24, 31), torch.ones(1, 1, 24, 31)]),
+    "extremes": torch.rand(2, 1, 1, 24, 31, generator=torch.Generator().manual_seed(1)).round(),
+}
+
+
+@pytest.mark.parametrize("planes", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_tensor_passes_its_bound(seed, planes):
+    deployed = DeployStudent(perturbed_student(seed).double())
+    planes = planes.double()
+    for block, entering, leaving in outputs_of(deployed, (DeployAttention, DeployFeedForward), planes):
+        added = (leaving - entering).abs().amax((0, 2, 3))
+        basis = (deployed.fusion.rstb if block in deployed.fusion.rstb else deployed.global_branch).basis
+        assert (added <= block.growth.rotated * basis.scale).all()
+    for branch, _, leaving in outputs_of(deployed, DeployRSTBs, planes):
+        plain = torch.einsum("cd,bdyx->bcyx", branch.basis.leave, leaving)
+        assert (plain.amax((0, 2, 3)) <= branch.leaving.high).all()
+        assert (plain.amin((0, 2, 3)) >= branch.leaving.low).all()
+        assert leaving[:, 1:].square().mean(1).max() <= LIMIT
+    for block, _, leaving in outputs_of(deployed, DeployDACB, planes):
+        assert (leaving.amax((0, 2, 3)) <= block.leaving.high).all()
+        assert (leaving.amin((0, 2, 3)) >= block.leaving.low).all()
+
+
+def test_scales_are_powers_of_two():
+    deployed = DeployStudent(perturbed_student(3))
+    scales = [deployed.decoder.factor, *(block.factor for block in deployed.local_branch)]
+    for branch in (deployed.global_branch, deployed.fusion.rstb):
+        scales += branch.basis.scale.tolist()
+    assert all(torch.frexp(torch.tensor(scale)).mantissa == 0.5 for scale in scales)
+
+
+def test_the_size_of_q_and_k_does_not_matter():
+    """Attention normalises them; so does the choice of scales: the result is the same to the bit."""
+    student = perturbed_student(4)
+    louder = copy.deepcopy(student)
+    for block in [*louder.global_branch, louder.fusion.rstb]:
+        block.attention.qkv.weight.data[: 2 * student.config.channels] *= 8
+    planes = torch.rand(2, 1, 1, 20, 17, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        assert torch.equal(DeployStudent(student)(*planes), DeployStudent(louder)(*planes))
