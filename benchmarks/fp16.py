@@ -1,0 +1,152 @@
+"""What half precision does to a model: ``irvis fp16 student.onnx --pairs TNO/test``.
+
+Each ONNX runs with every tensor rounded to FP16 and every sum accumulated in it in the worse of several orders
+(``irvis.export.half_precision``), on real pairs and on hostile ones, against itself in FP32.
+"""
+
+import argparse
+import math
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.export.half_precision import HalfPrecision
+from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
+from irvis.runtime.frames import to_levels
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import pairs_of
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+
+SAFE_DB = 50.0
+
+# Infrared and visible luminance, uint8 (H, W) each.
+Planes = Tuple[np.ndarray, np.ndarray]
+
+
+class Comparison(NamedTuple):
+    """FP16 against FP32 on one pair."""
+
+    name: str
+    psnr_db: float  # infinite where nothing differs, NaN where FP16 gave no numbers
+    max_abs: float  # of planes in [0, 1]; NaN likewise
+    overflow: Optional[str]  # the first node whose output was not finite
+    metrics_fp32: Dict[str, float]  # empty where they were not asked for
+    metrics_fp16: Dict[str, float]
+
+
+class Outcome(NamedTuple):
+    """FP16 against FP32 on a set of pairs."""
+
+    pairs: List[Comparison]
+
+    @property
+    def unusable(self) -> List[Comparison]:
+        """The pairs with a tensor that was not finite."""
+        return [pair for pair in self.pairs if pair.overflow is not None]
+
+    @property
+    def worst_psnr_db(self) -> float:
+        """Least PSNR of any pair; NaN where there is one without numbers."""
+        values = [pair.psnr_db for pair in self.pairs]
+        return math.nan if any(map(math.isnan, values)) else min(values)
+
+    @property
+    def metric_changes(self) -> Dict[str, float]:
+        """Metric -> how much FP16 changes its mean over the pairs; empty where it was not measured."""
+        if self.unusable:
+            return {}
+        return {
+            name: float(np.mean([pair.metrics_fp16[name] - pair.metrics_fp32[name] for pair in self.pairs]))
+            for name in self.pairs[0].metrics_fp32
+        }
+
+    @property
+    def safe(self) -> bool:
+        """Tell whether every pair came out finite and at 50 dB or more."""
+        return not self.unusable and self.worst_psnr_db >= SAFE_DB
+
+    def to_text(self) -> str:
+        """One line for people."""
+        count = f"{len(self.pairs)} pairs"
+        if self.unusable:
+            causes = Counter(pair.overflow for pair in self.unusable)
+            return f"{len(self.unusable)} of {count} NOT FINITE, first at {causes.most_common(1)[0][0]}"
+        worst = min(self.pairs, key=lambda pair: pair.psnr_db)
+        line = f"{count}, PSNR at least {worst.psnr_db:.1f} dB ({worst.name})"
+        line += f", largest error {max(pair.max_abs for pair in self.pairs):.4f}"
+        if self.metric_changes:
+            line += "; metrics: " + ", ".join(f"{name} {change:+.5f}" for name, change in self.metric_changes.items())
+        return line if self.safe else f"NOT SAFE: {line}"
+
+
+def hostile_planes(size: Tuple[int, int]) -> Iterator[Tuple[str, Planes]]:
+    """Give named pairs that no camera takes but a broken one: flat, checkered, one hot pixel, noise."""
+    black, white = np.zeros(size, np.uint8), np.full(size, 255, np.uint8)
+    checkerboard = (np.indices(size).sum(0) % 2 * 255).astype(np.uint8)
+    hot = black.copy()
+    hot[size[0] // 3, size[1] // 2] = 255
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+    yield "all black", (black, black)
+    yield "all white", (white, white)
+    yield "white infrared on black", (white, black)
+    yield "checkerboard on its inverse", (checkerboard, 255 - checkerboard)
+    yield "one hot pixel", (hot, black)
+    yield "one cold pixel", (255 - hot, white)
+    yield "noise", (noise[0], noise[1])
+
+
+def compare(half: HalfPrecision, full: OnnxRuntimeBackend, name: str, planes: Planes, with_metrics: bool) -> Comparison:
+    """Run one pair in FP16 and in FP32."""
+    infrared, visible = (plane.astype(np.float32) / 255 for plane in planes)
+    wanted, found = full.run(infrared, visible).copy(), half(infrared, visible)
+    error = found.astype(np.float64) - wanted
+    mean_square = float(np.mean(error**2))
+    usable = math.isfinite(mean_square)
+    metrics: List[Dict[str, float]] = [{}, {}]
+    if usable and with_metrics:
+        metrics = [evaluate_fusion(*planes, to_levels(plane)) for plane in (wanted, found)]
+    psnr_db = (-10 * math.log10(mean_square) if mean_square else math.inf) if usable else math.nan
+    max_abs = float(np.abs(error).max()) if usable else math.nan
+    return Comparison(name, psnr_db, max_abs, half.overflow, *metrics)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis fp16``."""
+    parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of any size (irvis export --dynamic)")
+    parser.add_argument("--pairs", type=Path, nargs="+", default=[], metavar="FOLDER", help="data sets")
+    parser.add_argument("--limit", type=int, metavar="N", help="take N pairs of each, evenly spread (default: all)")
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        default=DEFAULT_SIZE,
+        metavar="HEIGHTxWIDTH",
+        help="of the hostile pairs (default: 480x640)",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis fp16``; give 0 where every model is safe on every pair, else 1."""
+    data_sets = {"/".join(folder.resolve().parts[-2:]): pairs_of(folder) for folder in arguments.pairs}
+    if arguments.limit:
+        data_sets = {name: pairs[:: -(-len(pairs) // arguments.limit)] for name, pairs in data_sets.items()}
+    hostile = f"hostile, {format_size(arguments.size)}"
+    safe = True
+    for model in arguments.models:
+        print(model)
+        half = HalfPrecision(model)
+        with closing(OnnxRuntimeBackend(model, ("CPUExecutionProvider",))) as full:
+            for name in (hostile, *data_sets):
+                pairs = data_sets.get(name, [])
+                named = (
+                    ((pair.name, read_luminance(pair)) for pair in pairs) if pairs else hostile_planes(arguments.size)
+                )
+                bar = tqdm(named, desc=name, total=len(pairs) or None, unit="pair", disable=None, leave=False)
+                outcome = Outcome([compare(half, full, label, planes, bool(pairs)) for label, planes in bar])
+                safe = safe and outcome.safe
+                print(f"  {name}: {outcome.to_text()}", flush=True)
+    return 0 if safe else 1

@@ -1,0 +1,97 @@
+"""That the deploy form is safe in FP16, and that the check which says so can fail."""
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("skimage")
+
+from irvis.benchmarks.fp16 import Comparison, Outcome, hostile_planes
+from irvis.export.to_onnx import export
+from irvis.runtime import cli
+from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.student.checkpoint import load_student
+
+SIZE = "96x128"
+
+
+def run(capsys, *arguments):
+    code = cli.main(["fp16", *map(str, arguments)])
+    said = capsys.readouterr()
+    return code, said.out
+
+
+@pytest.fixture(scope="module")
+def student():
+    return load_student(SHIPPED_MODEL.with_suffix(".safetensors"))
+
+
+@pytest.fixture(scope="module")
+def louder(student):
+    """The same function in exact arithmetic: attention normalises q and k, here 8 times as large."""
+    louder = copy.deepcopy(student)
+    for block in [*louder.global_branch, louder.fusion.rstb]:
+        block.attention.qkv.weight.data[: 2 * student.config.channels] *= 8
+    return louder
+
+
+def exported(student, path, plain):
+    export(student, path, None, plain=plain, pairs=[dict(hostile_planes((64, 64)))["noise"]])
+    return path
+
+
+def test_the_deploy_form_is_safe(capsys, student, samples, tmp_path):
+    model = exported(student, tmp_path / "deploy.onnx", plain=False)
+    code, out = run(capsys, model, "--size", "48x64", "--pairs", samples, "--limit", 2)
+    assert code == 0
+    assert out.count("PSNR at least") == 2
+    assert "NOT" not in out
+    assert "CC +0.0" in out or "CC -0.0" in out
+
+
+def test_q_and_k_eight_times_as_large_break_the_plain_form_alone(capsys, student, louder, samples, tmp_path):
+    plane = torch.rand(2, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert (louder(*plane) - student(*plane)).abs().max() < 1e-5
+    code, out = run(capsys, exported(louder, tmp_path / "plain.onnx", plain=True), "--size", SIZE, "--pairs", samples)
+    assert code == 1
+    assert out.count("NOT FINITE, first at") == 2
+    assert "attention" in out
+    code, out = run(capsys, exported(louder, tmp_path / "deploy.onnx", plain=False), "--size", SIZE)
+    assert code == 0
+    assert "NOT" not in out
+
+
+def test_hostile_pairs():
+    pairs = dict(hostile_planes((20, 30)))
+    assert len(pairs) == 7
+    assert all(plane.shape == (20, 30) and plane.dtype == np.uint8 for pair in pairs.values() for plane in pair)
+    assert {int(plane.sum()) for plane in pairs["one hot pixel"]} == {255, 0}
+    assert (sum(plane.astype(int) for plane in pairs["checkerboard on its inverse"]) == 255).all()
+
+
+def outcome(*psnr_dbs, overflow=None):
+    return Outcome([Comparison("pair", db, 0.01, overflow, {"CC": 0.5}, {"CC": 0.501}) for db in psnr_dbs])
+
+
+def test_what_counts_as_safe():
+    assert outcome(50.0, 60.0).safe
+    assert not outcome(49.9, 60.0).safe
+    assert outcome(49.9, 60.0).to_text().startswith("NOT SAFE: 2 pairs, PSNR at least 49.9 dB")
+    assert not outcome(60.0, overflow="Mul_3").safe
+    assert outcome(60.0, overflow="Mul_3").to_text() == "1 of 1 pairs NOT FINITE, first at Mul_3"
+    assert not outcome(float("nan"), 60.0).safe
+    assert outcome(60.0).metric_changes == {"CC": pytest.approx(0.001)}
+
+
+@pytest.mark.slow
+def test_the_shipped_student_on_real_pairs(capsys, data):
+    """Every twelfth pair or so of each set; all of them take half an hour: ``irvis fp16 ... --pairs ...``."""
+    folders = [data / "TNO/test", data / "RoadScene/test", data / "MSRS/test"]
+    code, out = run(capsys, SHIPPED_MODEL, "--pairs", *folders, "--limit", 8)
+    assert code == 0
+    assert out.count("PSNR at least") == 4

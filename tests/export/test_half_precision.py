@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper
+
+from irvis.export import half_precision
+from irvis.export.half_precision import HalfPrecision, accumulate
+from irvis.export.to_onnx import export
+from irvis.runtime.errors import ModelError
+from irvis.student.network import Student
+
+SIZE = (40, 52)
+
+
+def blocks_of(values):
+    return [torch.tensor([float(value)]) for value in values]
+
+
+def test_a_running_sum_stops_growing():
+    """4096 ones: beyond 2048, adding 1 rounds back to even. Eight interleaved runs would still be right."""
+    assert accumulate(blocks_of([1] * 4096)).item() == 2048
+    assert np.add.accumulate(np.ones(4096, np.float16), dtype=np.float16)[-1] == 2048  # numpy's FP16 agrees
+
+
+def test_interleaved_runs_are_taken_where_they_are_worse():
+    values = [0.0] * 64
+    values[0::8] = [2048.0] + [1.0] * 7  # one run has all: it loses each 1; so does the plain order
+    assert accumulate(blocks_of(values)).item() == 2048
+    values = [1.0, -1.0] * 1000 + [3.0]
+    exact = sum(values)
+    assert abs(accumulate(blocks_of(values)).item() - exact) <= 1
+
+
+def test_few_blocks_are_rounded_once_each():
+    assert accumulate(blocks_of([2049.0])).item() == 2048
+    assert accumulate(blocks_of([2049.0, 1.0])).item() == 2048
+    assert accumulate(blocks_of([60000.0, 60000.0])).item() == float("inf")
+    assert np.isnan(accumulate(blocks_of([1e9, -1e9, 0.0])).item())
+
+
+def graph_of(path, nodes, initializers=()):
+    planes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, None, None]) for name in ("a", "b", "c")]
+    for value, name in zip(planes, ("infrared", "visible", "fused")):
+        value.name = name
+    graph = helper.make_graph(nodes, "graph", planes[:2], planes[2:], initializer=list(initializers))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), str(path))
+    return path
+
+
+def test_every_tensor_is_rounded(tmp_path):
+    """(a + b) * b, against numpy's own float16."""
+    path = graph_of(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Add", ["infrared", "visible"], ["sum"]),
+            helper.make_node("Mul", ["sum", "visible"], ["fused"]),
+        ],
+    )
+    a, b = np.random.default_rng(0).random((2, *SIZE), np.float32)
+    wanted = (a.astype(np.float16) + b.astype(np.float16)) * b.astype(np.float16)
+    np.testing.assert_array_equal(HalfPrecision(path)(a, b), wanted.astype(np.float32))
+
+
+def test_it_stops_at_the_first_overflow(tmp_path):
+    huge = helper.make_tensor("huge", TensorProto.FLOAT, [], [60000.0])
+    path = graph_of(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Mul", ["infrared", "huge"], ["large"], name="fits"),
+            helper.make_node("Add", ["large", "huge"], ["larger"], name="overflows"),
+            helper.make_node("Div", ["visible", "larger"], ["fused"], name="hides it"),
+        ],
+        [huge],
+    )
+    model = HalfPrecision(path)
+    assert model.overflow is None
+    ones = np.ones(SIZE, np.float32)
+    assert np.isnan(model(ones, ones)).all()
+    assert model.overflow == "overflows"
+    assert (model(ones * 0, ones) == np.float16(1 / 60000)).all()
+    assert model.overflow is None
+
+
+def test_an_operator_that_is_not_known(tmp_path):
+    path = graph_of(tmp_path / "m.onnx", [helper.make_node("Pow", ["infrared", "visible"], ["fused"])])
+    with pytest.raises(ModelError, match="not known here: Pow"):
+        HalfPrecision(path)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["deploy", "plain"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_without_rounding_it_is_the_onnx(tmp_path, monkeypatch, plain, dynamic):
+    """The same interpreter in float32 equals ONNX Runtime: what it computes is the graph."""
+    monkeypatch.setattr(half_precision, "round_half", lambda x: x)
+    torch.manual_seed(0)
+    path = tmp_path / "m.onnx"
+    planes = np.random.default_rng(0).random((2, *SIZE), np.float32)
+    pair = tuple((plane * 255).astype(np.uint8) for plane in planes)
+    export(Student(), path, None if dynamic else SIZE, plain=plain, pairs=[pair])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"infrared": planes[0][None, None], "visible": planes[1][None, None]})
+    model = HalfPrecision(path)
+    np.testing.assert_allclose(model(*planes), wanted[0, 0], atol=2e-6)
+    assert model.overflow is None
