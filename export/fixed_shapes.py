@@ -1,0 +1,136 @@
+"""An ONNX at one frame size: every tensor's shape known, and what follows from shapes and weights alone computed."""
+
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from irvis.runtime.errors import ModelError, one_line
+from irvis.runtime.files import read_bytes
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size
+
+Shapes = Dict[str, Tuple[int, ...]]
+
+
+def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
+    """Give the graph's inputs; before IR version 4 its weights are among them, and are left out."""
+    weights = {weight.name for weight in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def load_planes_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX whose inputs are planes, float32 (1, C, H, W). Raises ModelError for others, FileError for none."""
+    content = read_bytes(path, "ONNX")
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"not an ONNX: {path}: {one_line(error, 150)}") from error
+    if not frame_inputs(model):
+        raise ModelError(f"{path} has no input")
+    for value in frame_inputs(model):
+        tensor = value.type.tensor_type
+        if tensor.elem_type != onnx.TensorProto.FLOAT or len(tensor.shape.dim) != 4:
+            raise ModelError(
+                f"{path}: input {value.name} is not float32 (1, C, H, W); give an ONNX of planes, exported without "
+                "--frames"
+            )
+    return model
+
+
+def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -> Tuple[onnx.ModelProto, Shapes]:
+    """Give the model at one size, with constants in place of what only shapes and weights decide, and all shapes.
+
+    Args:
+        model: of planes; left as it was.
+        size: (H, W); None takes the size that the model is fixed to, or 480x640 where it takes any.
+
+    Raises ModelError where the model is fixed to another size, or a shape depends on the pixels.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]  # of the size that the model was traced at
+    _fix_inputs(fixed, size)
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    while True:
+        try:
+            inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True)
+        except onnx.shape_inference.InferenceError as error:
+            raise ModelError(f"the shapes of this ONNX do not follow: {one_line(error)}") from error
+        shapes = _known_shapes(inferred)
+        if not _fold(fixed, shapes):
+            break
+    for node in fixed.graph.node:
+        for name in node.output:
+            if name and name not in shapes:
+                raise ModelError(f"the shape of {name} ({node.op_type}) depends on more than the frame's size")
+    return fixed, shapes
+
+
+def _fix_inputs(model: onnx.ModelProto, size: Optional[Tuple[int, int]]) -> None:
+    for value in frame_inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        height, width = size or DEFAULT_SIZE
+        for dim, wanted in zip(dims, (1, None, height, width)):
+            if wanted is not None and not dim.HasField("dim_value"):
+                dim.dim_value = wanted
+        found = [dim.dim_value for dim in dims[2:]]
+        if size and found != [*size]:
+            raise ModelError(
+                f"this ONNX is fixed to {format_size(found)}, not {format_size(size)}; irvis export --size "
+                f"{format_size(size)} makes one of that size, --dynamic one of any"
+            )
+
+
+def _known_shapes(model: onnx.ModelProto) -> Shapes:
+    graph = model.graph
+    shapes: Shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    return shapes
+
+
+def _fold(model: onnx.ModelProto, shapes: Shapes) -> bool:
+    """Replace each node of known result by a constant; tell whether there was one."""
+    constants = {weight.name: weight for weight in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            shape = shapes[node.input[0]]
+            start, end = (_integer(node, name, default) for name, default in (("start", 0), ("end", len(shape))))
+            results: Sequence[np.ndarray] = [np.array(shape[start:end], np.int64)]
+        elif all(name in constants for name in node.input if name):
+            results = _compute(node, constants, model.opset_import)
+        else:
+            kept.append(node)
+            continue
+        for name, result in zip(node.output, results):
+            constants[name] = numpy_helper.from_array(np.asarray(result), name)
+            model.graph.initializer.append(constants[name])
+    folded = len(kept) < len(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return folded
+
+
+def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
+
+
+def _compute(
+    node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], opsets: Sequence[onnx.OperatorSetIdProto]
+) -> List[np.ndarray]:
+    inputs = [constants[name] for name in dict.fromkeys(node.input) if name]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+    graph = onnx.helper.make_graph([node], "constant", [], outputs, initializer=inputs)
+    try:
+        return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, {})
+    except Exception as error:  # whatever the operator's own code raises
+        raise ModelError(f"cannot compute the constant {node.output[0]} ({node.op_type}): {one_line(error)}") from error

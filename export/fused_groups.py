@@ -1,0 +1,267 @@
+"""Which operators of an ONNX run as one kernel, and the bytes that each kernel reads and writes: a model, not a run.
+
+The network is bound by memory bandwidth, so its time is the bytes that its kernels move. TensorRT decides on the GPU
+what it fuses. The rules here are after its "Layer Fusion Catalog" (docs.nvidia.com), kept simple, and the same for each
+graph; that reductions take in what feeds them, and that convolutions of one input merge, is assumed. A kernel reads
+each tensor from outside once, and writes each that is used outside, at 2 bytes an element (FP16), weights too.
+
+- Free: Reshape, Squeeze, Unsqueeze, Flatten, Identity; a Transpose that moves axes of length 1 alone; a Transpose
+  before a MatMul that takes it by strides: one of the matrix axes contiguous, one stride for all batch axes.
+- A convolution does in its epilogue: its bias, the sum with a tensor of its output's shape, an activation (Relu,
+  LeakyRelu, Sigmoid, ...), in this order, where each is the only user of what it takes. Gelu and broadcast products are
+  none of it. Of two convolutions that are summed, the later takes the sum.
+- Convolutions of one input and of the same kernel, strides, padding and kind (dense, or grouped) are one kernel.
+- A reduction, or Softmax, computes within its kernel the pointwise operators that it alone uses.
+- Other pointwise operators, broadcasts and Expand among them, join those whose results they use, as far as that leaves
+  no kernel waiting for itself: in LayerNorm, x - mean and its quotient are two kernels, since a reduction is between.
+- MatMul reads both factors and writes the product; nothing joins it.
+- Split, Slice, Gather, Concat, Pad, and each Transpose that is not free, copy: what they write is read, and written. So
+  taking q, k and v out of one tensor by Gather costs three reads and three writes beside the convolution's. TensorRT
+  may spare some of the copies (Concat's, by writing the parts in place); what is listed as copy bounds that.
+- Any other operator reads its inputs and writes its outputs.
+"""
+
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+import onnx
+
+from irvis.export.fixed_shapes import Shapes
+
+BYTES = 2  # an element, FP16
+
+FREE = frozenset("Reshape Squeeze Unsqueeze Flatten Identity".split())
+COPIES = frozenset("Split Slice Gather Concat Pad Transpose Tile".split())
+ACTIVATIONS = frozenset("Relu LeakyRelu Sigmoid Tanh Clip Elu Selu Softplus Softsign HardSigmoid".split())
+POINTWISE = ACTIVATIONS | frozenset(
+    """
+    Abs Add And Cast Ceil Cos Div Equal Erf Exp Expand Floor Greater HardSwish Less Log Max Min Mod Mul Neg Not Or
+    PRelu Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
+    """.split()
+)
+KINDS = ("dense convolution", "grouped convolution", "matmul", "reduction", "pointwise", "copy", "other")
+
+
+class Group(NamedTuple):
+    """Operators that run as one kernel."""
+
+    kind: str  # of KINDS
+    nodes: Tuple[str, ...]  # names, in the graph's order
+    read_bytes: int
+    written_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Read and written."""
+        return self.read_bytes + self.written_bytes
+
+
+class _Operator(NamedTuple):
+    node: onnx.NodeProto
+    inputs: Tuple[str, ...]  # computed tensors, past what is free
+    constants: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        name = self.node.op_type
+        if name == "Conv":
+            return "dense convolution" if _attribute(self.node, "group", 1) == 1 else "grouped convolution"
+        if name in ("MatMul", "Gemm"):
+            return "matmul"
+        if name.startswith("Reduce") or name in ("Softmax", "GlobalAveragePool"):
+            return "reduction"
+        return "pointwise" if name in POINTWISE else "copy" if name in COPIES else "other"
+
+
+def fused_groups(model: onnx.ModelProto, shapes: Shapes) -> List[Group]:
+    """Give the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
+    operators, results = _operators(model, shapes)
+    plan = _Plan(operators, results, shapes)
+    plan.fuse_epilogues()
+    plan.fuse_into_reductions()
+    plan.merge_convolutions()
+    plan.merge_pointwise()
+    return plan.groups()
+
+
+def _operators(model: onnx.ModelProto, shapes: Shapes) -> Tuple[List[_Operator], Set[str]]:
+    """Give the operators that a result needs and that are not free, and the tensors that are results."""
+    constants = {weight.name for weight in model.graph.initializer}
+    users: Dict[str, List[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    outputs = {value.name for value in model.graph.output}
+    seen_as: Dict[str, str] = {}  # the tensor that a free operator's output is
+    operators = []
+    for node in model.graph.node:
+        if node.op_type in FREE or (
+            node.op_type == "Transpose" and _is_free(node, shapes, users.get(node.output[0], []), outputs)
+        ):
+            seen_as[node.output[0]] = seen_as.get(node.input[0], node.input[0])
+            continue
+        names = [name for name in dict.fromkeys(node.input) if name]
+        computed = dict.fromkeys(seen_as.get(name, name) for name in names if name not in constants)
+        weights = tuple(name for name in names if name in constants)
+        operators.append(_Operator(node, tuple(computed), weights, tuple(name for name in node.output if name)))
+    results = {seen_as.get(name, name) for name in outputs}
+    needed, alive = set(results), []
+    for operator in reversed(operators):
+        if needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            alive.append(operator)
+    return alive[::-1], results
+
+
+def _is_free(node: onnx.NodeProto, shapes: Shapes, users: List[onnx.NodeProto], outputs: Set[str]) -> bool:
+    shape = shapes[node.input[0]]
+    order = _attribute(node, "perm", list(range(len(shape)))[::-1])
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    moved = [(shape[axis], strides[axis]) for axis in order]
+    long = [stride for length, stride in moved if length > 1]
+    if long == sorted(long, reverse=True):
+        return True
+    if node.output[0] in outputs or any(user.op_type != "MatMul" for user in users) or len(moved) < 2:
+        return False
+    batch = [axis for axis in moved[:-2] if axis[0] > 1]
+    one_stride = all(outer[1] == inner[0] * inner[1] for outer, inner in zip(batch, batch[1:]))
+    return one_stride and 1 in (moved[-2][1], moved[-1][1])
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    return next((onnx.helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+
+
+class _Plan:
+    """The kernel of each operator, by number, and which kernels use the results of which."""
+
+    def __init__(self, operators: List[_Operator], results: Set[str], shapes: Shapes) -> None:
+        self.operators, self.results, self.shapes = operators, results, shapes
+        self.maker = {name: index for index, operator in enumerate(operators) for name in operator.outputs}
+        self.users: Dict[str, Set[int]] = {}
+        self.after: Dict[int, Set[int]] = {index: set() for index in range(len(operators))}
+        for index, operator in enumerate(operators):
+            for name in operator.inputs:
+                self.users.setdefault(name, set()).add(index)
+                if name in self.maker:
+                    self.after[self.maker[name]].add(index)
+        self.kernel = list(range(len(operators)))
+        self.members = {index: [index] for index in range(len(operators))}
+        self.taken: Set[int] = set()  # pointwise operators that run in a convolution or a reduction
+
+    def only_user(self, name: str) -> Optional[int]:
+        users = self.users.get(name, set())
+        return next(iter(users)) if len(users) == 1 and name not in self.results else None
+
+    def merge(self, first: int, second: int) -> bool:
+        """Make one kernel of two operators' kernels, unless it would wait for itself; tell whether they are one."""
+        one, other = self.kernel[first], self.kernel[second]
+        if one == other:
+            return True
+        if self._leads_around(one, other) or self._leads_around(other, one):
+            return False
+        for index in self.members[other]:
+            self.kernel[index] = one
+        self.members[one] += self.members.pop(other)
+        self.after[one] = (self.after[one] | self.after.pop(other)) - {one, other}
+        for following in self.after.values():
+            if other in following:
+                following.remove(other)
+                following.add(one)
+        self.after[one].discard(one)
+        return True
+
+    def _leads_around(self, start: int, end: int) -> bool:
+        """Tell whether a third kernel uses results of ``start``, and ``end``, at last, its."""
+        seen, waiting = {start}, [kernel for kernel in self.after[start] if kernel != end]
+        while waiting:
+            kernel = waiting.pop()
+            if kernel == end:
+                return True
+            if kernel not in seen:
+                seen.add(kernel)
+                waiting.extend(self.after[kernel])
+        return False
+
+    def fuse_epilogues(self) -> None:
+        for index in reversed(range(len(self.operators))):
+            operator = self.operators[index]
+            if operator.node.op_type != "Conv":
+                continue
+            name, follower = operator.outputs[0], self.only_user(operator.outputs[0])
+            if follower is not None and self._is_sum(follower, name) and follower not in self.taken:
+                self._take(index, follower)
+                name = self.operators[follower].outputs[0]
+                follower = self.only_user(name)
+            if follower is not None and self._is_activation(follower) and follower not in self.taken:
+                self._take(index, follower)
+
+    def _is_sum(self, index: int, name: str) -> bool:
+        operator = self.operators[index]
+        others = [other for other in operator.inputs if other != name] + list(operator.constants)
+        if operator.node.op_type != "Add" or len(others) != 1:
+            return False
+        sizes = [math.prod(self.shapes[tensor]) for tensor in (name, others[0], operator.outputs[0])]
+        return sizes[0] == sizes[2] and (sizes[0] == sizes[1] or others[0] in operator.constants)
+
+    def _is_activation(self, index: int) -> bool:
+        operator = self.operators[index]
+        return operator.node.op_type in ACTIVATIONS and len(operator.inputs) == 1
+
+    def _take(self, index: int, pointwise: int) -> None:
+        if self.merge(index, pointwise):
+            self.taken.add(pointwise)
+
+    def fuse_into_reductions(self) -> None:
+        for index, operator in enumerate(self.operators):
+            if operator.kind != "reduction":
+                continue
+            within, waiting = {index}, list(operator.inputs)
+            while waiting:
+                name = waiting.pop()
+                maker = self.maker.get(name)
+                if maker is None or maker in self.taken or self.operators[maker].kind != "pointwise":
+                    continue
+                if name not in self.results and self.users[name] <= within:
+                    self._take(index, maker)
+                    within.add(maker)
+                    waiting.extend(self.operators[maker].inputs)
+
+    def merge_convolutions(self) -> None:
+        first: Dict[Tuple[object, ...], List[int]] = {}
+        for index, operator in enumerate(self.operators):
+            if operator.node.op_type == "Conv":
+                window = [str(_attribute(operator.node, name, None)) for name in ("strides", "pads", "dilations")]
+                geometry = operator.inputs[0], operator.kind, self.shapes[operator.node.input[1]][2:], *window
+                likes = first.setdefault(geometry, [])
+                if not any(self.merge(like, index) for like in likes):
+                    likes.append(index)
+
+    def merge_pointwise(self) -> None:
+        for index, operator in enumerate(self.operators):
+            for name in operator.inputs:
+                maker = self.maker.get(name)
+                if maker is not None and all(
+                    self.operators[each].kind == "pointwise" and each not in self.taken for each in (maker, index)
+                ):
+                    self.merge(maker, index)
+
+    def groups(self) -> List[Group]:
+        groups = []
+        for members in sorted(self.members.values(), key=min):
+            inside = [self.operators[index] for index in sorted(members)]
+            made = {name for operator in inside for name in operator.outputs}
+            written = {name for name in made if name in self.results or self.users.get(name, set()) - set(members)}
+            computed = {name for operator in inside for name in operator.inputs} - made
+            read = sum(map(self._bytes, computed))
+            kind = next((operator.kind for operator in inside if operator.kind != "pointwise"), "pointwise")
+            if kind == "copy":
+                read = min(read, sum(map(self._bytes, written)))
+            read += sum(map(self._bytes, {name for operator in inside for name in operator.constants}))
+            nodes = tuple(operator.node.name or operator.outputs[0] for operator in inside)
+            groups.append(Group(kind, nodes, read, sum(map(self._bytes, written))))
+        return groups
+
+    def _bytes(self, name: str) -> int:
+        return BYTES * math.prod(self.shapes[name])

@@ -1,0 +1,91 @@
+import pytest
+
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper
+
+from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
+from irvis.runtime.errors import FileError, ModelError
+
+
+def model(nodes, shape, outputs=("out",), kind=TensorProto.FLOAT, weights=()):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in outputs],
+        initializer=list(weights),
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def flattened_back():
+    """x (1, 4, H, W) -> (1, 4, H W) -> back, its sizes read from x as an exporter traces them."""
+    integers = {"one": [1], "two": [2], "four": [4], "rest": [-1]}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "two"], ["first"]),
+        helper.make_node("Concat", ["first", "rest"], ["flat_shape"], axis=0),
+        helper.make_node("Reshape", ["x", "flat_shape"], ["flat"]),
+        helper.make_node("Relu", ["flat"], ["relu"]),
+        helper.make_node("Shape", ["relu"], ["flat_again"]),
+        helper.make_node("Gather", ["flat_again", "two"], ["area"], axis=0),
+        helper.make_node("Reshape", ["relu", "shape"], ["out"]),
+    ]
+    weights = [helper.make_tensor(name, TensorProto.INT64, [1], value) for name, value in integers.items()]
+    weights.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
+    return model(nodes, ["n", 4, "h", "w"], ("out", "area_out"), weights=weights), nodes
+
+
+def test_chains_of_shapes_are_computed():
+    dynamic, _ = flattened_back()
+    dynamic.graph.node.append(helper.make_node("Cast", ["area"], ["area_out"], to=TensorProto.FLOAT))
+    before = dynamic.SerializeToString()
+    fixed, shapes = fix_shapes(dynamic, (30, 50))
+    assert [node.op_type for node in fixed.graph.node] == ["Reshape", "Relu", "Reshape"]
+    assert (shapes["flat"], shapes["out"]) == ((1, 4, 1500), (1, 4, 30, 50))
+    constants = {weight.name: onnx.numpy_helper.to_array(weight).tolist() for weight in fixed.graph.initializer}
+    assert constants["area"] == [1500]
+    assert constants["area_out"] == [1500.0]
+    assert dynamic.SerializeToString() == before
+
+
+def test_the_size_is_the_models_own_or_the_default():
+    relu = [helper.make_node("Relu", ["x"], ["out"])]
+    assert fix_shapes(model(relu, [1, 2, 20, 24]))[1]["out"] == (1, 2, 20, 24)
+    assert fix_shapes(model(relu, [1, 2, 20, 24]), (20, 24))[1]["out"] == (1, 2, 20, 24)
+    assert fix_shapes(model(relu, [1, 2, "h", "w"]))[1]["out"] == (1, 2, 480, 640)
+
+
+def test_another_size_than_the_models_is_refused():
+    fixed = model([helper.make_node("Relu", ["x"], ["out"])], [1, 2, 20, 24])
+    with pytest.raises(ModelError, match=r"fixed to 20x24, not 16x24; irvis export --size 16x24"):
+        fix_shapes(fixed, (16, 24))
+
+
+def test_shapes_that_depend_on_pixels_are_refused():
+    nodes = [helper.make_node("NonZero", ["x"], ["where"]), helper.make_node("Cast", ["where"], ["out"], to=1)]
+    with pytest.raises(ModelError, match=r"the shape of where \(NonZero\)"):
+        fix_shapes(model(nodes, [1, 1, 16, 16]))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    six = helper.make_tensor("six", TensorProto.FLOAT, [6], [0.0] * 6)
+    with pytest.raises(ModelError, match="do not follow"):
+        fix_shapes(model([helper.make_node("Add", ["x", "six"], ["out"])], [1, 1, 16, 16], weights=[six]))
+
+
+def test_what_is_no_onnx_of_planes_is_refused(tmp_path):
+    path = tmp_path / "x.onnx"
+    with pytest.raises(FileError, match="ONNX not found"):
+        load_planes_onnx(path)
+    for content in (b"", b"no protobuf"):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="not an ONNX"):
+            load_planes_onnx(path)
+    cast = [helper.make_node("Cast", ["x"], ["out"], to=TensorProto.FLOAT)]
+    plane, frame = [1, 1, 16, 16], [16, 16]
+    for shape, kind in ((frame, TensorProto.UINT8), (frame, TensorProto.FLOAT), (plane, TensorProto.UINT8)):
+        path.write_bytes(model(cast, shape, kind=kind).SerializeToString())
+        with pytest.raises(ModelError, match="input x is not float32"):
+            load_planes_onnx(path)
