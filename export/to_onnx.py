@@ -16,6 +16,8 @@ from torch import nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
+from irvis.export.frames_module import FramesModule, largest_level_difference
+from irvis.export.sample_frames import read_frames
 from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.runtime.frames import split_luminance
@@ -28,7 +30,10 @@ from irvis.student.network import Student
 
 OPSET = 13
 TOLERANCE = 1e-5  # of ONNX Runtime against PyTorch, on planes in [0, 1]
+PLAIN_TOLERANCE = 1e-4  # of the plain form, which sums H x W squares in one run: float32 itself loses digits there
+LEVELS_TOLERANCE = 1  # the same on frames, in grey levels: a value near the middle of two may be rounded to either
 
+# Infrared and visible: two uint8 planes (H, W), or, as frames, uint8 (H, W) and BGR (H, W, 3).
 Planes = Tuple[np.ndarray, np.ndarray]
 
 
@@ -41,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dynamic", action="store_true", help="take any size from 16x16 up; engines want a fixed one")
     parser.add_argument("--plain", action="store_true", help="the network as the paper has it, without the rewrites")
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="take and give uint8 frames, colour and scaling inside (for ONNX Runtime; engines are built from planes)",
+    )
     parser.add_argument("--pairs", type=Path, help="folder with ir/ and vi/ to check on (default: generated samples)")
 
 
@@ -50,12 +60,14 @@ def main(arguments: argparse.Namespace) -> int:
     size = None if arguments.dynamic else arguments.size
     student = load_student(arguments.checkpoint)
     properties = {"checkpoint": arguments.checkpoint.name, "checkpoint_sha256": sha256(arguments.checkpoint)}
-    pairs = _read_pairs(arguments.pairs) if arguments.pairs else _sample_pairs(arguments.size)
-    error = export(student, output, size, plain=arguments.plain, properties=properties, pairs=pairs)
-    form = "plain" if arguments.plain else "deploy"
+    plain, frames = arguments.plain, arguments.frames
+    pairs = _read_pairs(arguments.pairs, frames) if arguments.pairs else _sample_pairs(arguments.size, frames)
+    error = export(student, output, size, plain=plain, frames=frames, properties=properties, pairs=pairs)
+    form = ("plain" if plain else "deploy") + (" form with frames" if frames else " form")
     print(
-        f"wrote {output}: {form} form, {format_size(size) if size else 'any size'}, opset {OPSET}, "
-        f"{output.stat().st_size / 1e3:.0f} kB; largest difference from PyTorch on {len(pairs)} pairs: {error:.1e}"
+        f"wrote {output}: {form}, {format_size(size) if size else 'any size'}, opset {OPSET}, "
+        f"{output.stat().st_size / 1e3:.0f} kB; largest difference from PyTorch on {len(pairs)} pairs: "
+        + (f"{error:.0f} grey levels" if frames else f"{error:.1e}")
     )
     return 0
 
@@ -66,6 +78,7 @@ def export(
     size: Optional[Tuple[int, int]] = DEFAULT_SIZE,
     *,
     plain: bool = False,
+    frames: bool = False,
     properties: Optional[Dict[str, str]] = None,
     pairs: Optional[List[Planes]] = None,
 ) -> float:
@@ -73,22 +86,27 @@ def export(
 
     Args:
         student: the trained network.
-        output: the ONNX. Its inputs are ``infrared`` and ``visible``, its output ``fused``: float32 (1, 1, H, W).
+        output: the ONNX. Its inputs are ``infrared`` and ``visible``, its output ``fused``: float32 (1, 1, H, W), or
+            with ``frames`` uint8 (H, W), BGR (H, W, 3) and BGR (H, W, 3).
         size: (H, W), or None for any.
         plain: keep the paper's graph instead of the deploy form.
+        frames: take and give frames instead of planes; the difference is then in grey levels.
         properties: further metadata.
-        pairs: uint8 planes (H, W) to compare on; None takes generated samples.
+        pairs: uint8 planes (H, W), or frames, to compare on; None takes generated samples.
 
     Raises ModelError, and writes nothing, where a check fails: ``onnx.checker``, TensorRT 8.5's operators, or ONNX
-    Runtime against PyTorch to 1e-5.
+    Runtime against PyTorch to 1e-5, or to one grey level.
     """
     student = student.eval()
     network: nn.Module = student if plain else DeployStudent(student).eval()
+    if frames:
+        network = FramesModule(network).eval()
+    pairs = pairs or _sample_pairs(size or DEFAULT_SIZE, frames)
     with replacing(output) as temporary:
-        _to_onnx(network, temporary, size)
+        _to_onnx(network, temporary, size, frames)
         model = onnx.load(temporary)
         model.ir_version = min(model.ir_version, NEWEST_IR)
-        _describe(model, size, plain, properties or {})
+        _describe(model, size, plain, frames, properties or {})
         onnx.save(model, temporary)
         try:
             onnx.checker.check_model(model, full_check=True)
@@ -97,17 +115,21 @@ def export(
         obstacles = find_obstacles(model)
         if obstacles:
             raise ModelError("TensorRT 8.5 would not take this graph: " + "; ".join(obstacles))
-        error_max = largest_difference(student, temporary, pairs or _sample_pairs(size or DEFAULT_SIZE), size)
-        if not error_max <= TOLERANCE:
-            raise ModelError(f"ONNX Runtime and PyTorch differ by {error_max:.1e}, over {TOLERANCE:.0e}")
+        if frames:
+            error_max: float = largest_level_difference(student, _open_session(temporary), pairs, size)
+            if error_max > LEVELS_TOLERANCE:
+                raise ModelError(f"ONNX Runtime and PyTorch differ by {error_max} grey levels, over {LEVELS_TOLERANCE}")
+            return error_max
+        error_max = largest_difference(student, temporary, pairs, size)
+        tolerance = PLAIN_TOLERANCE if plain else TOLERANCE
+        if not error_max <= tolerance:
+            raise ModelError(f"ONNX Runtime and PyTorch differ by {error_max:.1e}, over {tolerance:.0e}")
     return error_max
 
 
 def largest_difference(student: Student, model: Path, pairs: List[Planes], size: Optional[Tuple[int, int]]) -> float:
     """Give max |ONNX Runtime - PyTorch| over the pairs, uint8 planes (H, W), resized where ``size`` is fixed."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = _open_session(model)
     worst = 0.0
     for planes in pairs:
         if size and planes[0].shape != size:
@@ -122,16 +144,27 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
     return worst
 
 
-def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]]) -> None:
-    plane = torch.zeros(1, 1, *(size or (MINIMUM, MINIMUM)))  # of any size, the graph is the same traced at the least
-    axes = {name: {2: "height", 3: "width"} for name in ("infrared", "visible", "fused")}
+def _open_session(model: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:
+    height, width = size or (MINIMUM, MINIMUM)  # of any size, the graph is the same traced at the least
+    plane = torch.zeros(1, 1, height, width)
+    example = plane, plane
+    if frames:
+        example = torch.zeros(height, width, dtype=torch.uint8), torch.zeros(height, width, 3, dtype=torch.uint8)
+    axis = 0 if frames else 2
+    axes = {name: {axis: "height", axis + 1: "width"} for name in ("infrared", "visible", "fused")}
     # The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
     legacy: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the exporter's age, and of checks of shapes that tracing fixes
         torch.onnx.export(
             network,
-            (plane, plane),
+            example,
             str(path),
             opset_version=OPSET,
             input_names=["infrared", "visible"],
@@ -141,23 +174,33 @@ def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]]) ->
         )
 
 
-def _describe(model: onnx.ModelProto, size: Optional[Tuple[int, int]], plain: bool, properties: Dict[str, str]) -> None:
+def _describe(
+    model: onnx.ModelProto, size: Optional[Tuple[int, int]], plain: bool, frames: bool, properties: Dict[str, str]
+) -> None:
+    inputs, output = (
+        "infrared, visible: luminance (BT.601), float32 (1, 1, H, W) in [0, 1]",
+        "fused: luminance, float32 (1, 1, H, W) in (0, 1)",
+    )
+    if frames:
+        inputs = "infrared: uint8 (H, W); visible: uint8 BGR (H, W, 3)"
+        output = "fused: uint8 BGR (H, W, 3), its luminance fused, its colour the visible's"
     model.producer_name, model.producer_version = "irvis", metadata.version("irvis")
     entries = {
         "irvis_version": metadata.version("irvis"),
         "form": "plain" if plain else "deploy",
         "size": format_size(size) if size else "any",
-        "inputs": "infrared, visible: luminance (BT.601), float32 (1, 1, H, W) in [0, 1]",
-        "output": "fused: luminance, float32 (1, 1, H, W) in (0, 1)",
+        "frames": str(frames).lower(),
+        "inputs": inputs,
+        "output": output,
         **properties,
     }
     onnx.helper.set_model_props(model, entries)
 
 
-def _sample_pairs(size: Tuple[int, int]) -> List[Planes]:
-    scenes = (make_scene(name, *size) for name in SCENES)
-    return [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
+def _sample_pairs(size: Tuple[int, int], frames: bool) -> List[Planes]:
+    scenes = [make_scene(name, *size) for name in SCENES]
+    return scenes if frames else [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
 
 
-def _read_pairs(folder: Path) -> List[Planes]:
-    return [read_luminance(pair) for pair in pairs_of(folder)]
+def _read_pairs(folder: Path, frames: bool) -> List[Planes]:
+    return [read_frames(pair) if frames else read_luminance(pair) for pair in pairs_of(folder)]

@@ -15,28 +15,47 @@ class Backend(Protocol):
 
     name: str  # the library, its version, and what it runs on
     size: Optional[Tuple[int, int]]  # (H, W) of the frames that it takes; None: any
+    takes_frames: bool  # frames, uint8, go in and come out, rather than planes, float32
     h2d_ms: Optional[float]  # of the latest run; None: cannot be told apart from compute
     compute_ms: Optional[float]
     d2h_ms: Optional[float]
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """float32 (H, W) in [0, 1] each -> fused float32 (H, W) in [0, 1], valid until the next run."""
+        """Fuse one pair; what comes out is valid until the next run.
+
+        Planes: float32 (H, W) in [0, 1] each -> fused float32 (H, W) in [0, 1].
+        Frames: uint8 (H, W) and uint8 BGR (H, W, 3) -> fused uint8 BGR (H, W, 3).
+        """
+
+    def rebuild_command(self, size: Tuple[int, int]) -> str:
+        """Give the command that makes this model for frames of ``size`` (H, W)."""
 
     def close(self) -> None:
         """Give back all that is held. May be called twice."""
 
 
-def open_backend(model: Path, providers: Optional[Sequence[str]] = None, threads: Optional[int] = None) -> Backend:
+def open_backend(
+    model: Path,
+    providers: Optional[Sequence[str]] = None,
+    threads: Optional[int] = None,
+    engine_cache: Optional[Path] = None,
+    engine_size: Optional[Tuple[int, int]] = None,
+) -> Backend:
     """Open a ``.onnx`` with ONNX Runtime, a ``.engine`` with TensorRT. Raises FileError, ModelError.
 
-    ``providers`` and ``threads`` concern ONNX Runtime alone.
+    A ``.onnx`` with an ``engine_cache`` and no ``providers`` is opened with TensorRT, by its engine of ``engine_size``
+    (H, W) from that folder. ``providers`` and ``threads`` concern ONNX Runtime alone.
     """
     if not model.is_file():
         raise FileError(f"model not found: {model}")
+    if model.suffix == ".onnx" and engine_cache is not None and providers is None:
+        from irvis.runtime.engine_cache import cached_engine
+
+        model = cached_engine(model, engine_cache, engine_size)
     if model.suffix == ".onnx":
         from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(model, providers, threads)
+        return OnnxRuntimeBackend(model, providers, threads, engine_cache)
     if model.suffix in ENGINE_SUFFIXES:
         from irvis.runtime.backend_tensorrt import TensorRTBackend
 

@@ -1,6 +1,8 @@
 """Frames as cameras give them, to luminance planes in [0, 1] and back.
 
 Colour is BT.601 (full range, as OpenCV and JPEG have it): the network fuses Y, and Cr and Cb of the visible are kept.
+Adding the change of Y to each of B, G and R keeps them without rounding them, so that an unchanged Y gives the visible
+back to the bit. An engine that takes frames computes the same (``irvis.export.frames_layers``).
 """
 
 from typing import NamedTuple, Optional, Tuple
@@ -41,18 +43,25 @@ def check_pair(infrared: np.ndarray, visible: np.ndarray) -> None:
 
 
 class Luminance(NamedTuple):
-    """The visible frame taken apart: what is fused, and what is kept."""
+    """The visible frame taken apart: what is fused, and what it recolours."""
 
-    y: np.ndarray  # uint8 (H, W)
-    ycrcb: Optional[np.ndarray]  # uint8 (H, W, 3), None where the frame was grey
+    y: np.ndarray  # uint8 (H, W), contiguous
+    colour: Optional[np.ndarray]  # the frame itself, uint8 BGR (H, W, 3); None where it was grey
+
+
+def to_grey(frame: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 BGR (H, W, 3) -> its BT.601 luminance (H, W), same type, contiguous.
+
+    Y = floor((1868 B + 9617 G + 4899 R + 8192) / 16384), OpenCV's own in fixed point. A grey frame stored in colour
+    comes back to the bit.
+    """
+    # Not COLOR_BGR2GRAY: its weights have another bit, and a few colours in a thousand come out one level off.
+    return np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YCrCb)[:, :, 0])
 
 
 def split_luminance(visible: np.ndarray) -> Luminance:
-    """uint8 BGR (H, W, 3) or grey (H, W) -> its BT.601 luminance and its colour."""
-    if visible.ndim == 2:
-        return Luminance(visible, None)
-    ycrcb = cv2.cvtColor(visible, cv2.COLOR_BGR2YCrCb)
-    return Luminance(ycrcb[:, :, 0], ycrcb)
+    """uint8 BGR (H, W, 3) or grey (H, W) -> its luminance, as ``to_grey`` gives it, and its colour."""
+    return Luminance(visible, None) if visible.ndim == 2 else Luminance(to_grey(visible), visible)
 
 
 def to_unit(plane: np.ndarray, out: np.ndarray) -> None:
@@ -60,21 +69,48 @@ def to_unit(plane: np.ndarray, out: np.ndarray) -> None:
     np.divide(plane, np.float32(255), out=out, dtype=np.float32)
 
 
-def join_luminance(fused: np.ndarray, colour: Optional[np.ndarray], out: Optional[np.ndarray] = None) -> np.ndarray:
-    """Turn a fused plane into a frame.
+def to_levels(plane: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+    """float32 (H, W), nominally in [0, 1] -> uint8 (H, W): 255 times it, rounded half to even and saturated."""
+    return cv2.convertScaleAbs(np.maximum(plane, 0), out, alpha=255.0)
+
+
+def recolour(y_fused: np.ndarray, luminance: Luminance, out: Optional[np.ndarray] = None) -> np.ndarray:
+    """Give the visible frame another luminance: clip(visible + (y_fused - y), 0, 255) for each of B, G and R.
 
     Args:
-        fused: float32 (H, W), nominally in [0, 1]; what lies outside saturates.
-        colour: ``Luminance.ycrcb`` of the visible frame, overwritten; None gives a grey frame.
-        out: where to write, uint8 (H, W, 3), or (H, W) where colour is None; None allocates.
+        y_fused: uint8 (H, W).
+        luminance: of the visible frame; where that was grey, the result is ``y_fused``.
+        out: where to write, uint8 of the visible frame's shape; None allocates.
 
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
     """
+    y, colour = luminance
     if colour is None:
-        return cv2.convertScaleAbs(np.maximum(fused, 0), out, alpha=255.0)
-    colour[:, :, 0] = cv2.convertScaleAbs(np.maximum(fused, 0), alpha=255.0)
-    return cv2.cvtColor(colour, cv2.COLOR_YCrCb2BGR, out)
+        if out is None:
+            return y_fused.copy()
+        np.copyto(out, y_fused)
+        return out
+    # One of the two is 0 at every pixel, so that two saturating steps are exact, in a third of the time of 16 bits.
+    up, down = (cv2.cvtColor(cv2.subtract(*pair), cv2.COLOR_GRAY2BGR) for pair in ((y_fused, y), (y, y_fused)))
+    out = cv2.add(colour, up, out)
+    return cv2.subtract(out, down, out)
+
+
+def join_luminance(fused: np.ndarray, luminance: Optional[Luminance], out: Optional[np.ndarray] = None) -> np.ndarray:
+    """Turn a fused plane into a frame.
+
+    Args:
+        fused: float32 (H, W), nominally in [0, 1]; what lies outside saturates.
+        luminance: of the visible frame; None, or that of a grey frame, gives a grey frame.
+        out: where to write, uint8 (H, W, 3) or grey (H, W) as the visible frame; None allocates.
+
+    Returns:
+        uint8 BGR (H, W, 3), or grey (H, W).
+    """
+    if luminance is None or luminance.colour is None:
+        return to_levels(fused, out)
+    return recolour(to_levels(fused), luminance, out)
 
 
 def check_out(out: np.ndarray, shape: Tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.frames import to_grey
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
@@ -47,11 +48,6 @@ def read_visible(path: Union[str, Path]) -> np.ndarray:
     if image.dtype != np.uint8:
         raise FileError(f"visible image must hold 8 bits a channel. Got {image.dtype} in {path}; convert it first")
     return image
-
-
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """BGR (H, W, 3) -> BT.601 luminance (H, W), same type; a grey image stored in colour comes back to the bit."""
-    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
 
 
 def write_image(path: Union[str, Path], image: np.ndarray) -> None:

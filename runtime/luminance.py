@@ -5,7 +5,8 @@ from typing import Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, FrameError
-from irvis.runtime.images import read_infrared, read_visible, to_grey
+from irvis.runtime.frames import split_luminance
+from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import Pair
 from irvis.runtime.sizes import MINIMUM, format_size
 
@@ -32,4 +33,4 @@ def read_luminance(pair: Pair) -> Tuple[np.ndarray, np.ndarray]:
             f"{pair.name} is no pair of 8-bit images of {MINIMUM}x{MINIMUM} or more. "
             f"Got {format_size(size)} in {pair.infrared}; leave it out"
         )
-    return infrared, to_grey(visible) if visible.ndim == 3 else visible
+    return infrared, split_luminance(visible).y

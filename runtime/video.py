@@ -9,7 +9,7 @@ import numpy as np
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import replacing
-from irvis.runtime.images import to_grey
+from irvis.runtime.frames import to_grey
 
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 

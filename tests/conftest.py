@@ -35,6 +35,20 @@ def published():
 
 
 @pytest.fixture(scope="session")
+def gpu():
+    """Skip the test unless TensorRT, pycuda and a GPU are there, and say which is not."""
+    from irvis.runtime.errors import ModelError
+    from irvis.runtime.gpu import first_gpu, import_pycuda
+    from irvis.runtime.tensorrt_messages import import_tensorrt
+
+    try:
+        import_tensorrt()
+        first_gpu(import_pycuda())
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def samples(tmp_path_factory):
     """A folder of small generated pairs, 96x128, in ir/ and vi/."""
     from irvis.runtime.samples import write_samples

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from irvis.runtime.errors import FrameError
-from irvis.runtime.frames import check_out, check_pair, join_luminance, split_luminance, to_unit
+from irvis.runtime.frames import (
+    check_out,
+    check_pair,
+    join_luminance,
+    recolour,
+    split_luminance,
+    to_levels,
+    to_unit,
+)
 
 GREY = np.zeros((16, 20), np.uint8)
 COLOUR = np.zeros((16, 20, 3), np.uint8)
@@ -46,18 +54,54 @@ def test_grey_goes_through_to_the_bit(frame):
     luminance = split_luminance(frame)
     unit = np.empty(frame.shape, np.float32)
     to_unit(luminance.y, unit)
-    assert luminance.ycrcb is None
+    assert luminance.colour is None
     np.testing.assert_array_equal(unit, frame.astype(np.float32) / np.float32(255))
     np.testing.assert_array_equal(join_luminance(unit, None), frame)
+    np.testing.assert_array_equal(join_luminance(unit, luminance), frame)
 
 
 @given(arrays(np.uint8, (16, 16, 3)))
-def test_unchanged_luminance_gives_the_colours_back(frame):
+def test_unchanged_luminance_gives_the_frame_back_to_the_bit(frame):
     luminance = split_luminance(frame)
     unit = np.empty(frame.shape[:2], np.float32)
     to_unit(luminance.y, unit)
-    # Y, Cr and Cb are each rounded to 8 bits: half a level each, times the 1.772 of Cb in blue at most.
-    np.testing.assert_allclose(join_luminance(unit, luminance.ycrcb).astype(int), frame, atol=2)
+    np.testing.assert_array_equal(join_luminance(unit, luminance), frame)
+
+
+def recoloured(visible, y_fused):
+    """The definition, in whole numbers."""
+    blue, green, red = (visible[:, :, channel].astype(int) for channel in range(3))
+    y = (1868 * blue + 9617 * green + 4899 * red + 8192) // 16384
+    return np.clip(visible + (y_fused.astype(int) - y)[:, :, None], 0, 255)
+
+
+@given(arrays(np.uint8, (16, 16, 3)), arrays(np.uint8, (16, 16)))
+def test_recolouring_is_as_defined(frame, y_fused):
+    wanted = recoloured(frame, y_fused)
+    luminance = split_luminance(frame)
+    before = frame.copy()
+    np.testing.assert_array_equal(recolour(y_fused, luminance), wanted)
+    out = np.empty_like(frame)
+    assert recolour(y_fused, luminance, out) is out
+    np.testing.assert_array_equal(out, wanted)
+    np.testing.assert_array_equal(frame, before)
+    assert recolour(y_fused, luminance, frame) is frame  # where the caller needs the visible no more
+    np.testing.assert_array_equal(frame, wanted)
+
+
+def test_recolouring_takes_views():
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    part, y_fused = frame[3:23, 5:45:2], frame[20:40, 30:50, 1]
+    np.testing.assert_array_equal(recolour(y_fused, split_luminance(part)), recoloured(part, y_fused))
+
+
+def test_recolouring_grey_gives_a_copy():
+    y_fused, out = np.arange(256, dtype=np.uint8).reshape(16, 16), np.zeros((16, 16), np.uint8)
+    result = recolour(y_fused, split_luminance(out.copy()))
+    np.testing.assert_array_equal(result, y_fused)
+    assert not np.shares_memory(result, y_fused)
+    assert recolour(y_fused, split_luminance(out.copy()), out) is out
+    np.testing.assert_array_equal(out, y_fused)
 
 
 def test_luminance_is_bt601():
@@ -66,10 +110,23 @@ def test_luminance_is_bt601():
     np.testing.assert_allclose(split_luminance(frame).y, 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
 
 
+def test_luminance_is_the_documented_formula_for_every_colour():
+    green, red = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    for blue in range(256):
+        frame = np.dstack([np.full_like(green, blue), green, red])
+        weighted = 1868 * blue + 9617 * green.astype(np.int32) + 4899 * red.astype(np.int32)
+        np.testing.assert_array_equal(split_luminance(frame).y, (weighted + 8192) >> 14)
+
+
+@given(arrays(np.float32, (16, 16), elements=st.floats(-1, 2, width=32)))
+def test_levels_are_rounded_half_to_even_in_float32(plane):
+    np.testing.assert_array_equal(to_levels(plane), np.clip(np.rint(plane * np.float32(255)), 0, 255))
+
+
 def test_the_fused_luminance_takes_the_visible_hue():
     red = np.zeros((16, 16, 3), np.uint8)
     red[:, :, 2] = 120
-    brighter = join_luminance(np.full((16, 16), 0.4, np.float32), split_luminance(red).ycrcb)
+    brighter = join_luminance(np.full((16, 16), 0.4, np.float32), split_luminance(red))
     before, after = cv2.cvtColor(red, cv2.COLOR_BGR2YCrCb)[0, 0], cv2.cvtColor(brighter, cv2.COLOR_BGR2YCrCb)[0, 0]
     assert abs(int(after[0]) - 102) <= 1
     np.testing.assert_allclose(after[1:].astype(int), before[1:], atol=1)

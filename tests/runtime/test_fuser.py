@@ -166,3 +166,100 @@ def test_resize_fits_them_and_gives_their_size_back(fixed_model, fuser):
         fused = fixed(infrared, visible)
     assert fused.shape == visible.shape
     assert abs(fused.astype(int) - fuser(infrared, visible)).mean() < 8
+
+
+# A model that takes frames.
+
+
+@pytest.fixture(scope="module")
+def frames_model(tmp_path_factory):
+    """The shipped student, taking frames of SIZE."""
+    pytest.importorskip("torch")
+    from irvis.export.to_onnx import export
+    from irvis.student.checkpoint import load_student
+
+    path = tmp_path_factory.mktemp("model") / "frames.onnx"
+    export(load_student(SHIPPED_MODEL.with_suffix(".safetensors")), path, SIZE, frames=True)
+    return path
+
+
+@pytest.fixture
+def frames_fuser(frames_model):
+    with Fuser(frames_model, threads=1) as fuser:
+        assert fuser.backend.takes_frames
+        assert fuser.size == SIZE
+        yield fuser
+
+
+def test_frames_go_straight_into_the_model(frames_fuser, fuser, pair, monkeypatch):
+    given = []
+    run = frames_fuser.backend.run
+
+    def spy(*frames):
+        given.extend(frames)
+        return run(*frames)
+
+    monkeypatch.setattr(frames_fuser.backend, "run", spy)
+    fused = frames_fuser(*pair)
+    assert given[0] is pair[0]
+    assert given[1] is pair[1]
+    np.testing.assert_allclose(fused.astype(int), fuser(*pair), atol=1)
+
+
+def test_with_frames_the_result_is_the_callers(frames_fuser, pair):
+    wanted = frames_fuser(*pair)
+    kept, out = wanted.copy(), np.zeros_like(pair[1])
+    assert frames_fuser(*pair, out=out) is out
+    np.testing.assert_array_equal(out, wanted)
+    frames_fuser(255 - pair[0], 255 - pair[1])
+    np.testing.assert_array_equal(wanted, kept)
+
+
+def test_with_frames_views_are_taken(frames_fuser, pair):
+    infrared, visible = (np.zeros((100, 100, *frame.shape[2:]), np.uint8) for frame in pair)
+    infrared[3:51, 5:69], visible[3:51, 5:69] = pair
+    np.testing.assert_array_equal(frames_fuser(infrared[3:51, 5:69], visible[3:51, 5:69]), frames_fuser(*pair))
+
+
+def test_with_frames_grey_gives_grey(frames_fuser, fuser, pair):
+    grey = np.ascontiguousarray(pair[1][:, :, 1])
+    fused = frames_fuser(pair[0], grey)
+    assert fused.shape == SIZE
+    assert fused.flags.c_contiguous
+    np.testing.assert_allclose(fused.astype(int), fuser(pair[0], grey), atol=1)
+    out = np.zeros(SIZE, np.uint8)
+    assert frames_fuser(pair[0], grey, out=out) is out
+    np.testing.assert_array_equal(out, fused)
+
+
+def test_with_frames_sixteen_bits_are_scaled_and_rounded(frames_model, fuser, pair):
+    counts = 7000 + 3 * pair[0].astype(np.uint16)
+    with Fuser(frames_model, threads=1) as fixed, Fuser(threads=1) as planes:
+        np.testing.assert_allclose(fixed(counts, pair[1]).astype(int), planes(counts, pair[1]), atol=2)
+        np.testing.assert_array_equal(fixed.scaler.limits, planes.scaler.limits)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_with_frames_other_sizes_are_recoloured_at_their_own(frames_model, fixed_model, colour):
+    infrared, visible = make_scene("smoke", 96, 128)
+    if not colour:
+        visible = np.ascontiguousarray(visible[:, :, 1])
+    with Fuser(frames_model, resize=True) as frames, Fuser(fixed_model, resize=True) as planes:
+        fused = frames(infrared, visible)
+        # Half a level from rounding at the model's size, half from rounding after resizing.
+        np.testing.assert_allclose(fused.astype(int), planes(infrared, visible), atol=2)
+        out = np.zeros_like(visible)
+        assert frames(infrared, visible, out=out) is out
+        np.testing.assert_array_equal(out, fused)
+
+
+def test_with_frames_other_sizes_are_refused_all_the_same(frames_fuser):
+    with pytest.raises(FrameError, match=r"are 60x80, frames\.onnx takes 48x64"):
+        frames_fuser(*make_scene("street", 60, 80))
+
+
+def test_with_frames_stage_times_add_up(frames_fuser, pair):
+    frames_fuser(*pair)
+    times = frames_fuser.times
+    assert 0 < times.pre_ms + times.compute_ms + times.post_ms <= times.total_ms
+    assert times.pre_ms + times.post_ms < times.compute_ms

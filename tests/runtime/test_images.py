@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.images import read_infrared, read_visible, to_grey, write_image
+from irvis.runtime.images import read_infrared, read_visible, write_image
 
 
 @pytest.fixture
@@ -33,15 +33,21 @@ def test_infrared_keeps_sixteen_bits(tmp_path):
     np.testing.assert_array_equal(read_infrared(tmp_path / "ir.png"), counts)
 
 
-def test_grey_stored_in_colour_comes_back_to_the_bit(tmp_path):
-    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    write_image(tmp_path / "ir.png", np.dstack([levels] * 3))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_stored_in_colour_comes_back_to_the_bit(tmp_path, dtype):
+    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 16)
+    cv2.imwrite(str(tmp_path / "ir.png"), np.dstack([levels] * 3))
     np.testing.assert_array_equal(read_infrared(tmp_path / "ir.png"), levels)
 
 
-def test_grey_is_bt601(colour):
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_infrared_stored_in_colour_is_its_luminance(tmp_path, colour, dtype):
+    colour = colour.astype(dtype) * np.iinfo(dtype).max // 255
+    cv2.imwrite(str(tmp_path / "ir.png"), colour)
+    infrared = read_infrared(tmp_path / "ir.png")
     blue, green, red = (colour[:, :, channel].astype(float) for channel in range(3))
-    np.testing.assert_allclose(to_grey(colour), 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
+    assert infrared.dtype == dtype
+    np.testing.assert_allclose(infrared, 0.299 * red + 0.587 * green + 0.114 * blue, rtol=3e-5, atol=0.51)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])

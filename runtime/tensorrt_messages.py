@@ -1,0 +1,78 @@
+"""The module ``tensorrt``, and what it says: its calls give None or False, and the reason goes to a logger."""
+
+import functools
+import importlib
+import logging
+from typing import Any, List
+
+from irvis.runtime.errors import ModelError, one_line
+
+logger = logging.getLogger("irvis.tensorrt")
+logger.addHandler(logging.NullHandler())  # what matters is raised; the rest is for programs that ask for it
+
+
+def import_tensorrt() -> Any:
+    """Give the module ``tensorrt``. Raises ModelError, which says where it comes from, where it is not there."""
+    try:
+        return importlib.import_module("tensorrt")
+    except (ImportError, OSError) as error:
+        raise ModelError(
+            f"TensorRT for Python cannot be imported ({one_line(error)}): on a Jetson, `sudo apt install "
+            "python3-libnvinfer` and make the virtual environment with --system-site-packages"
+        ) from error
+
+
+@functools.lru_cache(maxsize=None)
+def tensorrt_logger() -> Any:
+    """Give the ``trt.ILogger`` that writes to Python's ``irvis.tensorrt``.
+
+    One for the process, for TensorRT keeps the first that it is given, whatever it is given later.
+    """
+    trt = import_tensorrt()
+    levels = {
+        trt.ILogger.Severity.INTERNAL_ERROR: logging.CRITICAL,
+        trt.ILogger.Severity.ERROR: logging.ERROR,
+        trt.ILogger.Severity.WARNING: logging.WARNING,
+        trt.ILogger.Severity.INFO: logging.INFO,
+        trt.ILogger.Severity.VERBOSE: logging.DEBUG,
+    }
+
+    base: Any = trt.ILogger
+
+    class PythonLogger(base):
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            logger.log(levels.get(severity, logging.INFO), "%s", message)
+
+    return PythonLogger()
+
+
+class TensorRTErrors(logging.Handler):
+    """Keeps what TensorRT logs as errors and warnings inside ``with``; its calls themselves only give None or False.
+
+    As a text it is the first error, for the later ones follow from it, or else the last warning: TensorRT only warns
+    when it finds no GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.errors: List[str] = []
+        self.warnings: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one message."""
+        (self.errors if record.levelno >= logging.ERROR else self.warnings).append(one_line(record.getMessage()))
+
+    def __enter__(self) -> "TensorRTErrors":
+        self.errors.clear()
+        self.warnings.clear()
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger.removeHandler(self)
+
+    def __str__(self) -> str:
+        return (self.errors[:1] or self.warnings[-1:] or ["TensorRT gave no reason"])[0]
