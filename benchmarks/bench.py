@@ -154,7 +154,8 @@ def bench(arguments: argparse.Namespace) -> int:
         require_mode(board, arguments.mode)
     if arguments.json is not None:
         check_writable(arguments.json)
-    with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads) as fuser:
+    cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}
+    with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **cache) as fuser:
         size = _choose_size(arguments.size, fuser)
         infrared, visible = make_scene("street", *size)
         frames = arguments.warmup + arguments.iterations
@@ -185,6 +186,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--engine", type=Path, metavar="FILE", help="a TensorRT engine made by build_engine.py")
     model.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX; without either, the student irvis ships")
+    parser.add_argument("--engine-cache", type=Path, metavar="DIR", help="run the ONNX by its engine, kept there")
     parser.add_argument("--mode", type=str.upper, help="refuse unless this is a Jetson in that power mode (MAXN)")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="default: the model's, else 480x640")
     parser.add_argument("--iterations", type=_at_least(1), default=200, metavar="N", help="default: %(default)s")

@@ -9,8 +9,9 @@ import numpy as np
 from irvis.benchmarks.bench import PAPER
 from irvis.benchmarks.board import read_board
 from irvis.benchmarks.latency import measure, summarize
+from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError
-from irvis.runtime.fuse import fuse_pairs
+from irvis.runtime.fuse import fuse_pairs, open_fuser
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_image, read_infrared, read_visible, write_image
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=Path, help="instead of these two, a folder with ir/ and vi/ in it")
     parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
+    engine_cache.add_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
 
 
@@ -35,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis demo``; give 0, or 1 where a pair could not be fused."""
     output = arguments.output
     pairs = _find_pairs(arguments)
-    with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=0) as fuser:
+    with open_fuser(arguments, smoothing=0) as fuser:
         print(f"model: {fuser.model} ({fuser.backend.name})")
         failures = fuse_pairs(fuser, pairs, output / "fused", with_panel=False)
         fused = [pair for pair in pairs if (output / "fused" / f"{pair.name}.png").exists()]

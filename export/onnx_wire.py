@@ -1,12 +1,15 @@
 """The little of an ONNX file's wire format (protobuf) that building an engine needs, for a device without ``onnx``.
 
-Field numbers are those of ``onnx.proto``: ModelProto.graph = 7; GraphProto.node = 1; NodeProto.output = 2, name = 3,
-op_type = 4.
+Field numbers are those of ``onnx.proto``: ModelProto.graph = 7; GraphProto.node = 1, input = 11; NodeProto.output = 2,
+name = 3, op_type = 4; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1; TypeProto.Tensor.shape = 2;
+TensorShapeProto.dim = 1; TensorShapeProto.Dimension.dim_value = 1.
 """
 
-from typing import Iterator, Tuple, Union
+from typing import Iterator, List, Optional, Tuple, Union
 
-GRAPH, NODE = 7, 1
+GRAPH, NODE, INPUT = 7, 1, 11
+INPUT_NAME, DIMENSION_VALUE = 1, 1
+INPUT_SHAPE = (2, 1, 2)  # ValueInfoProto.type, .tensor_type, .shape
 NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE = 2, 3, 4
 
 Field = Tuple[int, Union[int, memoryview]]
@@ -32,6 +35,21 @@ def node_label(model: bytes, index: int) -> str:
         if number in texts and not texts[number]:
             texts[number] = bytes(_message(value)).decode("utf-8", "replace")
     return f"node {index} {texts[NODE_OP_TYPE]} {texts[NODE_NAME]!r} -> {texts[NODE_OUTPUT]}"
+
+
+def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:
+    """Give the shape of an input, None for what is dynamic; None where the ONNX has no such input or tells no shape.
+
+    Raises ValueError where the message is cut off or is none.
+    """
+    for graph in _numbered(memoryview(model), GRAPH):
+        for described in _numbered(graph, INPUT):
+            if any(bytes(text) == name.encode() for text in _numbered(described, INPUT_NAME)):
+                shapes = [described]
+                for number in INPUT_SHAPE:
+                    shapes = [inner for outer in shapes for inner in _numbered(outer, number)]
+                return [_dimension(dimension) for shape in shapes for dimension in _numbered(shape, 1)] or None
+    return None
 
 
 def read_fields(message: memoryview) -> Iterator[Field]:
@@ -70,6 +88,15 @@ def _varint(message: memoryview, at: int) -> Tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError("the message is cut off")
+
+
+def _numbered(message: memoryview, wanted: int) -> List[memoryview]:
+    return [_message(value) for number, value in read_fields(message) if number == wanted]
+
+
+def _dimension(message: memoryview) -> Optional[int]:
+    values = [value for number, value in read_fields(message) if number == DIMENSION_VALUE and isinstance(value, int)]
+    return values[0] if values else None
 
 
 def _message(value: Union[int, memoryview]) -> memoryview:

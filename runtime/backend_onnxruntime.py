@@ -3,63 +3,83 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
 from irvis.runtime.errors import ModelError, one_line
+from irvis.runtime.providers import FATAL, open_session
+from irvis.runtime.sizes import format_size
 
-PREFERRED_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-FATAL = 4  # of ONNX Runtime's log levels; what fails is raised too, and said once is enough
+# Type and rank of infrared and visible; fused is of the same type.
+PLANES = [("tensor(float)", 4), ("tensor(float)", 4)]
+FRAMES = [("tensor(uint8)", 2), ("tensor(uint8)", 3)]
 
 logger = logging.getLogger("irvis.onnxruntime")
 
 
 class OnnxRuntimeBackend:
-    """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, float32 (1, 1, H, W) each.
+    """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, planes or frames.
+
+    Planes are float32 (1, 1, H, W) each; frames uint8 (H, W), (H, W, 3) and (H, W, 3).
+
+    The CPU's provider is the exact reference: ``OnnxRuntimeBackend(model, ("CPUExecutionProvider",))``. TensorRT's runs
+    in FP16, and CUDA's, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ from it.
+    TensorRT's builds an engine, which takes minutes, and keeps it for the next time.
 
     Args:
         model: the ``.onnx``.
-        providers: names of execution providers in order of preference; None takes TensorRT, CUDA, CPU, as present.
+        providers: names of execution providers in order of preference, all of which must load; None takes TensorRT,
+            CUDA, CPU, as they load, and warns of one that is in this ONNX Runtime and does not.
         threads: CPU threads; None lets ONNX Runtime choose.
+        engine_cache: folder for the TensorRT provider's engines; None: ``$XDG_CACHE_HOME/irvis/onnxruntime``, else
+            below ``~/.cache``.
 
-    Raises ModelError where ONNX Runtime is not installed, the file is no such model, or a provider is not there.
+    Raises ModelError where ONNX Runtime is not installed, the file is no such model, or a provider is not there;
+    FileError where ``engine_cache`` cannot be written.
     """
 
     h2d_ms: Optional[float] = None
     d2h_ms: Optional[float] = None
 
-    def __init__(self, model: Path, providers: Optional[Sequence[str]] = None, threads: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        providers: Optional[Sequence[str]] = None,
+        threads: Optional[int] = None,
+        engine_cache: Optional[Path] = None,
+    ) -> None:
         onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL
+        options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
         if threads is not None:
             if threads < 1:
                 raise ModelError(f"threads must be 1 or more. Got {threads}")
             options.intra_op_num_threads = threads
-        chosen = _choose_providers(onnxruntime.get_available_providers(), providers)
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=chosen)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ModelError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {one_line(error)}"
-            ) from error
-        self.size = _check_signature(self._session, model)
+        self._session: Any = open_session(onnxruntime, model, options, providers, engine_cache)
+        self.size, self.takes_frames = _check_signature(self._session, model)
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
         logger.info("%s: %s (of %s)", model, self.name, ", ".join(self._session.get_providers()))
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """float32 (H, W) in [0, 1] each -> fused float32 (H, W)."""
+        """Fuse one pair: float32 (H, W) each -> float32 (H, W), or uint8 (H, W), (H, W, 3) -> (H, W, 3)."""
         if self._session is None:
             raise ModelError("this backend is closed")
+        feeds = {"infrared": infrared, "visible": visible}
+        if not self.takes_frames:
+            feeds = {name: plane[None, None] for name, plane in feeds.items()}
         started = time.perf_counter()
         try:
-            (fused,) = self._session.run(["fused"], {"infrared": infrared[None, None], "visible": visible[None, None]})
+            (fused,) = self._session.run(["fused"], feeds)
         except Exception as error:
             raise ModelError(f"ONNX Runtime failed on frames of {infrared.shape} (H, W): {one_line(error)}") from error
         self.compute_ms = (time.perf_counter() - started) * 1e3
-        return fused[0, 0]
+        return fused if self.takes_frames else fused[0, 0]
+
+    def rebuild_command(self, size: Tuple[int, int]) -> str:
+        """Give the command that makes such an ONNX for frames of ``size`` (H, W)."""
+        return f"irvis export CHECKPOINT --size {format_size(size)}" + (" --frames" if self.takes_frames else "")
 
     def close(self) -> None:
         """Give back the session."""
@@ -77,26 +97,26 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _choose_providers(available: Sequence[str], wanted: Optional[Sequence[str]]) -> List[str]:
-    if wanted is None:
-        return [name for name in PREFERRED_PROVIDERS if name in available]
-    missing = [name for name in wanted if name not in available]
-    if missing or not wanted:
-        raise ModelError(f"ONNX Runtime has no provider {missing or '(none asked for)'}. Found {list(available)}")
-    return list(wanted)
+def _check_signature(session: Any, model: Path) -> Tuple[Optional[Tuple[int, int]], bool]:
+    """Give (H, W), or None where the sizes are dynamic, and whether it takes frames.
 
-
-def _check_signature(session: Any, model: Path) -> Optional[Tuple[int, int]]:
-    """Give (H, W), or None where the sizes are dynamic. Raises ModelError where this is another kind of model."""
+    Raises ModelError where this is another kind of model.
+    """
     inputs = {node.name: node for node in session.get_inputs()}
-    outputs = [node.name for node in session.get_outputs()]
-    shapes = [node.shape for node in inputs.values()]
-    if set(inputs) != {"infrared", "visible"} or outputs != ["fused"] or any(len(shape) != 4 for shape in shapes):
+    outputs = {node.name: node for node in session.get_outputs()}
+    if set(inputs) != {"infrared", "visible"} or set(outputs) != {"fused"}:
         raise ModelError(
             f"{model} is not a fusion model of irvis: its inputs must be infrared and visible, its output fused. "
-            f"Got {sorted(inputs)} and {outputs}; make one with irvis export"
+            f"Got {sorted(inputs)} and {sorted(outputs)}; make one with irvis export"
         )
-    if any(node.type != "tensor(float)" for node in inputs.values()):
-        raise ModelError(f"{model} must take float32. Got {sorted(node.type for node in inputs.values())}")
-    height, width = inputs["infrared"].shape[2:]
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    infrared, visible, fused = inputs["infrared"], inputs["visible"], outputs["fused"]
+    found = [(node.type, len(node.shape)) for node in (infrared, visible)]
+    takes_frames = found == FRAMES
+    if found not in (PLANES, FRAMES) or fused.type != visible.type or (takes_frames and visible.shape[2] != 3):
+        shown = ", ".join(f"{node.name} {node.type} {node.shape}" for node in (infrared, visible, fused))
+        raise ModelError(
+            f"{model} must take and give either planes, float32 (1, 1, H, W), or frames, uint8 (H, W) infrared and "
+            f"(H, W, 3) visible. Got {shown}; make one with irvis export"
+        )
+    height, width = infrared.shape[-2:]
+    return ((height, width) if isinstance(height, int) and isinstance(width, int) else None), takes_frames

@@ -7,6 +7,7 @@ from typing import List, Optional
 
 from tqdm import tqdm
 
+from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import is_image, read_infrared, read_visible, write_image
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="how slowly the range of 16-bit infrared follows, 0 to below 1 (default: 0 for images, 0.9 for videos)",
     )
+    engine_cache.add_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,12 +48,12 @@ def main(arguments: argparse.Namespace) -> int:
         pairs = match_folders(infrared, visible)
         _refuse_inputs(output, infrared, visible)
         _report_unmatched(infrared, visible, len(pairs))
-        with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=smoothing) as fuser:
+        with open_fuser(arguments, smoothing) as fuser:
             return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
     if kinds[0] == "image" and (output.is_dir() or not output.suffix):
         output = output / f"{visible.stem}.png"
     _refuse_inputs(output, infrared, visible)
-    with Fuser(arguments.model, resize=arguments.resize, infrared_smoothing=smoothing) as fuser:
+    with open_fuser(arguments, smoothing) as fuser:
         if kinds[0] == "video":
             fuse_videos(fuser, infrared, visible, output, with_panel)
         else:
@@ -59,6 +61,17 @@ def main(arguments: argparse.Namespace) -> int:
             fuse_images(fuser, Pair(visible.stem, infrared, visible), output, panel)
             print(f"wrote {output}" + (f" and {panel}" if panel else ""))
     return 0
+
+
+def open_fuser(arguments: argparse.Namespace, smoothing: float) -> Fuser:
+    """Open the model that a command line names, with what it says of resizing and engines. Raises IrvisError."""
+    return Fuser(
+        arguments.model,
+        resize=arguments.resize,
+        infrared_smoothing=smoothing,
+        engine_cache=arguments.engine_cache,
+        engine_size=arguments.engine_size,
+    )
 
 
 def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = None) -> None:

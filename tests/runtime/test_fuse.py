@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime.cli import main
+from irvis.runtime.frames import to_grey
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.samples import SCENES, write_samples
@@ -94,7 +95,7 @@ def test_videos_are_fused_to_the_end_of_the_shorter(tmp_path, capsys):
     frames = frames_of(output)
     assert len(frames) == 4
     with Fuser() as fuser:
-        wanted = fuser(cv2.cvtColor(frames_of(infrared)[2], cv2.COLOR_BGR2GRAY), frames_of(visible)[2])
+        wanted = fuser(to_grey(frames_of(infrared)[2]), frames_of(visible)[2])
     assert abs(frames[2].astype(int) - wanted).mean() < 3  # the codec is lossy
     assert len(frames_of(tmp_path / "fused_side_by_side.avi")) == 4
 

@@ -1,0 +1,235 @@
+"""A folder of engines, each built on first use: ``Fuser("student.onnx", engine_cache=DIR)``.
+
+    DIR/student-480x640-fp16-Xavier-8.5.2.2-0a1b2c3d4e5f.engine    its sidecar beside it; the last part is a digest of
+                                                                   all that it depends on
+    DIR/.building/                                                 the lock, the timings, and what is not yet whole
+
+Nothing is ever removed from DIR itself: an engine of an older ONNX or TensorRT stays until someone deletes it.
+"""
+
+import argparse
+import atexit
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, Callable, Iterator, NamedTuple, Optional, Tuple
+
+from irvis.runtime.engine_tensors import INPUTS
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, read_bytes
+from irvis.runtime.gpu import describe_gpu, first_gpu, import_pycuda
+from irvis.runtime.sidecar import check_engine_file, check_machine, read_sidecar, sidecar_path
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.runtime.tensorrt_messages import import_tensorrt
+
+WORK, LOCK, TIMINGS = ".building", "lock", "timing-"
+POLL_S = 0.2
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+Say = Callable[[str], None]
+Build = Callable[[Path, Path, Any, Say], object]  # ONNX, engine to write, BuildOptions
+
+
+class Machine(NamedTuple):
+    """What an engine runs on, and nowhere else."""
+
+    tensorrt_version: str
+    gpu_name: str
+    compute_capability: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``--engine-cache`` and ``--engine-size``."""
+    parser.add_argument(
+        "--engine-cache",
+        type=Path,
+        metavar="DIR",
+        help="run the .onnx by its TensorRT engine from this folder, which is built there on first use",
+    )
+    parser.add_argument(
+        "--engine-size",
+        type=parse_size,
+        metavar="HEIGHTxWIDTH",
+        help="frame size of that engine (default: the ONNX's own, or 480x640 where that is dynamic)",
+    )
+
+
+def this_machine() -> Machine:
+    """Give what engines are built for here. Raises ModelError where TensorRT, pycuda or a GPU is missing."""
+    version = import_tensorrt().__version__
+    return Machine(version, *describe_gpu(first_gpu(import_pycuda())))
+
+
+def cached_engine(
+    onnx: Path,
+    folder: Path,
+    size: Optional[Tuple[int, int]] = None,
+    build: Optional[Build] = None,
+    machine: Optional[Machine] = None,
+) -> Path:
+    """Give the engine of ``onnx`` from ``folder``; build it there first where it is missing, broken or of another ONNX.
+
+    Of several processes that start at once one builds, and the others wait for it. What is done goes to stderr, with
+    the time running. A folder that cannot be written will do where the engine is in it.
+
+    Args:
+        onnx: the planes ONNX.
+        folder: made where it is missing.
+        size: (H, W) of the frames; None: the ONNX's own, or 480x640 where that is dynamic.
+        build: what builds; None: ``irvis.export.engine.build_engine``.
+        machine: what it is built for; None: this one.
+
+    Raises FileError and ModelError. Whatever ends it early, KeyboardInterrupt included, leaves no part of an engine.
+    """
+    from irvis.export.build_options import BuildOptions
+    from irvis.export.engine import build_engine, read_onnx
+
+    model = read_onnx(onnx)
+    digest = hashlib.sha256(model).hexdigest()
+    machine = machine or this_machine()
+    work = folder / WORK
+    timings = work / f"{TIMINGS}{machine.tensorrt_version}-{_plain(machine.gpu_name)}.cache"
+    options = BuildOptions(size=size or _own_size(model) or DEFAULT_SIZE, timing_cache=timings)
+    engine = folder / engine_name(onnx, digest, machine, options)
+    if _fault(engine, digest, machine) is None:
+        return engine
+    check_writable(work / LOCK)
+    with _file_errors(folder):
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / LOCK).open("a") as lock:
+            _acquire(lock, folder)
+            fault = _fault(engine, digest, machine)
+            if fault is None:  # another process has built it since
+                return engine
+            if engine.exists() or sidecar_path(engine).exists():
+                _say(f"{fault}; building it anew")
+            _clear(work)  # of what a process left that was killed
+            try:
+                built = work / engine.name
+                (build or build_engine)(onnx, built, options, _say)
+                # The sidecar last, for an older one does not fit the engine and a missing one is told as such.
+                built.replace(engine)
+                sidecar_path(built).replace(sidecar_path(engine))
+            except KeyboardInterrupt:
+                atexit.register(_leave_at_once)
+                raise
+            finally:
+                _clear(work)
+    return engine
+
+
+def engine_name(onnx: Path, digest: str, machine: Machine, options: Any) -> str:
+    """Give the file name of an engine, for the eye and with a digest of all that the engine depends on.
+
+    Args:
+        onnx: its path, for the name alone.
+        digest: SHA-256 of the ONNX.
+        machine: what the engine is built for.
+        options: the ``BuildOptions``, whose size is given.
+    """
+    depends = {**asdict(options), "timing_cache": None, "onnx": digest, "machine": machine, "code": _builders_digest()}
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    parts = (onnx.stem[:60], format_size(options.size), options.precision, _plain(machine.gpu_name))
+    return "-".join((*parts, machine.tensorrt_version, key)) + ".engine"
+
+
+def _builders_digest() -> str:
+    """Give a digest of the code that builds, so that an engine of another irvis is not taken for this one's."""
+    from irvis.export import engine
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(engine.__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + read_bytes(path))
+    return digest.hexdigest()
+
+
+def _own_size(model: bytes) -> Optional[Tuple[int, int]]:
+    from irvis.export.onnx_wire import input_shape
+
+    height, width = (input_shape(model, INPUTS[0]) or [None, None])[-2:]
+    return (height, width) if height and width else None
+
+
+def _fault(engine: Path, digest: str, machine: Machine) -> Optional[str]:
+    """Say what keeps the engine from being used; None where nothing does."""
+    try:
+        sidecar = read_sidecar(engine)
+        check_engine_file(engine, sidecar)
+        check_machine(sidecar, *machine)
+    except IrvisError as error:
+        return str(error).partition("; ")[0]  # what follows is how to mend it by hand
+    return None if sidecar.onnx_sha256 == digest else f"{engine} is of another ONNX"
+
+
+def _acquire(lock: IO[str], folder: Path) -> None:
+    """Wait until no other process builds in ``folder``; the lock goes with the file, and the file with its process."""
+    from irvis.export.clock import under_clock
+
+    if _try_lock(lock):
+        return
+    given_up = threading.Event()
+
+    def wait() -> None:
+        while not given_up.is_set() and not _try_lock(lock):
+            given_up.wait(POLL_S)
+
+    try:
+        under_clock(wait, f"waiting for another process, which builds an engine in {folder}")
+    finally:
+        given_up.set()
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _say(f"no locks on the file system of {lock.name} ({error.strerror}): two processes may both build")
+    return True
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_file() and path.name != LOCK and not path.name.startswith(TIMINGS):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot write the engine cache {folder}: {error.strerror or error}") from error
+
+
+def _leave_at_once() -> None:
+    """End the process where TensorRT still builds, for it would bring down an interpreter that ends under it."""
+    from irvis.export.clock import is_at_work
+    from irvis.runtime.cli import INTERRUPTED
+
+    if is_at_work():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
+def _plain(name: str) -> str:
+    """``"NVIDIA H200"`` -> ``"NVIDIA-H200"``: what is safe in a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+
+
+def _say(line: str) -> None:
+    print(f"engine cache: {line}", file=sys.stderr, flush=True)

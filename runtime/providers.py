@@ -1,0 +1,147 @@
+"""Execution providers of ONNX Runtime: which are used, with what options, and what is said where one does not load."""
+
+import contextlib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+from irvis.runtime.errors import FileError, ModelError, one_line
+from irvis.runtime.files import sha256
+
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+PREFERRED_PROVIDERS = (TENSORRT, CUDA, CPU)
+WARNING, FATAL = 2, 4  # of ONNX Runtime's log levels; the first is its default
+
+logger = logging.getLogger("irvis.onnxruntime")
+
+
+def open_session(
+    onnxruntime: Any, model: Path, options: Any, wanted: Optional[Sequence[str]], engine_cache: Optional[Path]
+) -> Any:
+    """Give an ``InferenceSession`` of ``model`` on the first provider that works.
+
+    Args:
+        onnxruntime: the module.
+        model: the ``.onnx``.
+        options: its ``SessionOptions``.
+        wanted: names of providers in order of preference, all of which must load; None takes TensorRT, CUDA, CPU, as
+            they load, and warns of those that are in this ONNX Runtime and do not.
+        engine_cache: folder for the engines that the TensorRT provider builds; None: below ``~/.cache``.
+
+    Raises ModelError where none works or a wanted one does not, FileError where the cache cannot be written.
+    """
+    names = choose_providers(onnxruntime.get_available_providers(), wanted)
+    # TensorRT's provider names its engines by the graph and not by its weights, so each ONNX needs a folder of its own.
+    folder = engine_folder(model, onnxruntime.__version__, engine_cache) if TENSORRT in names else None
+    failures: Dict[str, str] = {}
+    session: Any = None
+    while session is None:
+        providers = [(name, provider_options(name, onnxruntime.__version__, folder)) for name in names]
+        try:
+            with _quiet(onnxruntime, names):
+                session = _strict_session(onnxruntime)(str(model), options, providers=providers)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            if wanted is not None or len(names) == 1:
+                raise ModelError(
+                    f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {_reason(error)}"
+                ) from error
+            failures[names.pop(0)] = _reason(error)
+    used = session.get_providers()
+    failures.update((name, "its libraries do not load") for name in names if name not in used)
+    if failures and wanted is not None:
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot use {_listed(failures)}, and would run {model} on {used[0]}"
+        )
+    if failures:
+        logger.warning("%s runs on %s: ONNX Runtime cannot use %s", model, used[0], _listed(failures))
+    if TENSORRT in used and folder is not None and not any(folder.glob("*.engine")):
+        logger.warning("%s: the first frames of a size take minutes: TensorRT builds an engine for them", model)
+    return session
+
+
+def choose_providers(available: Sequence[str], wanted: Optional[Sequence[str]]) -> List[str]:
+    """Give the names to ask for. Raises ModelError where a wanted one is not in this ONNX Runtime."""
+    if wanted is None:
+        return [name for name in PREFERRED_PROVIDERS if name in available]
+    missing = [name for name in wanted if name not in available]
+    if missing or not wanted:
+        raise ModelError(f"ONNX Runtime has no provider {missing or '(none asked for)'}. Found {list(available)}")
+    return list(wanted)
+
+
+def provider_options(name: str, version: str, folder: Optional[Path]) -> Dict[str, str]:
+    """Give a provider's options, as ONNX Runtime 1.15 and later take them: an unknown one fails.
+
+    Args:
+        name: of the provider.
+        version: of ONNX Runtime, ``"1.18.1"``.
+        folder: where TensorRT keeps its engines; None: nowhere.
+
+    TensorRT's booleans must be ``True`` or ``False``, CUDA's may be ``0`` or ``1``
+    (https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html, CUDA-ExecutionProvider.html).
+    """
+    if name == CUDA:
+        return {"cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1"}
+    if name != TENSORRT:
+        return {}
+    options = {"trt_fp16_enable": "True"}
+    if folder is not None:
+        options["trt_engine_cache_enable"] = options["trt_timing_cache_enable"] = "True"
+        options["trt_engine_cache_path"] = str(folder)
+        # From 1.17 the timings have a path of their own, or else lie in the current folder; before, with the engines.
+        if tuple(int(part) for part in version.split(".")[:2]) >= (1, 17):
+            options["trt_timing_cache_path"] = str(folder.parent)
+    return options
+
+
+def engine_folder(model: Path, version: str, cache: Optional[Path]) -> Optional[Path]:
+    """Make and give the folder of this model's engines; None where there can be none in the default place.
+
+    Raises FileError where ``cache`` is given and cannot be written.
+    """
+    parent = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "onnxruntime"
+    folder = parent / f"{model.stem[:60]}-{sha256(model)[:12]}-{version}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if cache is not None:
+            raise FileError(f"cannot write the engine cache {cache}: {error.strerror}") from error
+        logger.warning("TensorRT's engine will be built at every start: cannot write %s: %s", parent, error.strerror)
+        return None
+    return folder
+
+
+def _strict_session(onnxruntime: Any) -> Any:
+    """Give the class of sessions that raise where ONNX Runtime's own would print and go on, on another provider.
+
+    Its argument ``enable_fallback`` does that from 1.19 on alone.
+    """
+
+    class StrictSession(onnxruntime.InferenceSession):
+        _enable_fallback = property(lambda _: False, lambda *_: None)
+
+    return StrictSession
+
+
+@contextlib.contextmanager
+def _quiet(onnxruntime: Any, names: Sequence[str]) -> Iterator[None]:
+    """Keep what ONNX Runtime logs of libraries that do not load from stderr, for it is said here in one line."""
+    if list(names) == [CPU]:
+        yield
+        return
+    onnxruntime.set_default_logger_severity(FATAL)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(WARNING)
+
+
+def _reason(error: Exception) -> str:
+    """Give what ONNX Runtime says, without the C++ source, line and function that it begins with."""
+    return one_line(re.sub(r"^/\S+:\d+ .*?[)\]] (?=[A-Z]|\[ONNX)", "", str(error), flags=re.DOTALL))
+
+
+def _listed(failures: Dict[str, str]) -> str:
+    return "; ".join(f"{name} ({reason})" for name, reason in failures.items())
