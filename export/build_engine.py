@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 try:
+    from irvis.export.build_options import MIB, BuildOptions
     from irvis.export.clock import is_at_work
-    from irvis.export.engine import MIB, BuildOptions, build_engine
+    from irvis.export.engine import build_engine
     from irvis.runtime.cli import INTERRUPTED, guarded
     from irvis.runtime.fuser import SHIPPED_MODEL
     from irvis.runtime.sizes import format_size, parse_size
@@ -58,9 +59,40 @@ def make_parser() -> argparse.ArgumentParser:
         help="engine to write (default: the ONNX's name with .engine, beside it; of the shipped student, here)",
     )
     precision = parser.add_mutually_exclusive_group()
-    for name, help_text in (("fp16", "allow FP16 layers (the default)"), ("fp32", "FP32 throughout")):
+    for name, help_text in (
+        ("fp16", "allow FP16 layers (the default)"),
+        ("fp32", "FP32 throughout"),
+        ("int8", "allow INT8 convolutions, and FP16 for the rest; needs --calibrate"),
+    ):
         precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=help_text)
     parser.set_defaults(precision="fp16")
+    interface = parser.add_mutually_exclusive_group()
+    interface.add_argument(
+        "--frames",
+        dest="frames",
+        action="store_true",
+        default=True,
+        help="take and give uint8 frames: luminance, colour and rounding are done on the GPU (the default)",
+    )
+    interface.add_argument(
+        "--planes", dest="frames", action="store_false", help="take and give float32 planes in [0, 1], as the ONNX does"
+    )
+    parser.add_argument(
+        "--no-pins",
+        dest="pins",
+        action="store_false",
+        help="let reductions, softmax and norms run in FP16 too, to measure what keeping them in FP32 costs",
+    )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FOLDER", help="registered pairs, 8 bits, to find the ranges of INT8 on"
+    )
+    parser.add_argument(
+        "--calibration-cache",
+        type=Path,
+        metavar="FILE",
+        help="keep those ranges here (default: ENGINE.calibration); they serve again for the same ONNX, TensorRT and "
+        "pairs",
+    )
     parser.add_argument(
         "--size",
         type=parse_size,
@@ -84,8 +116,45 @@ def make_parser() -> argparse.ArgumentParser:
         help="libraries to take kernels from: --tactic-sources=-CUBLAS,-CUDNN takes some away from TensorRT's default, "
         "+NAME adds one, and names without a sign are the whole list",
     )
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FOLDER",
+        help="registered pairs, 8 bits, to measure the engine against the ONNX on (default: generated ones)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write the engine even if it is too far from the ONNX; its sidecar says so"
+    )
+    parser.add_argument(
+        "--profile",
+        nargs="?",
+        const="",
+        metavar="PLACE",
+        help="write each layer's time and precision to PLACE.profile.json, or into the folder PLACE, and a plot beside "
+        "it (default: beside the engine); such an engine keeps its layers' details, which makes a run start later",
+    )
     parser.add_argument("--verbose", action="store_true", help="show all that TensorRT says")
     return parser
+
+
+def check_together(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with the usage where options do not go together."""
+    if arguments.precision == "int8" and arguments.calibrate is None:
+        parser.error("--int8 needs --calibrate FOLDER, registered pairs to find its ranges on")
+    for name in ("calibrate", "calibration_cache"):
+        if arguments.precision != "int8" and getattr(arguments, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} is for --int8 alone")
+    if arguments.profile is not None and arguments.profile.endswith(".onnx"):
+        parser.error(f"--profile has taken {arguments.profile} for its PLACE: give the ONNX first")
+
+
+def profile_path(place: str, engine: Path) -> Path:
+    """Give the profile's file: beside the engine for ``""``, in ``place`` if that is a folder, else named after it."""
+    if not place:
+        return engine.with_suffix(".profile.json")
+    if Path(place).is_dir():
+        return Path(place) / f"{engine.stem}.profile.json"
+    return Path(place if place.endswith(".json") else place + ".profile.json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -95,20 +164,34 @@ def run(arguments: argparse.Namespace) -> int:
         onnx, engine = SHIPPED_MODEL, engine or Path(SHIPPED_MODEL.stem + ".engine")
     engine = engine or onnx.with_suffix(".engine")
     options = BuildOptions(
-        arguments.precision, arguments.size, arguments.workspace, arguments.timing_cache, arguments.tactic_sources
+        precision=arguments.precision,
+        size=arguments.size,
+        workspace_mib=arguments.workspace,
+        timing_cache=arguments.timing_cache,
+        tactic_sources=arguments.tactic_sources,
+        frames=arguments.frames,
+        pins=arguments.pins,
+        calibrate=arguments.calibrate,
+        calibration_cache=arguments.calibration_cache,
+        pairs=arguments.pairs,
+        force=arguments.force,
+        profile=None if arguments.profile is None else profile_path(arguments.profile, engine),
     )
     with _verbose_log() if arguments.verbose else contextlib.nullcontext():
         sidecar = build_engine(onnx, engine, options, plain=arguments.verbose)
     print(
-        f"wrote {engine}: {sidecar.precision.upper()}, {format_size(sidecar.size)}, "
+        f"wrote {engine}: {sidecar.precision.upper()}, {'frames' if sidecar.takes_frames else 'planes'} of "
+        f"{format_size(sidecar.size)}, "
         f"{engine.stat().st_size / MIB:.1f} MiB, for TensorRT {sidecar.tensorrt_version} on {sidecar.gpu_name}, "
         f"built in {sidecar.build_seconds:.0f} s"
     )
     if sidecar.measured_error is not None:
         print(
-            "against the ONNX in FP32 on {pairs} generated pairs: PSNR at least {worst_psnr_db:.1f} dB, "
-            "largest error {max_abs:.4f}".format(**sidecar.measured_error)
+            "against the ONNX in FP32 on {pairs} pairs: PSNR {worst_psnr_db:.1f} dB at the worst, "
+            "{mean_psnr_db:.1f} dB in the mean, largest error {max_abs:.4f}".format(**sidecar.measured_error)
         )
+    if sidecar.accepted is False:
+        print("warning: that is too far from the ONNX; the engine was written because of --force")
     return 0
 
 
@@ -129,7 +212,9 @@ def _verbose_log() -> Iterator[None]:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    check_together(parser, arguments)
     code = guarded(PROGRAM, lambda: run(arguments))
     if code == INTERRUPTED and is_at_work():
         sys.stdout.flush()

@@ -4,15 +4,16 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Callable, Iterator, List, TypeVar
+from typing import Callable, Iterator, List, TypeVar, Union
 
 THREAD_NAME = "irvis-under-clock"
 PLAIN_S, WHEEL_S = 10.0, 0.125  # between two signs of life: lines where stderr is no terminal, else a turning wheel
 
 Result = TypeVar("Result")
+Label = Union[str, Callable[[], str]]  # a function: what is at work now
 
 
-def under_clock(work: Callable[[], Result], label: str, plain: bool = False) -> Result:
+def under_clock(work: Callable[[], Result], label: Label, plain: bool = False) -> Result:
     """Give the result of ``work``, or raise what it raised, with the time running on stderr.
 
     TensorRT 8.5 reports no progress and cannot be stopped, so ``work`` has a thread of its own: this one stays open to
@@ -40,17 +41,18 @@ def under_clock(work: Callable[[], Result], label: str, plain: bool = False) -> 
 
 
 @contextlib.contextmanager
-def _clock(label: str, plain: bool) -> Iterator[Callable[[], float]]:
+def _clock(label: Label, plain: bool) -> Iterator[Callable[[], float]]:
     """Give a function that shows the time since now, and gives the seconds after which to call it again."""
     started = time.monotonic()
 
     def tick() -> float:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        text = label() if callable(label) else label
         if plain:
-            print(f"{label}: {minutes}:{seconds:02}", file=sys.stderr, flush=True)
+            print(f"{text}: {minutes}:{seconds:02}", file=sys.stderr, flush=True)
             return PLAIN_S
         wheel = "|/-\\"[int((time.monotonic() - started) / WHEEL_S) % 4]
-        print(f"\r{wheel} {label}: {minutes}:{seconds:02} ", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{wheel} {text}: {minutes}:{seconds:02} ", end="", file=sys.stderr, flush=True)
         return WHEEL_S
 
     try:

@@ -5,6 +5,7 @@ It is read before anything is deserialised, so that an engine of another machine
 
 import json
 import math
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple, Union
@@ -16,7 +17,7 @@ from irvis.runtime.sizes import format_size
 SCHEMA_VERSION = 1
 REBUILD = "rebuild it with build_engine.py"
 
-TensorSpecs = Dict[str, Dict[str, Any]]  # name -> {"shape": [1, 1, 480, 640], "dtype": "float32"}
+TensorSpecs = Dict[str, Dict[str, Any]]  # name -> {"shape": [480, 640, 3], "dtype": "uint8"}
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,42 @@ class Sidecar:
     tensorrt_version: str  # "8.5.2.2"
     gpu_name: str  # "Xavier"
     compute_capability: str  # "7.2"
-    precision: str  # "fp16" or "fp32"
+    precision: str  # "fp32", "fp16" or "int8": the least that its layers may have
     inputs: TensorSpecs
     outputs: TensorSpecs
     size: Tuple[int, int]  # (H, W) of the frames
     build_options: Dict[str, Any]
     build_seconds: float
-    measured_error: Optional[Dict[str, Any]]  # against the FP32 ONNX: pairs, max_abs, worst_psnr_db; None: not measured
+    # Against the FP32 ONNX: pairs, max_abs (of a range of 1), worst_psnr_db, mean_psnr_db; None: not measured.
+    measured_error: Optional[Dict[str, Any]]
     irvis_version: str
+    accepted: Optional[bool] = None  # whether that error is within what the precision is allowed; None: not measured
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether frames go in and come out, uint8, rather than planes in [0, 1], float32."""
+        return all(spec["dtype"] == "uint8" for spec in self.inputs.values())
+
+    @property
+    def warning(self) -> Optional[str]:
+        """What is wrong with an engine that was kept by ``--force``, to follow its name; None where nothing is."""
+        if self.accepted is not False:
+            return None
+        found_db = (self.measured_error or {}).get("worst_psnr_db")
+        distance = "too far" if found_db is None else f"{found_db:.1f} dB"
+        return f"is {distance} from its ONNX at the worst, too little for {self.precision.upper()}: built with --force"
+
+    def rebuild_command(self, size: Optional[Tuple[int, int]] = None) -> str:
+        """Give the command that builds this engine again, wherever it is run, or one like it for frames of ``size``.
+
+        The ONNX is named without its folder.
+        """
+        words = self.build_options.get("arguments")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            words = [f"--{self.precision}"]
+        command = ["build_engine.py", self.onnx_name, *words, "--size", format_size(size or self.size)]
+        return " ".join(map(shlex.quote, command))
 
 
 def sidecar_path(engine: Union[str, Path]) -> Path:
@@ -107,10 +135,9 @@ def check_machine(sidecar: Sidecar, tensorrt_version: str, gpu_name: str, comput
     built = (sidecar.tensorrt_version, sidecar.gpu_name, sidecar.compute_capability)
     here = (tensorrt_version, gpu_name, compute_capability)
     if built != here:
-        command = f"build_engine.py {sidecar.onnx_name} --{sidecar.precision} --size {format_size(sidecar.size)}"
         raise ModelError(
             f"the engine was built with {_machine(*built)}; this machine has {_machine(*here)}: "
-            f"build it here with `{command}`"
+            f"build it here with `{sidecar.rebuild_command()}`"
         )
 
 
@@ -163,7 +190,7 @@ _CHECKS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
     "tensorrt_version": _TEXT,
     "gpu_name": _TEXT,
     "compute_capability": _TEXT,
-    "precision": ("fp16 or fp32", lambda value: value in ("fp16", "fp32")),
+    "precision": ("fp32, fp16 or int8", lambda value: value in ("fp32", "fp16", "int8")),
     "inputs": _SPECS,
     "outputs": _SPECS,
     "size": (
@@ -177,4 +204,5 @@ _CHECKS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
         lambda value: value is None or (isinstance(value, dict) and all(map(_number, value.values()))),
     ),
     "irvis_version": _TEXT,
+    "accepted": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
 }

@@ -9,12 +9,24 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from irvis.export import build_engine, clock, engine, onnx_wire, trt_versions
-from irvis.runtime import backend_tensorrt
+from irvis.export import (
+    build_engine,
+    calibration,
+    clock,
+    frames_layers,
+    onnx_wire,
+    pins,
+    trt_build,
+    trt_config,
+    trt_network,
+    trt_profile,
+    trt_versions,
+)
+from irvis.runtime import backend_tensorrt, engine_tensors, tensorrt_messages
 from irvis.runtime.fuser import SHIPPED_MODEL
 
 SCRIPT = Path(build_engine.__file__)
@@ -96,6 +108,12 @@ def test_the_shipped_student_is_the_default(capsys: pytest.CaptureFixture) -> No
         ["--tactic-sources=-CUBLAS,CUDNN"],
         ["--tactic-sources=,"],
         ["--int4"],
+        ["--int8"],
+        ["--int8", "--fp16", "--calibrate", "pairs"],
+        ["--calibrate", "pairs"],
+        ["--calibration-cache", "ranges"],
+        ["--frames", "--planes"],
+        ["--profile", "student.onnx"],
         ["a.onnx", "b.onnx"],
     ],
 )
@@ -115,6 +133,35 @@ def test_options() -> None:
     assert build_engine.parse_tactic_sources("CUBLAS, CUDNN") == ("CUBLAS", "CUDNN")
     with pytest.raises(argparse.ArgumentTypeError):
         build_engine.parse_mebibytes("-5")
+
+
+def test_options_of_precision_and_interface() -> None:
+    parse = build_engine.make_parser().parse_args
+    defaults = parse([])
+    assert (defaults.frames, defaults.pins, defaults.force, defaults.profile) == (True, True, False, None)
+    arguments = parse("a.onnx --int8 --calibrate pairs --planes --no-pins --force --pairs other --profile".split())
+    assert (arguments.precision, arguments.calibrate, arguments.pairs) == ("int8", Path("pairs"), Path("other"))
+    assert (arguments.frames, arguments.pins, arguments.force, arguments.profile) == (False, False, True, "")
+
+
+def test_where_a_profile_goes(tmp_path: Path) -> None:
+    engine = tmp_path / "deep" / "student.engine"
+    assert build_engine.profile_path("", engine) == tmp_path / "deep" / "student.profile.json"
+    assert build_engine.profile_path(str(tmp_path), engine) == tmp_path / "student.profile.json"
+    assert build_engine.profile_path("runs/first", engine) == Path("runs/first.profile.json")
+    assert build_engine.profile_path("runs/first.json", engine) == Path("runs/first.json")
+
+
+def test_a_name_that_no_runtime_would_open(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path) -> None:
+    assert "must end with .engine" in failure(capsys, onnx, "-o", tmp_path / "student.bin")
+
+
+def test_folders_without_pairs_are_found_before_tensorrt_is_asked(
+    capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no pairs in" in failure(capsys, onnx, "--int8", "--calibrate", tmp_path / "empty")
+    assert "folder not found" in failure(capsys, onnx, "--pairs", tmp_path / "none")
 
 
 def run_command(command: List[str], folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -203,7 +250,20 @@ sys.exit(build_engine.main(["student.onnx"]))
 
 # What is asked of TensorRT: the names alone, for its objects cannot be made without a GPU.
 
-SOURCES = (build_engine, engine, trt_versions, backend_tensorrt)
+SOURCES = (
+    build_engine,
+    calibration,
+    frames_layers,
+    pins,
+    trt_build,
+    trt_config,
+    trt_network,
+    trt_profile,
+    trt_versions,
+    backend_tensorrt,
+    engine_tensors,
+    tensorrt_messages,
+)
 OBJECTS = {
     "builder": "Builder",
     "network": "INetworkDefinition",
@@ -212,16 +272,20 @@ OBJECTS = {
     "error": "ParserError",  # in trt_versions
     "cache": "ITimingCache",
     "tensor": "ITensor",
-    "engine": "ICudaEngine",  # in backend_tensorrt
+    "engine": "ICudaEngine",  # in engine_tensors
+    "self.network": "INetworkDefinition",  # in frames_layers
+    "activation": "IActivationLayer",
+    "shuffle": "IShuffleLayer",
+    "layer": "ILayer",
+    "inspector": "EngineInspector",
     "self._engine": "ICudaEngine",
     "self._runtime": "Runtime",
     "self._context": "IExecutionContext",  # in TensorRTBackend
 }
 # Variables of the same name that are no objects of TensorRT.
 OTHERS = {
-    ("engine", "error"),
-    ("backend_tensorrt", "error"),
-    ("engine", "engine"),
+    ("tensorrt_messages", "error"),
+    ("trt_build", "network"),  # what trt_network gives
     ("build_engine", "engine"),
     ("build_engine", "parser"),
 }
@@ -241,12 +305,9 @@ def asked_of_tensorrt() -> Iterator[str]:
     for module in SOURCES:
         stem = module.__name__.rsplit(".", 1)[1]
         tree = ast.parse(Path(module.__file__ or "").read_text())
-        skipped: Set[ast.AST] = set()
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and node.name == "Gpu":  # its _context is pycuda's
-                skipped.update(ast.walk(node))
-        for node in ast.walk(tree):
-            names = dotted(node) if node not in skipped else ()
+            names = dotted(node)
+            names = names[1:] if names[:2] == ("self", "trt") else names
             if names[:1] == ("trt",) and len(names) > 1:
                 yield ".".join(names[1:])
             for variable, kind in OBJECTS.items():
@@ -264,8 +325,17 @@ def test_the_sources_are_read() -> None:
         "ICudaEngine.get_tensor_shape",
         "ITensor.shape",
         "ParserError.node",
+        "LayerType.SOFTMAX",
+        "ILayer.set_output_type",
+        "IInt8EntropyCalibrator2",
+        "IBuilderConfig.int8_calibrator",
+        "ProfilingVerbosity.DETAILED",
+        "EngineInspector.get_engine_information",
+        "IExecutionContext.profiler",
+        "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
+        "INetworkDefinition.add_reduce",
     } <= asked
-    assert len(asked) > 40
+    assert len(asked) > 60
 
 
 def test_tensorrt_has_what_is_asked() -> None:
@@ -284,6 +354,6 @@ def test_tensorrt_has_what_is_asked() -> None:
 def test_every_kind_of_dtype_has_numpys_name() -> None:
     trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     found: Dict[str, Any] = {
-        backend_tensorrt.dtype_name(dtype): dtype for dtype in (trt.float32, trt.float16, trt.int8, trt.uint8)
+        engine_tensors.dtype_name(dtype): dtype for dtype in (trt.float32, trt.float16, trt.int8, trt.uint8)
     }
     assert set(found) == {"float32", "float16", "int8", "uint8"}

@@ -3,11 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
+from irvis.export.build_engine import make_parser
+from irvis.export.build_options import BuildOptions
 from irvis.runtime.errors import FileError, IrvisError, ModelError
 from irvis.runtime.sidecar import (
     SCHEMA_VERSION,
@@ -34,7 +37,7 @@ SIDECAR = Sidecar(
     size=(480, 640),
     build_options={"workspace_mib": 4096, "tactic_sources": ["CUDNN"], "timing_cache": False},
     build_seconds=83.5,
-    measured_error={"pairs": 4, "max_abs": 0.0123, "worst_psnr_db": 52.1},
+    measured_error={"pairs": 4, "max_abs": 0.0123, "worst_psnr_db": 52.1, "mean_psnr_db": 53.4},
     irvis_version="0.1.0",
 )
 
@@ -60,7 +63,27 @@ def assert_one_line(error: IrvisError) -> str:
     return message
 
 
-@pytest.mark.parametrize("sidecar", [SIDECAR, dataclasses.replace(SIDECAR, measured_error=None, precision="fp32")])
+FRAMES = dataclasses.replace(
+    SIDECAR,
+    precision="int8",
+    accepted=False,
+    inputs={
+        "infrared": {"shape": [480, 640], "dtype": "uint8"},
+        "visible": {"shape": [480, 640, 3], "dtype": "uint8"},
+    },
+    outputs={"fused": {"shape": [480, 640, 3], "dtype": "uint8"}},
+)
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        SIDECAR,
+        dataclasses.replace(SIDECAR, measured_error=None, precision="fp32"),
+        dataclasses.replace(SIDECAR, accepted=True),
+        FRAMES,
+    ],
+)
 def test_round_trip(tmp_path: Path, sidecar: Sidecar) -> None:
     write_sidecar(tmp_path / "a.engine", sidecar)
     assert read_sidecar(tmp_path / "a.engine") == sidecar
@@ -138,6 +161,7 @@ ILL_TYPED: Dict[str, Any] = {
     "build_seconds": [None, "83", -1, float("nan")],
     "measured_error": [[], 0.1, {"pairs": "four"}, {"max_abs": float("inf")}],
     "irvis_version": [None],
+    "accepted": ["yes", 1],
 }
 
 
@@ -185,6 +209,50 @@ def test_another_machine(here: Any) -> None:
     message = assert_one_line(caught.value)
     assert all(side in message for side in ("8.5.2.2", "Xavier", "7.2", *here))
     assert "build_engine.py student.onnx --fp16 --size 480x640" in message
+
+
+def test_frames_or_planes() -> None:
+    assert FRAMES.takes_frames
+    assert not SIDECAR.takes_frames
+
+
+def test_the_rebuild_command_carries_the_options() -> None:
+    options = BuildOptions(
+        "int8", None, 512, Path("t.cache"), ("-CUBLAS", "+CUDNN"), False, False, Path("my pairs"), None, Path("p"), True
+    )
+    sidecar = dataclasses.replace(SIDECAR, build_options={"arguments": options.arguments()})
+    command = (
+        "build_engine.py student.onnx --int8 --planes --no-pins --workspace 512 --calibrate 'my pairs' --pairs p "
+        "--tactic-sources=-CUBLAS,+CUDNN --force --size 480x640"
+    )
+    assert sidecar.rebuild_command() == command
+    with pytest.raises(ModelError, match="--calibrate 'my pairs'"):
+        check_machine(sidecar, "8.5.2.2", "Orin", "8.7")
+    arguments = make_parser().parse_args(shlex.split(command)[1:])
+    assert (arguments.precision, arguments.frames, arguments.pins, arguments.force) == ("int8", False, False, True)
+    assert (arguments.calibrate, arguments.pairs, arguments.workspace) == (Path("my pairs"), Path("p"), 512)
+    assert (arguments.tactic_sources, arguments.size) == (("-CUBLAS", "+CUDNN"), (480, 640))
+
+
+def test_the_rebuild_command_of_the_defaults() -> None:
+    sidecar = dataclasses.replace(SIDECAR, build_options={"arguments": BuildOptions().arguments()})
+    assert sidecar.rebuild_command() == "build_engine.py student.onnx --fp16 --size 480x640"
+    assert sidecar.rebuild_command((60, 80)) == "build_engine.py student.onnx --fp16 --size 60x80"
+
+
+def test_a_warning_where_the_engine_was_not_accepted() -> None:
+    assert SIDECAR.warning is None
+    assert dataclasses.replace(SIDECAR, accepted=True).warning is None
+    forced = dataclasses.replace(SIDECAR, accepted=False, measured_error={"worst_psnr_db": 38.24})
+    assert forced.warning == "is 38.2 dB from its ONNX at the worst, too little for FP16: built with --force"
+    assert FRAMES.warning is not None
+    assert "too far" in str(dataclasses.replace(forced, measured_error=None).warning)
+
+
+@pytest.mark.parametrize("words", [None, "--fp32", [1, 2]])
+def test_the_rebuild_command_of_broken_options(words: Any) -> None:
+    sidecar = dataclasses.replace(SIDECAR, build_options={"arguments": words})
+    assert sidecar.rebuild_command() == "build_engine.py student.onnx --fp16 --size 480x640"
 
 
 def test_an_unwritable_place(tmp_path: Path) -> None:

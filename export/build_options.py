@@ -1,0 +1,39 @@
+"""How an engine is to be built, as a program gives it and as the command line does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build. None leaves the choice to the ONNX, the memory or TensorRT."""
+
+    precision: str = "fp16"  # or "fp32", or "int8", which needs ``calibrate``
+    size: Optional[Tuple[int, int]] = None  # (H, W); None: the ONNX's own, or 480x640 where that is dynamic
+    workspace_mib: Optional[int] = None  # None: half of the memory that is free
+    timing_cache: Optional[Path] = None
+    tactic_sources: Tuple[str, ...] = ()  # names, all of them with + or -, or none
+    frames: bool = True  # uint8 frames in and out; False: float32 planes in [0, 1]
+    pins: bool = True  # keep FP32 where FP16 would lose too much, as irvis.export.pins says
+    calibrate: Optional[Path] = None  # folder of registered pairs
+    calibration_cache: Optional[Path] = None  # None: beside the engine
+    pairs: Optional[Path] = None  # folder of registered pairs to measure the engine on; None: generated ones
+    force: bool = False  # keep an engine that is too far from its ONNX
+    profile: Optional[Path] = None  # JSON of the layers' times to write, with a plot beside it
+
+    def arguments(self) -> List[str]:
+        """Give the words of the command line that build the same elsewhere, but for the ONNX and the size."""
+        words = [f"--{self.precision}"]
+        words += [] if self.frames else ["--planes"]
+        words += [] if self.pins else ["--no-pins"]
+        for name, value in (
+            ("--workspace", self.workspace_mib),
+            ("--calibrate", self.calibrate),
+            ("--pairs", self.pairs),
+        ):
+            words += [] if value is None else [name, str(value)]
+        words += [f"--tactic-sources={','.join(self.tactic_sources)}"] if self.tactic_sources else []
+        return words + (["--force"] if self.force else [])

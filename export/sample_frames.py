@@ -1,0 +1,60 @@
+"""Registered frames of one size, as an engine sees them: what an engine is calibrated on and measured on."""
+
+from pathlib import Path
+from typing import List, Optional, Tuple, TypeVar
+
+import cv2
+import numpy as np
+
+from irvis.runtime.errors import FileError, FrameError
+from irvis.runtime.frames import check_pair, split_luminance, to_unit
+from irvis.runtime.images import read_infrared, read_visible
+from irvis.runtime.pairs import Pair, pairs_of
+
+Frames = Tuple[np.ndarray, np.ndarray]  # infrared uint8 (H, W), visible uint8 BGR (H, W, 3)
+Item = TypeVar("Item")
+
+
+def find_pairs(folder: Path, at_most: int) -> List[Pair]:
+    """Give the pairs of a data set, ``at_most`` of them, evenly spread over it. Raises FileError where it has none."""
+    return spread(pairs_of(folder), at_most)
+
+
+def spread(items: List[Item], at_most: int) -> List[Item]:
+    """Give ``at_most`` items, evenly spread, in their order."""
+    count = min(at_most, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:
+    """Give a pair as frames of ``size`` (H, W), resized by area; a grey visible has its plane three times.
+
+    Raises FileError where a file cannot be read, holds 16 bits, or is no pair with the other.
+    """
+    infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
+    if infrared.dtype != np.uint8:
+        raise FileError(f"infrared must hold 8 bits a pixel here. Got {infrared.dtype} in {pair.infrared}")
+    try:
+        check_pair(infrared, visible)
+    except FrameError as error:
+        raise FileError(f"{pair.infrared} and {pair.visible} cannot be fused: {error}") from error
+    if visible.ndim == 2:
+        visible = cv2.cvtColor(visible, cv2.COLOR_GRAY2BGR)
+    return resized((infrared, visible), size)
+
+
+def resized(frames: Frames, size: Optional[Tuple[int, int]]) -> Frames:
+    """Give frames of ``size`` (H, W), by area; None leaves them as they are."""
+    if size is None or frames[0].shape == size:
+        return frames
+    infrared, visible = (cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames)
+    return infrared, visible
+
+
+def to_planes(frames: Frames) -> np.ndarray:
+    """Give frames as the infrared and the luminance of the visible, float32 (2, H, W) in [0, 1]."""
+    infrared, visible = frames
+    planes = np.empty((2, *infrared.shape), np.float32)
+    to_unit(infrared, planes[0])
+    to_unit(split_luminance(visible).y, planes[1])
+    return planes

@@ -1,0 +1,193 @@
+"""The build itself, in the thread that owns the GPU: network, precisions, configuration, serialised engine."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from irvis.export.build_options import MIB, BuildOptions
+from irvis.export.calibration import Calibration, calibration_key, read_ranges, write_ranges
+from irvis.export.pins import hold_all_but_convolutions, pin_to_fp32
+from irvis.export.trt_config import (
+    attach_timing_cache,
+    keep_timing_cache,
+    set_tactic_sources,
+    set_workspace,
+    tactic_sources,
+)
+from irvis.export.trt_network import make_network
+from irvis.export.trt_versions import (
+    allow_fp16,
+    allow_int8,
+    forbid_tf32,
+    keep_layer_details,
+    set_constraints,
+    takes_constraints,
+)
+from irvis.runtime.errors import FileError, ModelError
+from irvis.runtime.gpu import Gpu
+from irvis.runtime.pairs import Pair
+from irvis.runtime.tensorrt_messages import TensorRTErrors, tensorrt_logger
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is built: the ONNX, and what INT8 is calibrated on."""
+
+    model: bytes
+    sha256: str
+    name: str  # of the ONNX, for errors
+    calibration_pairs: Sequence[Pair]
+    calibration_cache: Path
+
+
+@dataclass
+class Build:
+    """A built engine and what its sidecar says of it."""
+
+    engine: bytes
+    precision: str
+    size: Tuple[int, int]
+    gpu_name: str
+    compute_capability: str
+    options: Dict[str, Any]
+    notes: List[str]  # worth telling, warnings among them
+
+
+def build_on_gpu(trt: Any, source: Source, options: BuildOptions, progress: Progress) -> Build:
+    """Build an engine; ``progress`` gets what else it is at. Raises FileError and ModelError."""
+    gpu = Gpu()
+    try:
+        return _Builder(trt, gpu, source, options, progress).build()
+    finally:
+        gpu.release()
+
+
+@dataclass
+class _Builder:
+    trt: Any
+    gpu: Gpu
+    source: Source
+    options: BuildOptions
+    progress: Progress
+    notes: List[str] = field(default_factory=list)
+
+    def build(self) -> Build:
+        trt, options, logger = self.trt, self.options, tensorrt_logger()
+        with TensorRTErrors() as errors:
+            try:
+                builder = trt.Builder(logger)
+            except Exception as error:  # pybind11 raises TypeError for the null pointer that TensorRT returned
+                raise ModelError(f"TensorRT {trt.__version__} does not start: {errors}") from error
+            network = make_network(
+                trt, builder, logger, errors, self.source.model, self.source.name, options.size, options.frames
+            )
+        config = builder.create_builder_config()
+        forbid_tf32(trt, config)
+        precision = self._allow_precision(builder, config)
+        set_workspace(trt, config, self.gpu, options.workspace_mib)
+        set_tactic_sources(trt, config, options.tactic_sources)
+        if options.timing_cache is not None:
+            _cache = attach_timing_cache(config, options.timing_cache, self.notes)
+        if options.profile is not None:
+            keep_layer_details(trt, config)
+        pinned: Set[int] = set()
+        held = 0
+        if precision != "fp32" and takes_constraints(trt):
+            pinned = pin_to_fp32(trt, network.definition, network.size, network.parsed, options.pins)
+            if precision == "int8":
+                other = trt.DataType.HALF if allow_fp16(trt, builder, config) is None else trt.DataType.FLOAT
+                held = hold_all_but_convolutions(trt, network.definition, other, pinned)
+        constraints = ("obey", "prefer") if pinned or held else ()
+        if precision == "int8":
+            engine, how = self._calibrate_and_serialise(builder, network.definition, config, network.size, constraints)
+        else:
+            engine, how = self._serialise(builder, network.definition, config, constraints)
+        if options.timing_cache is not None:
+            keep_timing_cache(config, options.timing_cache, self.notes)
+        return Build(
+            engine=engine,
+            precision=precision,
+            size=network.size,
+            gpu_name=self.gpu.name,
+            compute_capability=self.gpu.compute_capability,
+            options={
+                "arguments": options.arguments(),
+                "workspace_mib": config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) // MIB,
+                "tactic_sources": tactic_sources(trt, config),
+                "timing_cache": options.timing_cache is not None,
+                "fp32_pins": len(pinned),
+                "precision_constraints": how,
+                "calibration_pairs": len(self.source.calibration_pairs) if precision == "int8" else None,
+                "layer_details": options.profile is not None,
+            },
+            notes=self.notes,
+        )
+
+    def _allow_precision(self, builder: Any, config: Any) -> str:
+        """Let layers run in the precision that is wanted, or in the next that there is; give that."""
+        allowed = {"int8": allow_int8, "fp16": allow_fp16}
+        for precision in {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ()}[self.options.precision]:
+            reason = allowed[precision](self.trt, builder, config)
+            if reason is None:
+                return precision
+            self.notes.append(f"warning: the engine is not {precision.upper()}: {reason}")
+        return "fp32"
+
+    def _serialise(
+        self,
+        builder: Any,
+        network: Any,
+        config: Any,
+        constraints: Sequence[str],
+        check: Callable[[], None] = lambda: None,
+    ) -> Tuple[bytes, Optional[str]]:
+        """Give the serialised engine, and how it took the layers' precisions: the first of ``constraints`` that works.
+
+        ``check`` raises what went wrong in a callback. Raises ModelError where TensorRT cannot build.
+        """
+        for how in constraints or (None,):
+            if how is not None:
+                set_constraints(self.trt, config, how)
+            with TensorRTErrors() as errors:
+                engine = builder.build_serialized_network(network, config)
+            check()
+            if engine is not None:
+                return bytes(engine), how
+            if how == "obey":
+                self.notes.append(
+                    f"warning: TensorRT cannot hold every layer to its precision ({errors}); "
+                    "built again with those as wishes, which it may pass over"
+                )
+        raise ModelError(
+            f"TensorRT {self.trt.__version__} cannot build {self.source.name}: {errors}; "
+            "--verbose shows all that it says"
+        )
+
+    def _calibrate_and_serialise(
+        self, builder: Any, network: Any, config: Any, size: Tuple[int, int], constraints: Sequence[str]
+    ) -> Tuple[bytes, Optional[str]]:
+        """Calibrate, or take the ranges that an earlier calibration kept, and give what ``_serialise`` does."""
+        pairs, path, frames = self.source.calibration_pairs, self.source.calibration_cache, self.options.frames
+        key = calibration_key(self.source.sha256, self.trt.__version__, size, frames, pairs)
+        kept = None
+        if path.exists():
+            kept = read_ranges(path, key)
+            self.notes.append(
+                f"calibrated by {path}, of the same pairs"
+                if kept is not None
+                else f"calibrated anew: {path} was of another ONNX, TensorRT, size or pairs"
+            )
+        calibration = Calibration(self.trt, self.gpu, pairs, size, frames, kept, self.progress)
+        config.int8_calibrator = calibration.calibrator
+        try:
+            built = self._serialise(builder, network, config, constraints, calibration.check)
+        finally:
+            calibration.close()
+        if calibration.ranges is not None and calibration.ranges != kept:
+            try:
+                write_ranges(path, key, calibration.ranges)
+            except FileError as error:  # the engine is there all the same
+                self.notes.append(f"warning: {error}")
+        return built

@@ -1,0 +1,98 @@
+"""An ONNX of irvis as a network of TensorRT, of one fixed size, taking planes or frames."""
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from irvis.export.frames_layers import add_frames
+from irvis.export.trt_versions import network_flags, parser_errors
+from irvis.runtime.engine_tensors import INPUTS, OUTPUT, dtype_name
+from irvis.runtime.errors import ModelError
+from irvis.runtime.sidecar import TensorSpecs
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size
+from irvis.runtime.tensorrt_messages import TensorRTErrors
+
+
+class Network(NamedTuple):
+    """A parsed network; keep all of it until the build is over, for the parser owns the weights."""
+
+    definition: Any  # trt.INetworkDefinition
+    parser: Any  # trt.OnnxParser
+    size: Tuple[int, int]  # (H, W) of the frames
+    parsed: int  # layers that come from the ONNX; those after them turn frames into planes and back
+
+
+def make_network(
+    trt: Any,
+    builder: Any,
+    logger: Any,
+    errors: TensorRTErrors,
+    model: bytes,
+    name: str,
+    size: Optional[Tuple[int, int]],
+    frames: bool,
+) -> Network:
+    """Parse an ONNX and fix its size; with ``frames``, let it take and give uint8 frames.
+
+    Args:
+        trt: the module ``tensorrt``.
+        builder: a ``trt.Builder``.
+        logger: its logger.
+        errors: what collects the messages of that logger.
+        model: the content of the ONNX.
+        name: what to call it in an error.
+        size: (H, W); None takes the ONNX's own, or 480x640 where that is dynamic.
+        frames: whether the engine takes and gives frames.
+
+    Raises ModelError where TensorRT cannot take the ONNX, or it is no fusion model, or of another size.
+    """
+    network = builder.create_network(network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model, name):
+        reasons = "; ".join(parser_errors(parser, model)) or str(errors)
+        raise ModelError(f"TensorRT {trt.__version__} cannot take {name}: {reasons}")
+    size = fix_size(trt, network, name, size)
+    parsed = network.num_layers
+    if frames:
+        add_frames(trt, network, size)
+    return Network(network, parser, size, parsed)
+
+
+def tensor_specs(size: Tuple[int, int], frames: bool) -> Tuple[TensorSpecs, TensorSpecs]:
+    """Give what the sidecar says of the inputs and of the output of an engine of this size."""
+    plane: Dict[str, Any] = {"shape": [1, 1, *size], "dtype": "float32"}
+    if not frames:
+        return dict.fromkeys(INPUTS, plane), {OUTPUT: plane}
+    grey, colour = ({"shape": shape, "dtype": "uint8"} for shape in ([*size], [*size, 3]))
+    return {"infrared": grey, "visible": colour}, {OUTPUT: colour}
+
+
+def fix_size(trt: Any, network: Any, name: str, wanted: Optional[Tuple[int, int]]) -> Tuple[int, int]:
+    """Give the network inputs of one fixed size, and give that size (H, W). Raises ModelError where they cannot be."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    shapes = [tuple(tensor.shape) for tensor in inputs]
+    if (
+        sorted(tensor.name for tensor in inputs) != sorted(INPUTS)
+        or [tensor.name for tensor in outputs] != [OUTPUT]
+        or any(tensor.dtype != trt.DataType.FLOAT for tensor in inputs + outputs)
+        or any(len(shape) != 4 or shape[0] not in (-1, 1) or shape[1] != 1 for shape in shapes)
+    ):
+        found = ", ".join(
+            f"{dtype_name(tensor.dtype)} {tensor.name} {tuple(tensor.shape)}" for tensor in inputs + outputs
+        )
+        raise ModelError(
+            f"{name} must take infrared and visible and give fused, each float32 (1, 1, H, W). Got {found}; "
+            "make one with `irvis export`, without --frames"
+        )
+    fixed = {shape[2:] for shape in shapes if min(shape) > 0}
+    size = wanted or (fixed.pop() if fixed else DEFAULT_SIZE)
+    for tensor, shape in zip(inputs, shapes):
+        if any(own not in (-1, asked) for own, asked in zip(shape[2:], size)):
+            raise ModelError(
+                f"{name} takes {tensor.name} of {format_size(shape[2:])} alone, not of {format_size(size)}: make one "
+                f"with `irvis export CHECKPOINT --size {format_size(size)}`, or give an ONNX of --dynamic size"
+            )
+        if min(shape) < 0:
+            tensor.shape = [1, 1, *size]
+    if any(own not in (-1, asked) for own, asked in zip(outputs[0].shape, (1, 1, *size))):  # -1: known once built
+        raise ModelError(f"{name} gives {tuple(outputs[0].shape)} from frames of {format_size(size)}, not their size")
+    return size

@@ -1,0 +1,251 @@
+"""Which layers keep FP32: the rule on stand-ins for TensorRT's layers, which cannot be made without a GPU.
+
+A stand-in has the attributes that the rule reads and keeps what it sets. Those of the shipped student are made from its
+ONNX, node by node, as TensorRT's parser makes them.
+"""
+
+import enum
+import math
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import pytest
+
+from irvis.export.pins import hold_all_but_convolutions, pin_to_fp32
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+SIZE = (48, 64)
+FULL = (1, 32, *SIZE)
+DataType = enum.Enum("DataType", "FLOAT HALF INT8 INT32 BOOL UINT8")
+LayerType = enum.Enum(
+    "LayerType",
+    "ACTIVATION CONCATENATION CONSTANT CONVOLUTION ELEMENTWISE GATHER IDENTITY MATRIX_MULTIPLY REDUCE SELECT SHAPE "
+    "SHUFFLE SOFTMAX UNARY",
+)
+TRT = SimpleNamespace(DataType=DataType, LayerType=LayerType)
+
+
+class Tensor:
+    def __init__(self, shape: Optional[Sequence[int]], dtype: Any = DataType.FLOAT, is_shape: bool = False) -> None:
+        self.given, self.dtype, self.is_shape_tensor = shape, dtype, is_shape
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        if self.given is None:
+            raise ValueError("__len__() should return >= 0")  # TensorRT's, of a tensor of unknown rank
+        return tuple(self.given)
+
+
+class Layer:
+    def __init__(self, name: str, kind: Any, inputs: List[Tensor], output: Tensor) -> None:
+        self.name, self.type, self.inputs, self.output = name, kind, inputs, output
+        self.precision: Any = None
+        self.output_types: Dict[int, Any] = {}
+        self.num_inputs, self.num_outputs = len(inputs), 1
+
+    def get_input(self, index: int) -> Tensor:
+        return self.inputs[index]
+
+    def get_output(self, index: int) -> Tensor:
+        assert index == 0
+        return self.output
+
+    def set_output_type(self, index: int, dtype: Any) -> None:
+        self.output_types[index] = dtype
+
+
+class Network:
+    def __init__(self, *layers: Layer) -> None:
+        self.layers, self.num_layers = layers, len(layers)
+
+    def get_layer(self, index: int) -> Layer:
+        return self.layers[index]
+
+
+def layer(kind: Any, shape: Optional[Sequence[int]], *inputs: Tensor, dtype: Any = DataType.FLOAT) -> Layer:
+    """Make a layer; it reads a tensor of its output's shape unless told otherwise."""
+    return Layer(kind.name, kind, list(inputs) or [Tensor(shape)], Tensor(shape, dtype))
+
+
+def is_pinned(one: Layer, parsed: int = 1) -> bool:
+    indices = pin_to_fp32(TRT, Network(one), SIZE, parsed)
+    set_by_it = (one.precision, one.output_types)
+    assert set_by_it == ((DataType.FLOAT, {0: DataType.FLOAT}) if indices else (None, {}))
+    return indices == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (LayerType.SOFTMAX, (4, 8, 8)),
+        (LayerType.UNARY, (1, 1, *SIZE)),
+        (LayerType.ELEMENTWISE, (1, 2, *SIZE)),
+        (LayerType.ACTIVATION, (1, 32, 1, 1)),
+        (LayerType.REDUCE, (1, 2, *SIZE)),
+        (LayerType.ELEMENTWISE, ()),
+    ],
+)
+def test_sensitive_layers_of_small_tensors_are_pinned(kind: Any, shape: Tuple[int, ...]) -> None:
+    assert is_pinned(layer(kind, shape))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (LayerType.SOFTMAX, FULL),
+        (LayerType.ELEMENTWISE, FULL),
+        (LayerType.ELEMENTWISE, (1, 3, *SIZE)),
+        (LayerType.UNARY, FULL),
+        (LayerType.ACTIVATION, FULL),
+        (LayerType.CONVOLUTION, (1, 1, *SIZE)),
+        (LayerType.MATRIX_MULTIPLY, (4, 8, 8)),
+        (LayerType.SHUFFLE, (4, 8, 8)),
+        (LayerType.ELEMENTWISE, (1, 1, -1, -1)),
+        (LayerType.ELEMENTWISE, None),
+    ],
+)
+def test_full_tensors_and_other_kinds_are_not(kind: Any, shape: Optional[Tuple[int, ...]]) -> None:
+    assert not is_pinned(layer(kind, shape))
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "pinned"),
+    [
+        ((1, 32, 480, 640), (1, 32, 1, 1), True),  # the sum over a frame
+        ((1, 1, 4097), (1, 1, 1), True),
+        ((1, 32, 64, 65), (1, 32, 1, 1), True),
+        ((1, 32, 64, 64), (1, 32, 1, 1), False),  # 4096 terms, of a full tensor
+        ((1, 32, 480, 640), (1, 32, 480, 1), False),  # over a row
+        ((1, 32, 480, 640), (1, 1, 480, 640), False),  # over channels
+        ((1, 32, 48, 1), (1, 32, 1, 1), True),  # short, of a small one
+        ((1, 32, -1, -1), (1, 32, 1, 1), False),
+    ],
+)
+def test_reductions_are_pinned_where_they_are_long_or_small(read: Any, written: Any, pinned: bool) -> None:
+    assert is_pinned(layer(LayerType.REDUCE, written, Tensor(read))) is pinned
+
+
+@pytest.mark.parametrize("dtype", [DataType.INT32, DataType.BOOL])
+def test_whole_numbers_and_truth_values_are_left_alone(dtype: Any) -> None:
+    assert not is_pinned(layer(LayerType.ELEMENTWISE, (4,), Tensor((4,), dtype), dtype=dtype))
+    assert not is_pinned(layer(LayerType.REDUCE, (1,), Tensor((4,), dtype), dtype=dtype))
+    assert not is_pinned(layer(LayerType.ELEMENTWISE, (4,), Tensor((4,)), dtype=dtype))  # a comparison
+    assert not is_pinned(layer(LayerType.ELEMENTWISE, (4,), Tensor((4,), is_shape=True)))
+
+
+def test_what_turns_frames_into_planes_is_pinned_whatever_its_size() -> None:
+    colour, grey = (*SIZE, 3), (1, 1, *SIZE)
+    network = Network(
+        layer(LayerType.ELEMENTWISE, FULL),  # the ONNX's
+        layer(LayerType.IDENTITY, colour, Tensor(colour, DataType.UINT8)),
+        Layer("constant", LayerType.CONSTANT, [], Tensor((1, 1, 3))),
+        layer(LayerType.ELEMENTWISE, colour, Tensor(colour)),
+        layer(LayerType.SHUFFLE, grey, Tensor(SIZE)),
+        layer(LayerType.IDENTITY, colour, Tensor(colour), dtype=DataType.UINT8),
+    )
+    assert pin_to_fp32(TRT, network, SIZE, parsed=1) == {3, 4}
+    assert [one.precision for one in network.layers] == [None, None, None, DataType.FLOAT, DataType.FLOAT, None]
+    assert network.layers[1].output_types == {}
+    assert network.layers[5].output_types == {}
+
+
+def test_without_pins_frames_are_exact_all_the_same() -> None:
+    network = Network(layer(LayerType.SOFTMAX, (4, 8, 8)), layer(LayerType.ELEMENTWISE, (*SIZE, 3)))
+    assert pin_to_fp32(TRT, network, SIZE, parsed=1, sensitive=False) == {1}
+    assert network.layers[0].precision is None
+
+
+def test_int8_is_kept_to_convolutions() -> None:
+    network = Network(
+        layer(LayerType.CONVOLUTION, FULL),
+        layer(LayerType.ELEMENTWISE, FULL),
+        layer(LayerType.SOFTMAX, (4, 8, 8)),
+        layer(LayerType.MATRIX_MULTIPLY, FULL),
+        layer(LayerType.SHUFFLE, FULL, Tensor(FULL), Tensor((4,), DataType.INT32)),
+        layer(LayerType.SHAPE, (4,), dtype=DataType.INT32),
+        Layer("constant", LayerType.CONSTANT, [], Tensor((1,))),
+    )
+    pinned = pin_to_fp32(TRT, network, SIZE, network.num_layers)
+    assert hold_all_but_convolutions(TRT, network, DataType.HALF, pinned) == 3
+    half, full = DataType.HALF, DataType.FLOAT
+    assert [one.precision for one in network.layers] == [None, half, full, half, half, None, None]
+
+
+# The shipped student.
+
+KINDS = {
+    "Add": LayerType.ELEMENTWISE,
+    "Clip": LayerType.ACTIVATION,
+    "Concat": LayerType.CONCATENATION,
+    "Conv": LayerType.CONVOLUTION,
+    "Div": LayerType.ELEMENTWISE,
+    "Erf": LayerType.UNARY,
+    "LeakyRelu": LayerType.ACTIVATION,
+    "MatMul": LayerType.MATRIX_MULTIPLY,
+    "Max": LayerType.ELEMENTWISE,
+    "Mul": LayerType.ELEMENTWISE,
+    "Reciprocal": LayerType.UNARY,
+    "ReduceMean": LayerType.REDUCE,
+    "ReduceSum": LayerType.REDUCE,
+    "Relu": LayerType.ACTIVATION,
+    "Shape": LayerType.SHAPE,
+    "Sigmoid": LayerType.ACTIVATION,
+    "Softmax": LayerType.SOFTMAX,
+    "Sqrt": LayerType.UNARY,
+    "Sub": LayerType.ELEMENTWISE,
+}
+
+
+STUDENT_SIZE = (80, 64)  # over which a sum is long
+
+
+def student_layers() -> List[Layer]:
+    """The nodes of the shipped ONNX as stand-ins, with the shapes that running it at STUDENT_SIZE gives."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    np = pytest.importorskip("numpy")
+    model = onnx.load(str(SHIPPED_MODEL))
+    nodes = [node for node in model.graph.node if node.op_type not in ("Constant", "Identity")]
+    outputs = [node.output[0] for node in nodes]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    plane = np.full((1, 1, *STUDENT_SIZE), 0.5, np.float32)
+    found = dict(zip(outputs, session.run(outputs, {"infrared": plane, "visible": plane})))
+    found.update({"infrared": plane, "visible": plane})
+    found.update((tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer)
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            found[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity":
+            found[node.output[0]] = found[node.input[0]]
+
+    def tensor(name: str) -> Tensor:
+        return Tensor(found[name].shape, DataType.FLOAT if found[name].dtype == np.float32 else DataType.INT32)
+
+    return [
+        Layer(
+            node.op_type,
+            KINDS.get(node.op_type, LayerType.SHUFFLE),
+            # What a reduction has beside its first input is an attribute in TensorRT.
+            [tensor(name) for name in (node.input[:1] if node.op_type.startswith("Reduce") else node.input) if name],
+            tensor(node.output[0]),
+        )
+        for node in nodes
+    ]
+
+
+def test_the_shipped_student() -> None:
+    layers = student_layers()
+    pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
+    assert len(pinned) > 20
+    assert [layers[index].name for index in sorted(pinned)].count("Softmax") == 4
+    for index, one in enumerate(layers):
+        elements = [math.prod(tensor.shape) for tensor in (*one.inputs, one.output)]
+        is_long = one.type is LayerType.REDUCE and elements[0] > 4096 * elements[-1]
+        if index in pinned:
+            assert is_long or max(elements) <= 2 * math.prod(STUDENT_SIZE), f"{one.name} touches a full tensor"
+        elif one.name in ("Softmax", "Sqrt", "Reciprocal", "ReduceSum", "ReduceMean"):
+            assert max(elements) > 2 * math.prod(STUDENT_SIZE), f"{one.name} is small"
+            assert not is_long
+    assert not {"Conv", "MatMul", "Reshape", "Transpose", "Shape"} & {layers[index].name for index in pinned}

@@ -1,0 +1,64 @@
+"""The size and the interface of a network: stand-ins for TensorRT's tensors, which cannot be made without a GPU."""
+
+from types import SimpleNamespace
+from typing import Any, Sequence
+
+import pytest
+
+from irvis.export.trt_network import fix_size, tensor_specs
+from irvis.runtime.errors import ModelError
+
+FLOAT, UINT8 = SimpleNamespace(name="FLOAT"), SimpleNamespace(name="UINT8")
+TRT = SimpleNamespace(DataType=SimpleNamespace(FLOAT=FLOAT))
+
+
+class Network:
+    def __init__(
+        self, shape: Sequence[int], dtype: Any = FLOAT, names: Sequence[str] = ("infrared", "visible")
+    ) -> None:
+        self.inputs = [SimpleNamespace(name=name, shape=list(shape), dtype=dtype) for name in names]
+        self.outputs = [SimpleNamespace(name="fused", shape=list(shape), dtype=FLOAT)]
+        self.num_inputs, self.num_outputs = len(self.inputs), 1
+        self.get_input, self.get_output = self.inputs.__getitem__, self.outputs.__getitem__
+
+
+def test_a_dynamic_onnx_takes_any_size() -> None:
+    for wanted, size in ((None, (480, 640)), ((64, 80), (64, 80))):
+        network = Network((-1, 1, -1, -1))
+        assert fix_size(TRT, network, "a.onnx", wanted) == size
+        assert [tensor.shape for tensor in network.inputs] == [[1, 1, *size]] * 2
+
+
+def test_a_fixed_onnx_has_its_own() -> None:
+    network = Network((1, 1, 48, 64))
+    assert fix_size(TRT, network, "a.onnx", None) == (48, 64)
+    assert fix_size(TRT, network, "a.onnx", (48, 64)) == (48, 64)
+    with pytest.raises(ModelError, match="takes infrared of 48x64 alone, not of 64x80: make one with"):
+        fix_size(TRT, network, "a.onnx", (64, 80))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network((1, 3, 48, 64)),
+        Network((48, 64), UINT8),
+        Network((1, 1, 48, 64), UINT8),
+        Network((1, 1, 48, 64), names=("infrared", "image")),
+        Network((1, 1, 48, 64), names=("infrared",)),
+    ],
+)
+def test_another_kind_of_model(network: Network) -> None:
+    with pytest.raises(ModelError, match=r"a\.onnx must take infrared and visible and give fused.*`irvis export`"):
+        fix_size(TRT, network, "a.onnx", None)
+
+
+def test_the_sidecars_specs() -> None:
+    inputs, outputs = tensor_specs((48, 64), frames=True)
+    assert inputs == {
+        "infrared": {"shape": [48, 64], "dtype": "uint8"},
+        "visible": {"shape": [48, 64, 3], "dtype": "uint8"},
+    }
+    assert outputs == {"fused": {"shape": [48, 64, 3], "dtype": "uint8"}}
+    inputs, outputs = tensor_specs((48, 64), frames=False)
+    plane = {"shape": [1, 1, 48, 64], "dtype": "float32"}
+    assert (inputs, outputs) == ({"infrared": plane, "visible": plane}, {"fused": plane})

@@ -1,0 +1,75 @@
+"""What differs between versions of TensorRT: stand-ins with the names that 8.5 and 11 have."""
+
+from types import SimpleNamespace
+from typing import Any, List, Tuple
+
+import pytest
+
+from irvis.export import trt_versions
+
+FLAGS = ("FP16", "INT8", "TF32", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
+V8 = SimpleNamespace(
+    __version__="8.5.2.2",
+    BuilderFlag=SimpleNamespace(**{name: name for name in FLAGS}),
+    NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
+    ILayer=SimpleNamespace(precision=None),
+    IInt8EntropyCalibrator2=object,
+)
+V11 = SimpleNamespace(
+    __version__="11.0.0",
+    BuilderFlag=SimpleNamespace(TF32="TF32"),
+    NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
+    ILayer=SimpleNamespace(),
+)
+
+
+class Config:
+    def __init__(self) -> None:
+        self.calls: List[Tuple[str, Any]] = []
+
+    def set_flag(self, flag: Any) -> None:
+        self.calls.append(("set", flag))
+
+    def clear_flag(self, flag: Any) -> None:
+        self.calls.append(("clear", flag))
+
+
+FAST = SimpleNamespace(platform_has_fast_fp16=True, platform_has_fast_int8=True)
+SLOW = SimpleNamespace(platform_has_fast_fp16=False, platform_has_fast_int8=False)
+
+
+def test_an_explicit_batch_where_there_is_another() -> None:
+    assert (trt_versions.network_flags(V8), trt_versions.network_flags(V11)) == (1, 0)
+
+
+@pytest.mark.parametrize(("allow", "flag"), [(trt_versions.allow_fp16, "FP16"), (trt_versions.allow_int8, "INT8")])
+def test_precisions(allow: Any, flag: str) -> None:
+    config = Config()
+    assert allow(V8, FAST, config) is None
+    assert config.calls == [("set", flag)]
+    assert allow(V8, SLOW, config) == f"this GPU gains nothing from {flag}"
+    assert allow(V11, SimpleNamespace(), config).startswith("TensorRT 11.0.0 ")
+    assert len(config.calls) == 1
+
+
+def test_int8_needs_a_calibrator() -> None:
+    without, config = SimpleNamespace(__version__="10.99", BuilderFlag=V8.BuilderFlag), Config()
+    assert trt_versions.allow_int8(without, FAST, config) == "TensorRT 10.99 has no calibrator"
+    assert config.calls == []
+
+
+def test_constraints() -> None:
+    assert trt_versions.takes_constraints(V8)
+    assert not trt_versions.takes_constraints(V11)
+    config = Config()
+    trt_versions.set_constraints(V8, config, "obey")
+    trt_versions.set_constraints(V8, config, "prefer")
+    obey, prefer = "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"
+    assert config.calls == [("set", obey), ("clear", prefer), ("clear", obey), ("set", prefer)]
+
+
+def test_tf32_is_forbidden_in_both() -> None:
+    for trt in (V8, V11):
+        config = Config()
+        trt_versions.forbid_tf32(trt, config)
+        assert config.calls == [("clear", "TF32")]
