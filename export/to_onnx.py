@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
     )
     parser.add_argument("--dynamic", action="store_true", help="take any size from 16x16 up; engines want a fixed one")
-    parser.add_argument("--plain", action="store_true", help="the network as the paper has it, without the rewrites")
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="the network as the paper has it, without the rewrites; of use as a teacher, whose feature F_f it keeps",
+    )
     parser.add_argument(
         "--frames",
         action="store_true",

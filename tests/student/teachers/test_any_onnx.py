@@ -7,6 +7,7 @@ pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper
 
+from irvis.export.to_onnx import export
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.student.checkpoint import load_student
@@ -236,14 +237,18 @@ def test_external_data_are_read_and_enter_the_digest(tmp_path):
     assert str(path) in refusal(OnnxTeacher, path, "fused", "encoder/feature:0", kind=FileError)
 
 
-def test_the_shipped_student_gives_what_pytorch_gives():
-    graph = onnx.load(SHIPPED_MODEL).graph
+def test_the_students_plain_form_gives_what_pytorch_gives(tmp_path):
+    """As an ONNX teacher. Its deploy form would give another feature: F_f in a rotated basis, scaled."""
+    student = load_student(SHIPPED_MODEL.with_suffix(".safetensors"))
+    infrared, visible = planes(1)
+    levels = [np.rint(plane.numpy()[0, 0] * 255).astype(np.uint8) for plane in (infrared, visible)]
+    path = tmp_path / "plain.onnx"
+    export(student, path, None, plain=True, pairs=[tuple(levels)])
+    graph = onnx.load(path).graph
     shapes = {each.name: list(each.dims) for each in graph.initializer}
     # The decoder's first convolution takes the feature F_f.
     (feature,) = (node.input[0] for node in graph.node if shapes.get([*node.input, "", ""][1]) == [16, 32, 3, 3])
-    infrared, visible = planes(1)
     with torch.no_grad():
-        student = load_student(SHIPPED_MODEL.with_suffix(".safetensors"))
         wanted_fused, wanted_feature = student(infrared, visible, return_feature=True)
-    found = OnnxTeacher(SHIPPED_MODEL, "fused", feature)(infrared, visible)
+    found = OnnxTeacher(path, "fused", feature)(infrared, visible)
     assert_gives(found, (wanted_feature.numpy(), wanted_fused.numpy()), tolerance=1e-4)
