@@ -29,6 +29,9 @@ SUBCOMMANDS = {
     "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
     "plot": Subcommand("irvis.student.plot", "draw the losses of training runs", "workstation"),
     "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
+    "passes": Subcommand("irvis.export.passes", "count what two ONNX read from and write to memory", "workstation"),
+    "fp16": Subcommand("irvis.benchmarks.fp16", "tell what half precision does to an ONNX", "workstation"),
+    "compare": Subcommand("irvis.benchmarks.compare", "time PyTorch, plain, deploy form and engines", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
 }
 
