@@ -39,6 +39,7 @@ setup(
         "jetson": [
             "numpy>=1.20,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
             "pycuda>=2022.2,<2026",  # CUDA's driver API from Python: buffers, streams, events
+            ONNXRUNTIME,  # on the CPU, the reference that every engine is held against
             "jetson-stats>=4.2,<8",  # optional reading of power mode and clocks; AGPL, never imported unless present
         ],
         "workstation": [
