@@ -227,7 +227,7 @@ def _leave_at_once() -> None:
 
 
 def _plain(name: str) -> str:
-    """``"NVIDIA H200"`` -> ``"NVIDIA-H200"``: what is safe in a file name."""
+    """``"Orin (nvgpu)"`` -> ``"Orin-nvgpu"``: what is safe in a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 

@@ -112,7 +112,7 @@ def test_what_it_depends_on_makes_another_engine(
         for machine in (
             XAVIER,
             XAVIER._replace(tensorrt_version="8.5.2.3"),
-            XAVIER._replace(gpu_name="NVIDIA H200"),
+            XAVIER._replace(gpu_name="Orin (nvgpu)"),
             XAVIER._replace(compute_capability="7.0"),
         )
     ]
@@ -122,7 +122,7 @@ def test_what_it_depends_on_makes_another_engine(
     monkeypatch.setattr(engine_cache, "_builders_digest", lambda: "the code of another irvis")
     engines.append(cached_engine(onnx, folder, SIZE, Builder(), XAVIER))
     assert len(set(engines)) == len(engines)
-    assert "NVIDIA-H200" in engines[2].name
+    assert "Orin-nvgpu" in engines[2].name
     assert all(engine.is_file() for engine in engines)
 
 
