@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.providers import FATAL, open_session
 from irvis.runtime.sizes import format_size
@@ -60,18 +61,28 @@ class OnnxRuntimeBackend:
         self.size, self.takes_frames = _check_signature(self._session, model)
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
+        self._buffers = Buffers()
+        self._binding: Any = self._session.io_binding()
         logger.info("%s: %s (of %s)", model, self.name, ", ".join(self._session.get_providers()))
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse one pair: float32 (H, W) each -> float32 (H, W), or uint8 (H, W), (H, W, 3) -> (H, W, 3)."""
+        """Fuse one pair: float32 (H, W) each -> float32 (H, W), or uint8 (H, W), (H, W, 3) -> (H, W, 3).
+
+        What it gives is valid until the next run.
+        """
         if self._session is None:
             raise ModelError("this backend is closed")
         feeds = {"infrared": infrared, "visible": visible}
         if not self.takes_frames:
             feeds = {name: plane[None, None] for name, plane in feeds.items()}
+        fused = self._buffers("fused", feeds["visible"].shape, visible.dtype)
         started = time.perf_counter()
         try:
-            (fused,) = self._session.run(["fused"], feeds)
+            # Bound rather than passed: session.run allocates its output anew for each frame.
+            for name, frame in feeds.items():
+                self._binding.bind_cpu_input(name, np.ascontiguousarray(frame))
+            self._binding.bind_output("fused", "cpu", 0, fused.dtype, fused.shape, fused.ctypes.data)
+            self._session.run_with_iobinding(self._binding)
         except Exception as error:
             raise ModelError(f"ONNX Runtime failed on frames of {infrared.shape} (H, W): {one_line(error)}") from error
         self.compute_ms = (time.perf_counter() - started) * 1e3
@@ -83,7 +94,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Give back the session."""
-        self._session = None
+        self._session = self._binding = None
 
 
 def _import_onnxruntime() -> Any:

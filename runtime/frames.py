@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional, Tuple
 import cv2
 import numpy as np
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FrameError
 from irvis.runtime.sizes import MINIMUM, format_size
 
@@ -21,6 +22,18 @@ def check_pair(infrared: np.ndarray, visible: np.ndarray) -> None:
         infrared: uint8 or uint16 (H, W).
         visible: uint8, BGR (H, W, 3) or grey (H, W), of the same H and W, 16 or more each.
     """
+    check_kinds(infrared, visible)
+    if infrared.shape != visible.shape[:2]:
+        raise FrameError(
+            f"infrared and visible differ in size: {format_size(infrared.shape)} and {format_size(visible.shape)}; "
+            "register them first (irvis calibrate)"
+        )
+    if min(infrared.shape) < MINIMUM:
+        raise FrameError(f"frames must be at least {MINIMUM}x{MINIMUM}. Got {format_size(infrared.shape)}")
+
+
+def check_kinds(infrared: np.ndarray, visible: np.ndarray) -> None:
+    """Raise FrameError unless these are an infrared and a visible frame as ``check_pair`` has them, of any sizes."""
     for name, frame, dtypes, shapes in (
         ("infrared", infrared, (np.uint8, np.uint16), "(H, W)"),
         ("visible", visible, (np.uint8,), "BGR (H, W, 3) or grey (H, W)"),
@@ -33,13 +46,6 @@ def check_pair(infrared: np.ndarray, visible: np.ndarray) -> None:
             raise FrameError(f"{name} must be {wanted}. Got {frame.dtype} {frame.shape}{hint}")
         if not (frame.ndim == 2 or (name == "visible" and frame.ndim == 3 and frame.shape[2] == 3)):
             raise FrameError(f"{name} must be {shapes}. Got {frame.shape}")
-    if infrared.shape != visible.shape[:2]:
-        raise FrameError(
-            f"infrared and visible differ in size: {format_size(infrared.shape)} and {format_size(visible.shape)}; "
-            "register them first"
-        )
-    if min(infrared.shape) < MINIMUM:
-        raise FrameError(f"frames must be at least {MINIMUM}x{MINIMUM}. Got {format_size(infrared.shape)}")
 
 
 class Luminance(NamedTuple):
@@ -49,19 +55,21 @@ class Luminance(NamedTuple):
     colour: Optional[np.ndarray]  # the frame itself, uint8 BGR (H, W, 3); None where it was grey
 
 
-def to_grey(frame: np.ndarray) -> np.ndarray:
+def to_grey(frame: np.ndarray, buffers: Optional[Buffers] = None) -> np.ndarray:
     """uint8 or uint16 BGR (H, W, 3) -> its BT.601 luminance (H, W), same type, contiguous.
 
     Y = floor((1868 B + 9617 G + 4899 R + 8192) / 16384), OpenCV's own in fixed point. A grey frame stored in colour
-    comes back to the bit.
+    comes back to the bit. With ``buffers`` the result lies in them, until they are used again.
     """
+    buffers = buffers or Buffers()
     # Not COLOR_BGR2GRAY: its weights have another bit, and a few colours in a thousand come out one level off.
-    return np.ascontiguousarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YCrCb)[:, :, 0])
+    colours = cv2.cvtColor(frame, cv2.COLOR_BGR2YCrCb, buffers("colours", frame.shape, frame.dtype))
+    return cv2.extractChannel(colours, 0, buffers("grey", frame.shape[:2], frame.dtype))
 
 
-def split_luminance(visible: np.ndarray) -> Luminance:
+def split_luminance(visible: np.ndarray, buffers: Optional[Buffers] = None) -> Luminance:
     """uint8 BGR (H, W, 3) or grey (H, W) -> its luminance, as ``to_grey`` gives it, and its colour."""
-    return Luminance(visible, None) if visible.ndim == 2 else Luminance(to_grey(visible), visible)
+    return Luminance(visible, None) if visible.ndim == 2 else Luminance(to_grey(visible, buffers), visible)
 
 
 def to_unit(plane: np.ndarray, out: np.ndarray) -> None:
@@ -69,18 +77,22 @@ def to_unit(plane: np.ndarray, out: np.ndarray) -> None:
     np.divide(plane, np.float32(255), out=out, dtype=np.float32)
 
 
-def to_levels(plane: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+def to_levels(plane: np.ndarray, out: Optional[np.ndarray] = None, buffers: Optional[Buffers] = None) -> np.ndarray:
     """float32 (H, W), nominally in [0, 1] -> uint8 (H, W): 255 times it, rounded half to even and saturated."""
-    return cv2.convertScaleAbs(np.maximum(plane, 0), out, alpha=255.0)
+    positive = np.maximum(plane, 0, out=buffers("positive", plane.shape, plane.dtype) if buffers else None)
+    return cv2.convertScaleAbs(positive, out, alpha=255.0)
 
 
-def recolour(y_fused: np.ndarray, luminance: Luminance, out: Optional[np.ndarray] = None) -> np.ndarray:
+def recolour(
+    y_fused: np.ndarray, luminance: Luminance, out: Optional[np.ndarray] = None, buffers: Optional[Buffers] = None
+) -> np.ndarray:
     """Give the visible frame another luminance: clip(visible + (y_fused - y), 0, 255) for each of B, G and R.
 
     Args:
         y_fused: uint8 (H, W).
         luminance: of the visible frame; where that was grey, the result is ``y_fused``.
         out: where to write, uint8 of the visible frame's shape; None allocates.
+        buffers: for what lies between; None allocates it.
 
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
@@ -91,26 +103,35 @@ def recolour(y_fused: np.ndarray, luminance: Luminance, out: Optional[np.ndarray
             return y_fused.copy()
         np.copyto(out, y_fused)
         return out
-    # One of the two is 0 at every pixel, so that two saturating steps are exact, in a third of the time of 16 bits.
-    up, down = (cv2.cvtColor(cv2.subtract(*pair), cv2.COLOR_GRAY2BGR) for pair in ((y_fused, y), (y, y_fused)))
-    out = cv2.add(colour, up, out)
-    return cv2.subtract(out, down, out)
+    buffers = buffers or Buffers()
+    step, steps = buffers("step", y.shape), buffers("steps", colour.shape)
+    # Up, then down: one of the two is 0 at every pixel, so that two saturating steps are exact, in a third of the time
+    # of 16 bits.
+    out = cv2.add(colour, cv2.cvtColor(cv2.subtract(y_fused, y, step), cv2.COLOR_GRAY2BGR, steps), out)
+    return cv2.subtract(out, cv2.cvtColor(cv2.subtract(y, y_fused, step), cv2.COLOR_GRAY2BGR, steps), out)
 
 
-def join_luminance(fused: np.ndarray, luminance: Optional[Luminance], out: Optional[np.ndarray] = None) -> np.ndarray:
+def join_luminance(
+    fused: np.ndarray,
+    luminance: Optional[Luminance],
+    out: Optional[np.ndarray] = None,
+    buffers: Optional[Buffers] = None,
+) -> np.ndarray:
     """Turn a fused plane into a frame.
 
     Args:
         fused: float32 (H, W), nominally in [0, 1]; what lies outside saturates.
         luminance: of the visible frame; None, or that of a grey frame, gives a grey frame.
         out: where to write, uint8 (H, W, 3) or grey (H, W) as the visible frame; None allocates.
+        buffers: for what lies between; None allocates it.
 
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
     """
     if luminance is None or luminance.colour is None:
-        return to_levels(fused, out)
-    return recolour(to_levels(fused), luminance, out)
+        return to_levels(fused, out, buffers)
+    levels = buffers("levels", fused.shape) if buffers else None
+    return recolour(to_levels(fused, levels, buffers), luminance, out, buffers)
 
 
 def check_out(out: np.ndarray, shape: Tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from irvis.runtime.backend import Backend, open_backend
 from irvis.runtime.errors import FrameError, ModelError
 from irvis.runtime.frames import (
-    Luminance,
+    check_kinds,
     check_out,
     check_pair,
     join_luminance,
@@ -20,20 +20,12 @@ from irvis.runtime.frames import (
     to_unit,
 )
 from irvis.runtime.infrared import InfraredScaler
+from irvis.runtime.registration.homography import Registration
+from irvis.runtime.registration.warp import Warp
 from irvis.runtime.sizes import format_size
+from irvis.runtime.work import StageTimes, Work
 
 SHIPPED_MODEL = Path(__file__).resolve().parent / "models" / "student.onnx"
-
-
-class StageTimes(NamedTuple):
-    """Where the latest call spent its time, in milliseconds; None where the backend cannot tell it apart."""
-
-    pre_ms: float  # checks, luminance, scaling; a model that takes frames leaves little but the checks
-    h2d_ms: Optional[float]  # host to device
-    compute_ms: Optional[float]
-    d2h_ms: Optional[float]  # device to host
-    post_ms: float  # rounding, colour; the copy of the frame where the model gives one
-    total_ms: float  # the whole call as its caller sees it
 
 
 class Fuser:
@@ -43,7 +35,11 @@ class Fuser:
             fused = fuser(infrared, visible)
 
     Args:
-        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime); None is the student that irvis ships.
+        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime); None is the student that irvis ships. A Backend
+            that is open already is taken too, and closed with the Fuser.
+        registration: a file that ``irvis calibrate`` wrote, or what was read of one: brings the infrared into the
+            visible's geometry. Where the infrared sees nothing, the visible stays as it is. None: they are registered.
+        crop: with ``registration``, fuse only the rectangle that both cameras see.
         resize: fuse frames of another size than the model's by resizing them there and the fused luminance back, which
             recolours the visible frame at its full size; otherwise such frames are refused.
         infrared_percentiles: limits of the scaling of 16-bit infrared, in percent. 8-bit infrared is taken as it is.
@@ -59,8 +55,10 @@ class Fuser:
 
     def __init__(
         self,
-        model: Union[str, Path, None] = None,
+        model: Union[str, Path, Backend, None] = None,
         *,
+        registration: Union[str, Path, Registration, None] = None,
+        crop: bool = False,
         resize: bool = False,
         infrared_percentiles: Tuple[float, float] = (0.5, 99.5),
         infrared_smoothing: float = 0.9,
@@ -69,14 +67,20 @@ class Fuser:
         engine_cache: Union[str, Path, None] = None,
         engine_size: Optional[Tuple[int, int]] = None,
     ) -> None:
-        self.model = Path(model) if model is not None else SHIPPED_MODEL
         self.resize = resize
+        self.warp = _open_warp(registration, crop)
         self.scaler = InfraredScaler(infrared_percentiles, infrared_smoothing)
         self.times: Optional[StageTimes] = None
-        self._planes = np.empty((2, 0, 0), np.float32)
+        self._work = Work()
+        self._builds_engine = False
+        self._backend: Optional[Backend]
+        if model is not None and not isinstance(model, (str, Path)):
+            self.model, self._backend = Path(model.name), model
+            return
+        self.model = Path(model) if model is not None else SHIPPED_MODEL
         cache = Path(engine_cache) if engine_cache is not None else None
         self._builds_engine = self.model.suffix == ".onnx" and cache is not None and providers is None
-        self._backend: Optional[Backend] = open_backend(self.model, providers, threads, cache, engine_size)
+        self._backend = open_backend(self.model, providers, threads, cache, engine_size)
 
     @property
     def backend(self) -> Backend:
@@ -91,7 +95,7 @@ class Fuser:
         return self.backend.size
 
     def __call__(self, infrared: np.ndarray, visible: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """Fuse one registered pair.
+        """Fuse one pair, registered or to be registered by ``registration``.
 
         Args:
             infrared: uint8 or uint16 (H, W).
@@ -104,26 +108,73 @@ class Fuser:
         Raises FrameError for frames that cannot be fused, ModelError where the backend fails.
         """
         started = time.perf_counter()
-        backend = self.backend
-        check_pair(infrared, visible)
+        work = self._work
+        self.prepare(infrared, visible, work)
         if out is not None:
-            check_out(out, visible.shape)
-        frame_size = infrared.shape
-        size = self._model_size(frame_size, backend)
-        inputs, luminance = self._prepare(infrared, visible, size)
-        prepared = time.perf_counter()
-        fused = backend.run(*inputs)
+            check_out(out, work.visible.shape)
+        self.infer(work)
         ran = time.perf_counter()
-        result = self._finish(fused, luminance, frame_size, out)
+        result = self.finish(work, out)
         ended = time.perf_counter()
-        self.times = StageTimes(
-            (prepared - started) * 1e3,
-            backend.h2d_ms,
-            backend.compute_ms,
-            backend.d2h_ms,
-            (ended - ran) * 1e3,
-            (ended - started) * 1e3,
-        )
+        self.times = StageTimes(work.pre_ms, *work.device_ms, (ended - ran) * 1e3, (ended - started) * 1e3)
+        return result
+
+    def prepare(self, infrared: np.ndarray, visible: np.ndarray, work: Work) -> None:
+        """First stage of a call: make the model's inputs, in ``work``. May run beside ``infer`` of another Work.
+
+        The frames must stay as they are until ``finish``. Raises FrameError, and ModelError after ``close``.
+        """
+        started = time.perf_counter()
+        backend, buffers = self.backend, work.buffers
+        if self.warp is None:
+            check_pair(infrared, visible)
+        else:
+            check_kinds(infrared, visible)
+            visible = self.warp.crop_visible(visible)
+        if infrared.dtype == np.uint16:
+            # Scaled before it is warped: 16 bits take OpenCV three times as long as float32.
+            scaled = buffers("scaled", infrared.shape, np.float32)
+            self.scaler(infrared, scaled)
+            infrared = scaled
+        if self.warp is not None:
+            infrared = self.warp(infrared, buffers("registered", self.warp.size, infrared.dtype))
+        work.infrared, work.visible = infrared, visible
+        self._make_inputs(work, self._model_size(infrared.shape, backend), backend.takes_frames)
+        work.pre_ms = (time.perf_counter() - started) * 1e3
+
+    def infer(self, work: Work) -> None:
+        """Second stage: run the model, in the thread that opened the Fuser. Raises ModelError."""
+        started = time.perf_counter()
+        backend = self.backend
+        fused = backend.run(*work.inputs)
+        if work.keeps:
+            kept = work.buffers("fused", fused.shape, fused.dtype)
+            np.copyto(kept, fused)
+            fused = kept
+        work.fused = fused
+        work.device_ms = (backend.h2d_ms, backend.compute_ms, backend.d2h_ms)
+        work.infer_ms = (time.perf_counter() - started) * 1e3
+
+    def finish(self, work: Work, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """Third stage: make the frame of what the model gave, in ``out`` or newly allocated. May run beside the others.
+
+        Needs no backend: it may come after ``close``.
+        """
+        fused, luminance = work.fused, work.luminance
+        size = work.infrared.shape
+        if luminance is None:
+            result = out if out is not None else np.empty_like(fused)
+            np.copyto(result, fused)
+        else:
+            is_frame = fused.ndim == 3
+            if is_frame:
+                fused = fused[:, :, 0]  # of three equal channels, for grey went in
+            if fused.shape != size:
+                fused = _resized(fused, size)
+            join = recolour if is_frame else join_luminance
+            result = join(fused, luminance, out, work.buffers)
+        if self.warp is not None and self.warp.outside is not None:
+            cv2.copyTo(work.visible, self.warp.outside, result)
         return result
 
     def reset(self) -> None:
@@ -158,57 +209,36 @@ class Fuser:
             f"rebuild it with {rebuild}, or pass resize=True (--resize)"
         )
 
-    def _prepare(
-        self, infrared: np.ndarray, visible: np.ndarray, size: Tuple[int, ...]
-    ) -> Tuple[Tuple[np.ndarray, np.ndarray], Optional[Luminance]]:
-        """Give the model's inputs, and what its output recolours; None where the model gives the frame itself."""
+    def _make_inputs(self, work: Work, size: Tuple[int, ...], takes_frames: bool) -> None:
+        """Set the model's inputs, of ``size`` (H, W), and what its output recolours."""
+        infrared, visible, buffers = work.infrared, work.visible, work.buffers
         resizes = size != infrared.shape
         if resizes:
             infrared = _resized(infrared, size)
-        takes_frames = self.backend.takes_frames
+        if takes_frames and infrared.dtype == np.float32:
+            infrared = to_levels(infrared, buffers("levels of infrared", infrared.shape), buffers)
         if takes_frames and not resizes and visible.ndim == 3:
-            return (self._levels(infrared), visible), None
-        luminance = split_luminance(visible)
-        y = _resized(luminance.y, size) if resizes else luminance.y
+            work.inputs, work.luminance = (infrared, visible), None
+            return
+        work.luminance = split_luminance(visible, buffers)
+        y = _resized(work.luminance.y, size) if resizes else work.luminance.y
         if takes_frames:
-            return (self._levels(infrared), cv2.cvtColor(y, cv2.COLOR_GRAY2BGR)), luminance
-        return self._unit_planes(infrared, y), luminance
-
-    def _finish(
-        self, fused: np.ndarray, luminance: Optional[Luminance], size: Tuple[int, ...], out: Optional[np.ndarray]
-    ) -> np.ndarray:
-        """Make the caller's frame of what the model gave."""
-        if luminance is None:
-            if out is None:
-                return fused.copy()
-            np.copyto(out, fused)
-            return out
-        takes_frames = self.backend.takes_frames
-        if takes_frames:
-            fused = fused[:, :, 0]  # of three equal channels, for grey went in
-        if fused.shape != size:
-            fused = _resized(fused, size)
-        return recolour(fused, luminance, out) if takes_frames else join_luminance(fused, luminance, out)
-
-    def _unit_planes(self, infrared: np.ndarray, y: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Infrared and luminance as float32 (H, W) in [0, 1], in buffers that the next call overwrites."""
-        if self._planes.shape[1:] != y.shape:
-            self._planes = np.empty((2, *y.shape), np.float32)
-        first, second = self._planes
-        if infrared.dtype == np.uint16:
-            self.scaler(infrared, first)
-        else:
-            to_unit(infrared, first)
-        to_unit(y, second)
-        return first, second
-
-    def _levels(self, infrared: np.ndarray) -> np.ndarray:
-        """Infrared as uint8 (H, W): itself, or 16 bits scaled and rounded."""
+            work.inputs = (infrared, cv2.cvtColor(y, cv2.COLOR_GRAY2BGR, buffers("grey frame", (*y.shape, 3))))
+            return
+        planes = buffers("planes", (2, *y.shape), np.float32)
+        to_unit(y, planes[1])
         if infrared.dtype == np.uint8:
-            return infrared
-        plane = np.empty(infrared.shape, np.float32)
-        self.scaler(infrared, plane)
-        return to_levels(plane)
+            to_unit(infrared, planes[0])
+            infrared = planes[0]
+        work.inputs = (infrared, planes[1])
+
+
+def _open_warp(registration: Union[str, Path, Registration, None], crop: bool) -> Optional[Warp]:
+    if registration is None:
+        if crop:
+            raise FrameError("crop needs a registration: it cuts to what both cameras see; make one by irvis calibrate")
+        return None
+    return Warp(registration if isinstance(registration, Registration) else Registration.load(registration), crop)
 
 
 def _resized(plane: np.ndarray, size: Tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Callable, Iterator, Optional
 import cv2
 import numpy as np
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import replacing
 from irvis.runtime.frames import to_grey
@@ -32,11 +33,16 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
-            there, frame = self._capture.read()
-            if not there:
+            frame = self.next_frame(Buffers())
+            if frame is None:
                 return
-            self.read += 1
             yield frame
+
+    def next_frame(self, buffers: Buffers) -> Optional[np.ndarray]:
+        """Give the next frame, in memory of ``buffers``, or None at the end."""
+        frame = retrieve(self._capture, buffers) if self._capture.grab() else None
+        self.read += frame is not None
+        return frame
 
     def grey(self) -> Iterator[np.ndarray]:
         """Iterate over the frames' luminance: uint8 (H, W)."""
@@ -51,6 +57,12 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def retrieve(capture: cv2.VideoCapture, buffers: Buffers) -> Optional[np.ndarray]:
+    """Give the frame that was grabbed, as OpenCV gives it, in memory of ``buffers``; None where it is not decoded."""
+    there, frame = capture.retrieve(buffers.latest("retrieved"))
+    return buffers.keep("retrieved", frame) if there else None
 
 
 @contextlib.contextmanager
