@@ -1,0 +1,8 @@
+"""Frames from cameras and recordings: sources, named by URIs, and synchronised pairs of them."""
+
+from irvis.runtime.cameras.frame import Frame
+from irvis.runtime.cameras.matcher import FramePair
+from irvis.runtime.cameras.pairing import PairedSources
+from irvis.runtime.cameras.source import Source, SourceStatus, open_source
+
+__all__ = ["Frame", "FramePair", "PairedSources", "Source", "SourceStatus", "open_source"]

@@ -1,0 +1,109 @@
+"""Recordings of ROS 1 (.bag) and ROS 2 (a folder, .mcap) as sources, through the rosbags library: without ROS."""
+
+from pathlib import Path
+from typing import Any, Iterator, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras.reader import Reading, as_role
+from irvis.runtime.cameras.uri import SourceUri, yes_or_no
+from irvis.runtime.errors import FileError, FrameError, one_line
+from irvis.runtime.ros.image_message import to_array
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+FAR_S = 60.0  # between a message's own stamp and its recording: then the stamp is of another clock
+
+
+class BagReader:
+    """Reads the images of a topic: ``bag:FILE?topic=/camera/image``; the topic may be left out where there is only one.
+
+    Stamps are those of the messages' headers, since the bag's start, so that two topics of one bag, or of two that were
+    recorded together, go together. Raises FileError where the bag or the topic cannot be read.
+    """
+
+    live = False
+    fps: Optional[float] = None
+
+    def __init__(self, uri: SourceUri, role: str) -> None:
+        self._role, self._path = role, Path(uri.location)
+        self._loop = uri.option("loop", yes_or_no, False)
+        self._reader: Any = _open_bag(self._path)
+        try:
+            self._topic = _choose_topic(self._reader, uri)
+        except FileError:
+            self._reader.close()
+            raise
+        self._messages = self._iterate()
+        self._played_s = 0.0  # by the rounds before this one
+        self._count = 0
+
+    def read(self, buffers: Buffers) -> Optional[Reading]:
+        """Give the next image; None at the end. Raises FrameError where it cannot be used."""
+        item = next(self._messages, None)
+        if item is None and self._loop and self._count:
+            self._played_s += self._reader.duration / 1e9
+            self._messages = self._iterate()
+            item = next(self._messages, None)
+        if item is None:
+            return None
+        message, stamp_s = item
+        self._count += 1
+        image = to_array(message, self._role) if message.__msgtype__ == IMAGE else _decoded(message)
+        return Reading(as_role(image, self._role, buffers), self._played_s + stamp_s)
+
+    def close(self) -> None:
+        """Give back the file."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader, self._messages = None, iter(())
+
+    def _iterate(self) -> Iterator[Tuple[Any, float]]:
+        """Give each message and its stamp, seconds since the bag's start."""
+        reader = self._reader
+        connections = [found for found in reader.connections if found.topic == self._topic]
+        for connection, recorded_ns, data in reader.messages(connections=connections):
+            message = reader.deserialize(data, connection.msgtype)
+            stamp = message.header.stamp
+            stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+            if abs(stamp_ns - recorded_ns) > FAR_S * 1e9:
+                stamp_ns = recorded_ns
+            yield message, (stamp_ns - reader.start_time) / 1e9
+
+
+def _open_bag(path: Path) -> Any:
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise FileError("rosbags is not installed, which reads bags: pip install rosbags") from error
+    if not path.exists():
+        raise FileError(f"bag not found: {path}")
+    try:
+        # A ROS 2 bag need not say what its messages look like; images have looked alike since Foxy.
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_FOXY))
+        reader.open()
+    except Exception as error:  # the library raises of many kinds for a broken file
+        raise FileError(f"not a bag that can be read: {path} ({one_line(error, 120)})") from error
+    return reader
+
+
+def _choose_topic(reader: Any, uri: SourceUri) -> str:
+    """Give the topic that a URI names, or the only one of images. Raises FileError."""
+    topics = sorted({found.topic for found in reader.connections if found.msgtype in (IMAGE, COMPRESSED)})
+    wanted = uri.options.get("topic")
+    if wanted is None and len(topics) == 1:
+        return topics[0]
+    if wanted in topics:
+        return str(wanted)
+    found = f"It has images on {', '.join(topics)}" if topics else "It has images on none"
+    asked = f"no images on topic {wanted}" if wanted else "which topic? give ?topic=NAME"
+    raise FileError(f"{uri.location}: {asked}. {found}")
+
+
+def _decoded(message: Any) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise FrameError(f"OpenCV cannot decode a compressed image of format {message.format[:40]!r}")
+    return image

@@ -1,0 +1,139 @@
+"""Cameras and streams through OpenCV: V4L2 devices, CSI cameras of a Jetson, RTSP, and GStreamer pipelines."""
+
+import re
+import time
+from typing import List, Optional, Tuple
+
+import cv2
+
+from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
+from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
+from irvis.runtime.errors import FileError
+from irvis.runtime.video import retrieve
+
+GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # taken as they come, without OpenCV's turn to colour
+# The newest frame alone waits for us; the sink must not hold frames back to their presentation time.
+SINK = "appsink drop=true max-buffers=1 sync=false"
+TIMEOUT_MS = 2000  # of opening and of reading a stream
+NO_GSTREAMER = (
+    "this OpenCV is built without GStreamer, which {} needs; take the system's: apt install python3-opencv "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with --system-site-packages, "
+    "and pip uninstall opencv-python-headless, which shadows it"
+)
+
+
+class CameraReader:
+    """Reads a camera or a stream. A frame's stamp is the driver's where V4L2 gives it, else when it reached us.
+
+    Raises FileError where the camera is missing, does not take the options, or OpenCV lacks GStreamer.
+    """
+
+    live = True
+
+    def __init__(self, uri: SourceUri, role: str) -> None:
+        self._uri, self._role = uri, role
+        self._is_v4l2 = uri.scheme == "v4l2"
+        self._capture = _open_v4l2(uri) if self._is_v4l2 else _open_stream(uri, role)
+        self.fps: Optional[float] = self._capture.get(cv2.CAP_PROP_FPS) or None
+
+    def read(self, buffers: Buffers) -> Optional[Reading]:
+        """Wait for the next frame; None where the camera is lost."""
+        if not self._capture.grab():
+            return None
+        stamp_s = self._stamp_s()
+        frame = retrieve(self._capture, buffers)
+        return None if frame is None else Reading(as_role(frame, self._role, buffers), stamp_s)
+
+    def close(self) -> None:
+        """Give back the device."""
+        self._capture.release()
+
+    def _stamp_s(self) -> float:
+        """When the frame that was grabbed was captured, by time.monotonic()."""
+        now_s = time.monotonic()
+        if self._is_v4l2:
+            # V4L2 stamps by the same clock; a driver that does not gives something far off, or 0.
+            driver_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            if 0 <= now_s - driver_s < 1:
+                return driver_s
+        return now_s
+
+
+def has_gstreamer() -> bool:
+    """Tell whether this OpenCV was built with GStreamer."""
+    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+
+
+def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
+    """Open a V4L2 device and check that it took each option, for OpenCV does not tell of one that it did not."""
+    capture = cv2.VideoCapture(uri.location, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise FileError(
+            f"cannot open camera {uri.location}; is it there, free, and yours to read? v4l2-ctl --list-devices"
+        )
+    pixel_format = uri.options.get("format")
+    if pixel_format is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format.ljust(4)[:4]))
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0.0 if pixel_format in GREY_FORMATS else 1.0)
+    numbers: List[Tuple[str, int, Optional[float]]] = [
+        ("width", cv2.CAP_PROP_FRAME_WIDTH, uri.option("width", whole_number, None)),
+        ("height", cv2.CAP_PROP_FRAME_HEIGHT, uri.option("height", whole_number, None)),
+        ("fps", cv2.CAP_PROP_FPS, uri.option("fps", positive_number, None)),
+    ]
+    for _, identifier, wanted in numbers:
+        if wanted is not None:
+            capture.set(identifier, wanted)
+    found = _fourcc(capture)
+    refused = [("format", pixel_format, found)] if pixel_format and found != pixel_format.strip() else []
+    for name, identifier, wanted in numbers[:2]:  # the rate is a wish: some drivers do not tell it
+        if wanted is not None and capture.get(identifier) != wanted:
+            refused.append((name, f"{wanted:g}", f"{capture.get(identifier):g}"))
+    if refused:
+        capture.release()
+        asked = ", ".join(f"{name} {wanted}: gives {given}" for name, wanted, given in refused)
+        raise FileError(f"camera {uri.location} refuses {asked}; v4l2-ctl -d {uri.location} --list-formats-ext")
+    return capture
+
+
+def _fourcc(capture: cv2.VideoCapture) -> str:
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    return "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24)).strip()
+
+
+def _open_stream(uri: SourceUri, role: str) -> cv2.VideoCapture:
+    if has_gstreamer():
+        capture = cv2.VideoCapture(pipeline_of(uri, role), cv2.CAP_GSTREAMER)
+    elif uri.scheme == "rtsp":
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+        capture = cv2.VideoCapture(uri.location, cv2.CAP_FFMPEG, limits)
+    else:
+        raise FileError(NO_GSTREAMER.format(f"{uri.scheme}:"))
+    if not capture.isOpened():
+        raise FileError(f"cannot open {uri.text}; try the same with gst-launch-1.0, and see GST_DEBUG=3")
+    return capture
+
+
+def pipeline_of(uri: SourceUri, role: str) -> str:
+    """Give the GStreamer pipeline of a csi:, rtsp: or gst: source, down to OpenCV's sink. Raises FileError.
+
+    A pipeline of the user's that ends in an appsink is taken as it is, which 16 bits need:
+    ``gst:v4l2src device=/dev/video1 ! video/x-raw,format=GRAY16_LE ! appsink``.
+    """
+    sink = f"videoconvert ! video/x-raw,format={'GRAY8' if role == INFRARED else 'BGR'} ! {SINK}"
+    if uri.scheme == "gst":
+        return uri.location if re.search(r"!\s*appsink\b[^!]*$", uri.location) else f"{uri.location} ! {sink}"
+    if uri.scheme == "rtsp":
+        if re.search(r"[\s\"!]", uri.location):
+            raise FileError(f"an address must be free of spaces, quotes and exclamation marks. Got {uri.location}")
+        # TCP: a server that dies is noticed at once, and no picture is torn by a lost packet.
+        return f'rtspsrc location="{uri.location}" protocols=tcp latency=0 ! decodebin ! {sink}'
+    width, height = uri.option("width", whole_number, 1280), uri.option("height", whole_number, 720)
+    fps, flip = uri.option("fps", positive_number, 30.0), uri.option("flip", whole_number, 0)
+    if not uri.location.isdigit():
+        raise FileError(f"a CSI camera is csi://0, csi://1 and so on. Got {uri.text}")
+    return (
+        f"nvarguscamerasrc sensor-id={uri.location} ! "
+        f"video/x-raw(memory:NVMM),width={width},height={height},framerate={round(fps * 1000)}/1000 ! "
+        f"nvvidconv flip-method={flip} ! video/x-raw,format=BGRx ! {sink}"
+    )

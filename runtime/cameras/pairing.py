@@ -1,0 +1,174 @@
+"""Two sources in, synchronised pairs out."""
+
+import math
+import threading
+import time
+from collections import deque
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
+
+from irvis.runtime.cameras.frame import Frame
+from irvis.runtime.cameras.matcher import FramePair, Matcher
+from irvis.runtime.cameras.reader import ROLES, Reader
+from irvis.runtime.cameras.recording import FolderReader
+from irvis.runtime.cameras.source import CHECK_S, Source
+from irvis.runtime.cameras.uri import SourceUri, parse_uri
+from irvis.runtime.pairs import match_folders
+
+SLOP_S = 0.02  # more than half the interval of a camera of 30 Hz
+WAITING = 2  # pairs, where none may be dropped
+
+
+class PairedSources:
+    """Pairs the frames of an infrared and a visible source by their stamps; the newest pair is kept.
+
+        with PairedSources("v4l2:///dev/video1?format=Y16", "csi://0") as pairs:
+            for infrared, visible in pairs:
+                fused = fuser(infrared.image, visible.image)  # valid until the next pair
+
+    A source that stalls is said in the log within a second; the other goes on, its frames dropped and counted.
+
+    Args:
+        infrared: URI of the infrared source, see ``cameras.uri``.
+        visible: URI of the visible one. Of two folders of one frame rate, the images are matched by name.
+        slop_s: the most that the stamps of a pair may differ, seconds.
+        realtime: play recordings at their own pace and keep the newest pair. Otherwise every pair is given, and the
+            recordings wait for that.
+        delays_s: how long infrared and visible frames have been under way when they reach us, taken from their stamps.
+
+    Raises FileError where a source cannot be opened.
+    """
+
+    def __init__(
+        self,
+        infrared: str,
+        visible: str,
+        *,
+        slop_s: float = SLOP_S,
+        realtime: bool = True,
+        delays_s: Tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.skipped = 0  # pairs that a newer one replaced before they were taken
+        self._realtime = realtime
+        self._matcher = Matcher(slop_s)
+        self._changed = threading.Condition()
+        self._ready: Deque[FramePair] = deque()
+        self._given: Optional[FramePair] = None
+        self._closed = False
+        self.sources: Dict[str, Source] = {}
+        try:
+            uris = [parse_uri(uri) for uri in (infrared, visible)]
+            for role, uri, opens, delay_s in zip(ROLES, uris, _openers(uris), delays_s):
+                self.sources[role] = Source(
+                    uri,
+                    role,
+                    realtime=realtime,
+                    delay_s=delay_s,
+                    open_again=opens,
+                    sink=partial(self._take, role),
+                    changed=self._changed,
+                )
+            epoch_s = time.monotonic()
+            for source in self.sources.values():
+                source.start(epoch_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout_s: Optional[float] = None) -> Optional[FramePair]:
+        """Wait for a pair that was not given yet; None at the end, or when the time is up. To be released."""
+        limit_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                if self._closed:
+                    return None
+                self._advance()
+                if self._ready:
+                    pair = self._ready.popleft()
+                    self._changed.notify_all()
+                    return pair
+                if self.ended or time.monotonic() >= limit_s:
+                    return None
+                self._changed.wait(CHECK_S)
+                for source in self.sources.values():
+                    source.check()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no pair comes any more."""
+        return self._closed or (self._matcher.finished and not self._ready)
+
+    def status(self) -> Dict[str, Any]:
+        """Give counts, and how each source does, as plain numbers and strings."""
+        matcher = self._matcher
+        with self._changed:
+            status: Dict[str, Any] = {
+                "paired": matcher.paired,
+                "skipped": self.skipped,
+                "late": sum(matcher.late.values()),
+            }
+            for role, source in self.sources.items():
+                source.check()
+                status[f"dropped_{role}"] = dropped = matcher.dropped[role]
+                status[role] = {**vars(source.status), "dropped": dropped, "late": matcher.late[role]}
+        return status
+
+    def close(self) -> None:
+        """End both sources. May be called twice."""
+        with self._changed:
+            self._closed = True
+            while self._ready:
+                self._ready.popleft().release()
+            self._changed.notify_all()
+        for source in self.sources.values():
+            source.close()
+        self._matcher.clear()
+
+    def __iter__(self) -> Iterator[FramePair]:
+        while True:
+            if self._given is not None:
+                self._given.release()
+            self._given = self.read()
+            if self._given is None:
+                return
+            yield self._given
+
+    def __enter__(self) -> "PairedSources":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, role: str, frame: Frame) -> None:
+        """Take a frame from a source's thread."""
+        with self._changed:
+            if not self._realtime:
+                self._changed.wait_for(lambda: not self._matcher.is_full(role) or self._closed)
+            self._matcher.add(role, frame)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Move the pairs that are decided to where they are taken from."""
+        for role, source in self.sources.items():
+            if source.ended:
+                self._matcher.end(role)
+        now_s = time.monotonic() if self._realtime else -math.inf
+        while self._realtime or len(self._ready) < WAITING:
+            pair = self._matcher.match(now_s)
+            if pair is None:
+                break
+            if self._realtime and self._ready:
+                self._ready.popleft().release()
+                self.skipped += 1
+            self._ready.append(pair)
+        self._changed.notify_all()
+
+
+def _openers(uris: List[SourceUri]) -> Tuple[Optional[Callable[[], Reader]], ...]:
+    """Give what opens two folders with their images matched by name; None for other sources, which open themselves."""
+    if any(uri.scheme != "folder" for uri in uris) or uris[0].options.get("fps") != uris[1].options.get("fps"):
+        return (None, None)
+    pairs = match_folders(*(uri.location for uri in uris))
+    infrared, visible = ([Path(pair[half]) for pair in pairs] for half in (1, 2))
+    return tuple(partial(FolderReader, uri, role, files) for uri, role, files in zip(uris, ROLES, (infrared, visible)))

@@ -1,0 +1,68 @@
+"""What gives the frames of one source, one after the other."""
+
+from typing import NamedTuple, Optional, Protocol
+
+import numpy as np
+
+from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras.uri import SourceUri
+from irvis.runtime.errors import FrameError
+from irvis.runtime.frames import to_grey
+
+INFRARED, VISIBLE = ROLES = ("infrared", "visible")
+
+
+class Reading(NamedTuple):
+    """A frame as it was read."""
+
+    image: np.ndarray  # infrared: uint8 or uint16 (H, W); visible: uint8 BGR (H, W, 3) or grey (H, W)
+    stamp_s: float  # of its capture: by time.monotonic() where the reader is live, else since the recording's start
+
+
+class Reader(Protocol):
+    """Reads one source, in one thread at a time."""
+
+    live: bool  # a camera: frames come at its pace, and a lost one is opened anew; else a recording, which ends
+    fps: Optional[float]  # nominal frames a second, where it is known
+
+    def read(self, buffers: Buffers) -> Optional[Reading]:
+        """Wait for the next frame, in memory of ``buffers``; None: the camera is lost, or the recording at its end.
+
+        Raises IrvisError for a frame that cannot be used.
+        """
+
+    def close(self) -> None:
+        """Give back the device or the file. May be called twice."""
+
+
+def open_reader(uri: SourceUri, role: str) -> Reader:
+    """Open what a URI names, for "infrared" or "visible". Raises FileError where that cannot be done."""
+    if uri.scheme == "test":
+        from irvis.runtime.cameras.scene import SceneReader
+
+        return SceneReader(uri, role)
+    if uri.scheme in ("file", "folder"):
+        from irvis.runtime.cameras.recording import FolderReader, VideoFileReader
+
+        return VideoFileReader(uri, role) if uri.scheme == "file" else FolderReader(uri, role)
+    if uri.scheme == "bag":
+        from irvis.runtime.cameras.bag import BagReader
+
+        return BagReader(uri, role)
+    from irvis.runtime.cameras.capture import CameraReader
+
+    return CameraReader(uri, role)
+
+
+def as_role(frame: np.ndarray, role: str, buffers: Buffers) -> np.ndarray:
+    """Give a frame as its role has it: infrared without colour, visible in 8 bits. Raises FrameError."""
+    if frame.ndim == 3 and frame.shape[2] == 1:
+        frame = frame[:, :, 0]
+    colour = frame.ndim == 3
+    if frame.dtype not in (np.uint8, np.uint16) or (colour and frame.shape[2] != 3):
+        raise FrameError(f"{role} frames must be grey or BGR, of 8 or 16 bits. Got {frame.dtype} {frame.shape}")
+    if role == INFRARED:
+        return to_grey(frame, buffers) if colour else frame
+    if frame.dtype != np.uint8:
+        raise FrameError(f"visible frames must be of 8 bits. Got {frame.dtype} {frame.shape}; set the camera's format")
+    return frame

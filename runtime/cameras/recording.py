@@ -1,0 +1,71 @@
+"""Recordings as sources: a video file, or a folder of images. Stamps are the frame's number over the frame rate."""
+
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
+from irvis.runtime.cameras.uri import SourceUri, positive_number, yes_or_no
+from irvis.runtime.errors import FileError
+from irvis.runtime.images import read_infrared, read_visible
+from irvis.runtime.pairs import images_by_stem
+from irvis.runtime.video import VideoReader
+
+FPS = 30.0  # of a folder, unless it says otherwise
+
+
+class VideoFileReader:
+    """Reads a video file: ``file://VIDEO?fps=30&loop=1``. Raises FileError where it cannot be opened."""
+
+    live = False
+
+    def __init__(self, uri: SourceUri, role: str) -> None:
+        self._path, self._role = Path(uri.location), role
+        if not self._path.is_file():
+            raise FileError(f"video not found: {self._path}")
+        self._video = VideoReader(self._path)
+        self._loop = uri.option("loop", yes_or_no, False)
+        self.fps: Optional[float] = uri.option("fps", positive_number, self._video.fps)
+        self._count = 0
+
+    def read(self, buffers: Buffers) -> Optional[Reading]:
+        """Give the next frame; None at the end."""
+        frame = self._video.next_frame(buffers)
+        if frame is None and self._loop and self._video.read:
+            self._video.close()
+            self._video = VideoReader(self._path)
+            frame = self._video.next_frame(buffers)
+        if frame is None:
+            return None
+        self._count += 1
+        return Reading(as_role(frame, self._role, buffers), (self._count - 1) / (self.fps or FPS))
+
+    def close(self) -> None:
+        """Give back the file."""
+        self._video.close()
+
+
+class FolderReader:
+    """Reads the images of a folder in the order of their names: ``folder://DIR?fps=30&loop=1``.
+
+    ``files``: read these instead, as where two folders are matched by name. Raises FileError.
+    """
+
+    live = False
+
+    def __init__(self, uri: SourceUri, role: str, files: Optional[Sequence[Path]] = None) -> None:
+        self._files: List[Path] = list(files or sorted(images_by_stem(Path(uri.location)).values()))
+        self._read = read_infrared if role == INFRARED else read_visible
+        self._loop = uri.option("loop", yes_or_no, False)
+        self.fps: Optional[float] = uri.option("fps", positive_number, FPS)
+        self._count = 0
+
+    def read(self, buffers: Buffers) -> Optional[Reading]:
+        """Give the next image; None after the last."""
+        if self._count >= len(self._files) and not self._loop:
+            return None
+        number, self._count = self._count, self._count + 1  # counted first, so that a bad file is passed over
+        return Reading(self._read(self._files[number % len(self._files)]), number / (self.fps or FPS))
+
+    def close(self) -> None:
+        """Hold nothing, so give back nothing."""

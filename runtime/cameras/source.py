@@ -1,0 +1,241 @@
+"""A source: a thread that grabs the frames of a camera or a recording, and hands over the newest."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterator, Optional
+
+import cv2
+
+from irvis.runtime.cameras.frame import Frame, FramePool
+from irvis.runtime.cameras.reader import Reader, open_reader
+from irvis.runtime.cameras.uri import SourceUri, parse_uri
+from irvis.runtime.errors import IrvisError, one_line
+
+STALLED_S = 0.7  # without a frame; or two and a half frames of a slower camera
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to open a lost camera again
+JOIN_S = 5.0  # a camera that hangs in its driver is left to its thread, which dies with the process
+CHECK_S = 0.1  # between looks at whether frames stay out
+BAD_WAIT_S = 0.01  # after a frame that could not be used: a reader that gives nothing else must not take a whole core
+
+STREAMING, STALLED, RECONNECTING, ENDED = "streaming", "stalled", "reconnecting", "ended"
+
+logger = logging.getLogger("irvis.camera")
+
+
+@dataclass
+class SourceStatus:
+    """How a source does."""
+
+    state: str = STREAMING  # or "stalled", "reconnecting", "ended"
+    frames: int = 0  # that came
+    dropped: int = 0  # of those, older ones that a newer one replaced before they were taken, or that had no partner
+    bad: int = 0  # that could not be used, not among ``frames``
+    reconnects: int = 0
+    fps: float = 0.0  # of late, by the stamps
+
+
+class Source:
+    """Grabs frames in a thread of its own from ``start`` to ``close``; the newest is kept, older ones are dropped.
+
+        with open_source("v4l2:///dev/video0", "visible") as source:
+            for frame in source:
+                look_at(frame.image)  # valid until the next frame
+
+    Args:
+        uri: what to read, see ``cameras.uri``.
+        role: "infrared" or "visible".
+        realtime: play a recording at its own pace, as a camera would give it. Otherwise no frame is dropped: reading
+            waits until each is taken.
+        delay_s: how long a frame has been under way when it reaches us, taken from its stamp.
+        open_again: what opens the source, at first and when a camera was lost; None opens ``uri``.
+        sink: what takes each frame, in the source's thread; None keeps the newest for ``read``.
+        changed: notified when there is a frame, or the end; None makes one.
+
+    Raises FileError where the source cannot be opened.
+    """
+
+    def __init__(
+        self,
+        uri: SourceUri,
+        role: str,
+        *,
+        realtime: bool = True,
+        delay_s: float = 0.0,
+        open_again: Optional[Callable[[], Reader]] = None,
+        sink: Optional[Callable[[Frame], None]] = None,
+        changed: Optional[threading.Condition] = None,
+    ) -> None:
+        self.uri, self.role = uri, role
+        self.name = f"{role} {uri.text}"
+        self.status = SourceStatus()
+        self.ended = False
+        self._open_again = open_again or (lambda: open_reader(uri, role))
+        self._reader = self._open_again()
+        self._realtime, self._delay_s = realtime, delay_s
+        self._sink = sink or self._keep_newest
+        self._changed = changed or threading.Condition()
+        self._newest: Optional[Frame] = None
+        self._given: Optional[Frame] = None
+        self._pool = FramePool()
+        self._stopping = threading.Event()
+        self._interval_s = 0.0  # between frames, smoothed
+        self._stamp_s = self._epoch_s = self._alive_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"grab {role}", daemon=True)
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a camera rather than a recording."""
+        return self._reader.live
+
+    @property
+    def fps(self) -> Optional[float]:
+        """Nominal frames a second, where they are known."""
+        return self._reader.fps
+
+    def start(self, epoch_s: Optional[float] = None) -> "Source":
+        """Start grabbing; ``epoch_s`` is when a recording starts, by time.monotonic(). Give the source itself."""
+        self._epoch_s = self._alive_s = time.monotonic() if epoch_s is None else epoch_s
+        self._thread.start()
+        return self
+
+    def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
+        """Wait for a frame that was not given yet; None at the end, or when the time is up. To be released."""
+        limit_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while self._newest is None:
+                if self.ended or (limit_s is not None and time.monotonic() >= limit_s):
+                    return None
+                self._changed.wait(CHECK_S)
+                self.check()
+            frame, self._newest = self._newest, None
+            self._changed.notify_all()
+        return frame
+
+    def check(self) -> str:
+        """Give the state, and say in the log when frames stay out and when they come again."""
+        status = self.status
+        silent_s = time.monotonic() - self._alive_s
+        if status.state == STREAMING and silent_s > max(STALLED_S, 2.5 * self._interval_s):
+            status.state = STALLED
+            logger.warning("%s: no frame for %.1f s", self.name, silent_s)
+        return status.state
+
+    def close(self) -> None:
+        """End the thread and give back the camera. May be called twice."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_S)
+            if self._thread.is_alive():
+                logger.warning(
+                    "%s: its driver does not return; its thread is left to the end of the process", self.name
+                )
+        elif self._thread.ident is None:
+            self._reader.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            if self._given is not None:
+                self._given.release()
+            self._given = self.read()
+            if self._given is None:
+                return
+            yield self._given
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def closing(self) -> bool:
+        """Whether ``close`` was called, so that a sink which waits must give up."""
+        return self._stopping.is_set()
+
+    def _run(self) -> None:
+        try:
+            while not self.closing:
+                frame = self._pool.take()
+                if self._fill(frame):
+                    self._count(frame)
+                    self._sink(frame)
+                    continue
+                frame.release()
+                if not (self._reader.live and self._reconnect()):
+                    break
+        finally:
+            self._reader.close()
+            with self._changed:
+                self.ended = True
+                self.status.state = ENDED
+                self._changed.notify_all()
+
+    def _fill(self, frame: Frame) -> bool:
+        """Read the next frame that can be used; False where there is none any more."""
+        reading = None
+        while not self.closing:
+            try:
+                reading = self._reader.read(frame.buffers)
+                break
+            except (IrvisError, cv2.error) as error:
+                self.status.bad += 1
+                if self.status.bad in (1, 10, 100) or self.status.bad % 1000 == 0:
+                    logger.warning("%s: %s (%d bad frames so far)", self.name, one_line(error), self.status.bad)
+                self._stopping.wait(BAD_WAIT_S)
+        if reading is None:
+            return False
+        frame.image = reading.image
+        frame.stamp_s = reading.stamp_s - self._delay_s
+        if not self._reader.live:
+            frame.stamp_s += self._epoch_s
+            if self._realtime:
+                self._stopping.wait(max(0.0, self._epoch_s + reading.stamp_s - time.monotonic()))
+        frame.grabbed_s = time.monotonic()
+        return True
+
+    def _count(self, frame: Frame) -> None:
+        status = self.status
+        if status.state != STREAMING:
+            logger.warning("%s: frames again", self.name)
+            status.state = STREAMING
+        elif status.frames:
+            interval_s = max(frame.stamp_s - self._stamp_s, 1e-6)
+            self._interval_s += (interval_s - self._interval_s) * (0.1 if self._interval_s else 1.0)
+            status.fps = 1 / self._interval_s
+        status.frames += 1
+        self._stamp_s, self._alive_s = frame.stamp_s, frame.grabbed_s
+
+    def _reconnect(self) -> bool:
+        """Open a lost camera again, however long that takes; False once the source is closed."""
+        self.status.state = RECONNECTING
+        logger.warning("%s: lost; trying to open it again", self.name)
+        self._reader.close()
+        wait_s = FIRST_WAIT_S
+        while not self._stopping.wait(wait_s):
+            try:
+                self._reader = self._open_again()
+            except (IrvisError, cv2.error):
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                continue
+            self.status.reconnects += 1
+            return True
+        return False
+
+    def _keep_newest(self, frame: Frame) -> None:
+        with self._changed:
+            if not self._realtime:
+                self._changed.wait_for(lambda: self._newest is None or self.closing)
+            if self._newest is not None:
+                self._newest.release()
+                self.status.dropped += 1
+            self._newest = frame
+            self._changed.notify_all()
+
+
+def open_source(uri: str, role: str, *, realtime: bool = True, delay_s: float = 0.0) -> Source:
+    """Open and start what a URI names, for "infrared" or "visible"; see Source. Raises FileError."""
+    return Source(parse_uri(uri), role, realtime=realtime, delay_s=delay_s).start()

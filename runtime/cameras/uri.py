@@ -1,0 +1,112 @@
+"""The names of sources: one grammar of URIs, as jetson-inference's users know it."""
+
+import re
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple, Tuple, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.video import is_video
+
+GRAMMAR = (
+    "v4l2:///dev/video0?format=Y16&width=640&height=512&fps=9, csi://0, rtsp://HOST/PATH, gst:PIPELINE, "
+    "file://VIDEO, a folder of images, test://street, or bag:FILE?topic=/camera/image"
+)
+CAMERA_OPTIONS = ("width", "height", "fps", "format")
+OPTIONS: Dict[str, Tuple[str, ...]] = {
+    "v4l2": CAMERA_OPTIONS,
+    "csi": ("width", "height", "fps", "flip"),
+    "rtsp": (),  # what stands behind the "?" is the server's
+    "gst": (),
+    "file": ("fps", "loop"),
+    "folder": ("fps", "loop"),
+    "test": ("width", "height", "fps", "bits"),
+    "bag": ("topic", "loop"),
+}
+
+Value = TypeVar("Value")
+
+
+class SourceUri(NamedTuple):
+    """A source's name taken apart."""
+
+    text: str  # as it was given
+    scheme: str  # a key of OPTIONS
+    location: str  # a device, a number, an address, a pipeline, a path or a scene
+    options: Dict[str, str]
+
+    def option(self, name: str, kind: Callable[[str], Value], default: Value) -> Value:
+        """Give an option's value. Raises FileError where it is not of that kind."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise FileError(f"{name} must be {error}. Got {text!r} in {self.text}") from error
+
+
+def parse_uri(text: str) -> SourceUri:
+    """Take a source's name apart. Raises FileError where it is none, or has an option that its kind lacks.
+
+    Plain paths are taken too: a folder, a video, a bag, a device such as /dev/video0.
+    """
+    text = str(text)
+    if text.startswith("gst:"):
+        return SourceUri(text, "gst", text[4:].strip(), {})
+    if text.startswith("rtsp://"):
+        return SourceUri(text, "rtsp", text, {})
+    match = re.match(r"(v4l2|csi|file|folder|test|bag)(?:://|:)([^?]*)(?:\?(.*))?$", text, re.DOTALL)
+    if match is None:
+        return _plain_path(text)
+    scheme, location, query = match.group(1), unquote(match.group(2)), match.group(3) or ""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if scheme == "file" and Path(location).is_dir():
+        scheme = "folder"
+    if not location and scheme in ("v4l2", "file", "folder", "bag"):
+        raise FileError(f"{text} names nothing; a source is {GRAMMAR}")
+    unknown = sorted(set(options) - set(OPTIONS[scheme]))
+    if unknown:
+        known = ", ".join(OPTIONS[scheme])
+        raise FileError(f"{scheme} sources have no option {unknown[0]!r}; they have {known}. Got {text}")
+    return SourceUri(text, scheme, location, options)
+
+
+def _plain_path(text: str) -> SourceUri:
+    path = Path(text)
+    if not text:
+        raise FileError(f"the name of a source is empty; a source is {GRAMMAR}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise FileError(f"unknown kind of source: {text}; a source is {GRAMMAR}")
+    if text.startswith("/dev/"):
+        return SourceUri(text, "v4l2", text, {})
+    if path.is_dir():
+        return SourceUri(text, "folder", text, {})
+    if path.suffix == ".bag":
+        return SourceUri(text, "bag", text, {})
+    if is_video(path):
+        return SourceUri(text, "file", text, {})
+    if not path.exists():
+        raise FileError(f"file or folder not found: {text}; a source is {GRAMMAR}")
+    raise FileError(f"not a source: {text}; a source is {GRAMMAR}")
+
+
+def positive_number(text: str) -> float:
+    """``"29.97"`` -> 29.97. Raises ValueError, saying what is wanted."""
+    if not (re.fullmatch(r"[0-9]*\.?[0-9]+", text) and 0 < float(text) <= 1000):
+        raise ValueError("a number above 0, at most 1000")
+    return float(text)
+
+
+def whole_number(text: str) -> int:
+    """``"640"`` -> 640. Raises ValueError, saying what is wanted."""
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        raise ValueError("a whole number, 0 to 99999")
+    return int(text)
+
+
+def yes_or_no(text: str) -> bool:
+    """``"1"`` or ``"yes"`` -> True, ``"0"`` or ``"no"`` -> False. Raises ValueError, saying what is wanted."""
+    if text.lower() not in ("1", "yes", "0", "no"):
+        raise ValueError("1 or yes, 0 or no")
+    return text.lower() in ("1", "yes")

@@ -1,0 +1,133 @@
+import cv2
+import numpy as np
+import pytest
+
+from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras import capture
+from irvis.runtime.cameras.capture import CameraReader, has_gstreamer, pipeline_of
+from irvis.runtime.cameras.reader import as_role
+from irvis.runtime.cameras.uri import parse_uri
+from irvis.runtime.errors import FileError, FrameError
+
+
+def pipeline(uri, role="visible"):
+    return pipeline_of(parse_uri(uri), role)
+
+
+def test_pipelines_end_in_a_sink_that_keeps_only_the_newest():
+    assert pipeline("gst:videotestsrc") == (
+        "videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    )
+    assert "format=GRAY8" in pipeline("gst:videotestsrc", "infrared")
+    assert pipeline("rtsp://10.0.0.2/a?b=c").startswith('rtspsrc location="rtsp://10.0.0.2/a?b=c" protocols=tcp')
+
+
+def test_a_pipeline_with_a_sink_of_its_own_is_left_alone():
+    text = "v4l2src device=/dev/video1 ! video/x-raw,format=GRAY16_LE ! appsink max-buffers=2"
+    assert pipeline(f"gst:{text}", "infrared") == text
+
+
+def test_csi_cameras_go_through_argus():
+    text = pipeline("csi://1?width=1920&height=1080&fps=29.97&flip=2")
+    assert text.startswith(
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=29970/1000 ! "
+        "nvvidconv flip-method=2 ! "
+    )
+
+
+@pytest.mark.parametrize("uri", ['rtsp://host/a" ! filesink location=/tmp/x', "rtsp://host/a b"])
+def test_an_address_cannot_smuggle_in_a_pipeline(uri):
+    with pytest.raises(FileError, match="free of spaces"):
+        pipeline(uri)
+
+
+def test_a_csi_camera_has_a_number():
+    with pytest.raises(FileError, match="csi://0"):
+        pipeline("csi://left")
+
+
+@pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
+@pytest.mark.parametrize("uri", ["gst:videotestsrc", "csi://0"])
+def test_without_gstreamer_the_error_names_the_package(uri):
+    with pytest.raises(FileError, match="apt install python3-opencv"):
+        CameraReader(parse_uri(uri), "visible")
+
+
+class Device:
+    """Answers as OpenCV's V4L2 backend does, whose devices this machine has none of: ``modes`` is what it takes."""
+
+    def __init__(self, modes, frame, stamp_ms):
+        self.values, self.modes, self.frame, self.stamp_ms = {}, modes, frame, stamp_ms
+
+    def __call__(self, *_):
+        return self
+
+    def isOpened(self):
+        return True
+
+    def set(self, name, value):
+        if name in self.modes and value not in self.modes[name]:
+            return False
+        self.values[name] = value
+        return True
+
+    def get(self, name):
+        if name == cv2.CAP_PROP_POS_MSEC:
+            return self.stamp_ms()
+        return self.values.get(name, self.modes.get(name, [0.0])[0])
+
+    def grab(self):
+        return True
+
+    def retrieve(self, _):
+        return True, self.frame
+
+    def release(self):
+        pass
+
+
+def fourcc(text):
+    return cv2.VideoWriter.fourcc(*text)
+
+
+def test_y16_is_asked_for_and_comes_as_16_bits(monkeypatch):
+    frame = np.full((24, 32), 7000, np.uint16)
+    device = Device({cv2.CAP_PROP_FOURCC: [fourcc("YUYV"), fourcc("Y16 ")]}, frame, lambda: 1e3 * clock[0] - 40)
+    clock = [5000.0]
+    monkeypatch.setattr(cv2, "VideoCapture", device)
+    monkeypatch.setattr(capture.time, "monotonic", lambda: clock[0])
+    reader = CameraReader(parse_uri("v4l2:///dev/video0?format=Y16&width=32&height=24&fps=9"), "infrared")
+    assert device.values[cv2.CAP_PROP_CONVERT_RGB] == 0
+    assert device.values[cv2.CAP_PROP_FPS] == 9
+    reading = reader.read(Buffers())
+    np.testing.assert_array_equal(reading.image, frame)
+    assert reading.stamp_s == pytest.approx(5000 - 0.04)  # the driver's stamp
+    device.stamp_ms = lambda: 0.0
+    assert reader.read(Buffers()).stamp_s == 5000  # a driver without stamps
+
+
+@pytest.mark.parametrize(
+    ("option", "modes", "message"),
+    [
+        ("format=Y16", {cv2.CAP_PROP_FOURCC: [fourcc("YUYV")]}, "refuses format Y16: gives YUYV; v4l2-ctl"),
+        ("width=640", {cv2.CAP_PROP_FRAME_WIDTH: [320.0]}, "refuses width 640: gives 320"),
+    ],
+)
+def test_a_mode_that_the_camera_did_not_take_is_refused(monkeypatch, option, modes, message):
+    monkeypatch.setattr(cv2, "VideoCapture", Device(modes, None, lambda: 0.0))
+    with pytest.raises(FileError, match=message):
+        CameraReader(parse_uri(f"v4l2:///dev/video0?{option}"), "infrared")
+
+
+def test_frames_take_the_form_of_their_role():
+    colour = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    assert as_role(colour, "infrared", Buffers()).shape == (24, 32)
+    assert as_role(colour, "visible", Buffers()) is colour
+    assert as_role(colour[:, :, :1], "visible", Buffers()).shape == (24, 32)
+    for role, frame in [
+        ("visible", colour.astype(np.uint16)),
+        ("infrared", colour[:, :, :2]),
+        ("infrared", colour / 2),
+    ]:
+        with pytest.raises(FrameError, match="Got"):
+            as_role(frame, role, Buffers())

@@ -1,0 +1,138 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from irvis.runtime.cameras import PairedSources
+from irvis.runtime.cameras.reader import Reading
+from irvis.runtime.cameras.source import Source
+from irvis.runtime.errors import FileError
+from irvis.runtime.images import write_image
+
+SCENE = "test://street?width=32&height=24"
+
+
+def write_folder(folder, names, first=0):
+    for level, name in enumerate(names, first):
+        write_image(folder / f"{name}.png", np.full((24, 32), level, np.uint8))
+    return str(folder)
+
+
+def test_two_cameras_of_different_rates_give_pairs_within_the_slop():
+    with PairedSources(f"{SCENE}&fps=45", f"{SCENE}&fps=150", slop_s=0.005) as pairs:
+        for taken, (infrared, visible) in enumerate(pairs, 1):
+            assert abs(infrared.stamp_s - visible.stamp_s) <= 0.005
+            assert (infrared.image.shape, visible.image.shape) == ((24, 32), (24, 32, 3))
+            if taken == 20:
+                break
+        status = pairs.status()
+    assert status["paired"] >= 20
+    assert status["dropped_visible"] > status["dropped_infrared"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("grab")]
+
+
+def test_folders_are_matched_by_name_and_every_pair_is_given(tmp_path):
+    infrared = write_folder(tmp_path / "ir", ["a", "b", "d", "e"])
+    visible = write_folder(tmp_path / "vi", ["0", "a", "b", "c", "e"], 10)
+    with PairedSources(infrared, visible, realtime=False) as pairs:
+        levels = [(int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0])) for pair in pairs]
+        assert levels == [(0, 11), (1, 12), (3, 14)]
+        assert pairs.ended
+        assert pairs.read() is None
+
+
+def test_a_longer_recording_than_the_queue_loses_no_pair(tmp_path):
+    names = [f"{k:03}" for k in range(60)]
+    infrared, visible = write_folder(tmp_path / "ir", names), write_folder(tmp_path / "vi", names)
+    with PairedSources(infrared, visible, realtime=False) as pairs:
+        levels = [(int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0])) for pair in pairs]
+    assert levels == [(k, k) for k in range(60)]
+
+
+def test_folders_of_two_rates_go_by_time_and_end_with_the_shorter(tmp_path):
+    infrared = write_folder(tmp_path / "ir", [f"{k:02}" for k in range(9)])
+    visible = write_folder(tmp_path / "vi", [f"{k:02}" for k in range(60)])
+    uris = f"folder://{infrared}?fps=10", f"folder://{visible}?fps=30"
+    with PairedSources(*uris, realtime=False) as pairs:
+        levels = [(int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0])) for pair in pairs]
+        assert pairs.status()["dropped_visible"] > 0
+    assert levels == [(k, 3 * k) for k in range(9)]
+
+
+def test_folders_without_a_common_name_are_refused(tmp_path):
+    infrared, visible = write_folder(tmp_path / "ir", ["lake"]), write_folder(tmp_path / "vi", ["hill"])
+    with pytest.raises(FileError, match="no file of"):
+        PairedSources(infrared, visible)
+
+
+class Switch:
+    """A camera of 50 frames a second that falls silent when told so."""
+
+    live, fps, silent = True, 50.0, False
+
+    def __init__(self):
+        self.closed = False
+
+    def read(self, buffers):
+        time.sleep(0.02)
+        while self.silent and not self.closed:
+            time.sleep(0.005)
+        return None if self.closed else Reading(buffers("image", (24, 32)), time.monotonic())
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_camera_that_stalls_is_reported_within_a_second_and_never_blocks_the_other(monkeypatch, caplog):
+    cameras = {"infrared": Switch(), "visible": Switch()}
+    opens = Source.__init__
+
+    def init(self, uri, role, **options):
+        opens(self, uri, role, **{**options, "open_again": lambda: cameras[role]})
+
+    monkeypatch.setattr(Source, "__init__", init)
+    with PairedSources(SCENE, SCENE, slop_s=0.02) as pairs:
+        pairs.read().release()
+        cameras["infrared"].silent = True
+        stalled = time.monotonic()
+        while pairs.status()["infrared"]["state"] != "stalled":
+            pair = pairs.read(timeout_s=0.05)
+            if pair:
+                pair.release()
+            assert time.monotonic() - stalled < 1
+        assert any("infrared" in message and "no frame for" in message for message in caplog.messages)
+        before = pairs.status()["visible"]["frames"]
+        time.sleep(0.5)
+        after = pairs.status()
+        assert after["visible"]["frames"] - before > 10
+        assert after["visible"]["state"] == "streaming"
+        assert after["dropped_visible"] > 5
+        cameras["infrared"].silent = False
+        assert abs(pairs.read(timeout_s=2).skew_ms) <= 20
+        assert pairs.status()["infrared"]["state"] == "streaming"
+
+
+def test_a_slow_taker_gets_the_newest_pair():
+    with PairedSources(f"{SCENE}&fps=100", f"{SCENE}&fps=100") as pairs:
+        pairs.read().release()
+        time.sleep(0.3)
+        pair = pairs.read()
+        assert time.monotonic() - pair.visible.stamp_s < 0.1
+        status = pairs.status()
+        assert status["skipped"] > 10
+        assert status["paired"] == status["skipped"] + 2
+
+
+def test_where_one_cannot_be_opened_the_other_is_closed_again():
+    before = threading.active_count()
+    with pytest.raises(FileError, match="not found"):
+        PairedSources(SCENE, "nowhere.mp4")
+    assert threading.active_count() == before
+
+
+def test_closing_twice_and_iterating_afterwards_is_fine():
+    pairs = PairedSources(SCENE, SCENE)
+    pairs.close()
+    pairs.close()
+    assert list(pairs) == []

@@ -1,0 +1,215 @@
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from irvis.runtime.cameras import open_source
+from irvis.runtime.cameras.reader import Reading
+from irvis.runtime.cameras.source import STALLED_S, Source
+from irvis.runtime.cameras.uri import parse_uri
+from irvis.runtime.errors import FileError, FrameError
+
+TEST = "test://street?width=32&height=24"
+URI = parse_uri(TEST)
+
+
+class Camera:
+    """A camera that gives what the test puts into ``script``: a frame's level, None when it is lost, an error."""
+
+    live, fps = True, 30.0
+
+    def __init__(self, script, opened):
+        self.script, self.closed = script, False
+        opened.append(self)
+
+    def read(self, buffers):
+        while not self.closed:
+            if self.script:
+                step = self.script.pop(0)
+                if isinstance(step, Exception):
+                    raise step
+                if step is None:
+                    return None
+                image = buffers("image", (24, 32))
+                image[:] = step
+                return Reading(image, time.monotonic())
+            time.sleep(0.002)
+        return None
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def script():
+    return []
+
+
+@pytest.fixture
+def opened():
+    """The cameras that were opened; unplugged at the end, since no thread can be called back from a driver."""
+    cameras = []
+    yield cameras
+    for camera in cameras:
+        camera.closed = True
+
+
+@pytest.fixture
+def camera(script, opened):
+    with Source(URI, "infrared", open_again=lambda: Camera(script, opened)).start() as source:
+        yield source
+        opened[-1].closed = True
+
+
+def wait_for(condition, limit_s=5.0):
+    limit = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_the_newest_frame_is_kept_and_older_ones_are_counted(camera, script):
+    script += [1, 2, 3]
+    wait_for(lambda: camera.status.frames == 3)
+    frame = camera.read()
+    assert frame.image[0, 0] == 3
+    assert camera.status.dropped == 2
+    assert camera.read(timeout_s=0.05) is None
+    script += [4]
+    assert camera.read().image[0, 0] == 4
+
+
+def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, script):
+    script += [1]
+    held = camera.read()
+    for level in range(2, 40):
+        script.append(level)
+        wait_for(lambda level=level: camera.status.frames == level)
+    assert (held.image == 1).all()
+    seen = set()
+    held.release()
+    for level in range(40, 80):
+        script.append(level)
+        frame = camera.read()
+        seen.add(id(frame.image))
+        frame.release()
+    assert len(seen) <= 3
+
+
+def test_a_lost_camera_is_opened_again(camera, script, opened, caplog):
+    script += [1]
+    camera.read().release()
+    script += [None]
+    wait_for(lambda: len(opened) == 2)
+    assert opened[0].closed
+    script += [2]
+    assert camera.read().image[0, 0] == 2
+    assert camera.status.reconnects == 1
+    assert camera.status.state == "streaming"
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "lost; trying to open it again",
+        "frames again",
+    ]
+
+
+def test_it_is_tried_again_with_growing_pauses_until_it_is_back(script, opened):
+    attempts = []
+
+    def opens():
+        attempts.append(time.monotonic())
+        if 2 <= len(attempts) <= 4:
+            raise FileError("no such camera")
+        return Camera(script, opened)
+
+    with Source(URI, "visible", open_again=opens).start() as source:
+        script.append(None)
+        wait_for(lambda: source.status.state == "reconnecting")
+        wait_for(lambda: len(attempts) == 5)
+        script.append(7)
+        assert source.read().image[0, 0] == 7
+        assert source.status.reconnects == 1
+        opened[-1].closed = True
+    pauses = np.diff(attempts[1:])
+    assert (np.diff(pauses) > 0).all()
+    assert pauses.sum() < 3
+
+
+def test_closing_while_it_is_away_ends_the_thread(script, opened):
+    def opens():
+        if opened:
+            raise FileError("no such camera")
+        return Camera(script, opened)
+
+    source = Source(URI, "visible", open_again=opens).start()
+    script.append(None)
+    wait_for(lambda: source.status.state == "reconnecting")
+    source.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "grab visible"]
+
+
+def test_a_camera_that_falls_silent_is_reported_within_a_second_and_again_when_it_is_back(camera, script, caplog):
+    script += [1]
+    camera.read().release()
+    silent_since = time.monotonic()
+    while camera.status.state != "stalled":
+        assert camera.read(timeout_s=0.1) is None
+    assert STALLED_S <= time.monotonic() - silent_since < 1
+    script += [2]
+    camera.read().release()
+    assert camera.status.state == "streaming"
+    assert ["no frame for" in record.message for record in caplog.records] == [True, False]
+
+
+def test_a_bad_frame_costs_itself_alone(camera, script, caplog):
+    script += [FrameError("torn"), FrameError("torn"), 5]
+    assert camera.read().image[0, 0] == 5
+    assert camera.status.bad == 2
+    assert caplog.messages == [f"infrared {TEST}: torn (1 bad frames so far)"]
+
+
+def test_a_stamp_is_the_captures(script, opened):
+    with Source(URI, "infrared", open_again=lambda: Camera(script, opened), delay_s=0.2).start() as source:
+        script.append(1)
+        frame = source.read()
+        assert frame.grabbed_s - frame.stamp_s == pytest.approx(0.2, abs=0.05)
+        opened[-1].closed = True
+
+
+def test_a_recording_plays_at_its_own_pace():
+    with open_source(f"{TEST}&fps=50", "visible") as source:
+        started = time.monotonic()
+        frames = []
+        for frame in source:
+            frames.append((frame.stamp_s, time.monotonic()))
+            if len(frames) == 11:
+                break
+        assert time.monotonic() - started >= 0.15
+        assert all(taken >= stamp for stamp, taken in frames)
+
+
+def test_without_realtime_none_is_dropped_and_it_waits(tmp_path):
+    source = Source(URI, "infrared", realtime=False).start()
+    with source:
+        stamps = []
+        for frame in source:
+            stamps.append(frame.stamp_s)
+            if len(stamps) == 20:
+                break
+            time.sleep(0.002)
+        assert source.status.dropped == 0
+        np.testing.assert_allclose(np.diff(stamps), 1 / 30, atol=1e-6)
+    assert not source._thread.is_alive()
+
+
+def test_what_cannot_be_opened_is_said_at_once():
+    with pytest.raises(FileError, match="cannot open camera /dev/video77"):
+        open_source("/dev/video77", "visible")
+
+
+def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog):
+    caplog.set_level(logging.WARNING)
+    script += [FrameError("torn")] * 30
+    wait_for(lambda: camera.status.bad == 30)
+    assert len(caplog.messages) == 2  # the 1st and the 10th

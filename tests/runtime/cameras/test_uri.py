@@ -1,0 +1,78 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irvis.runtime.cameras.uri import OPTIONS, parse_uri, positive_number, whole_number, yes_or_no
+from irvis.runtime.errors import FileError
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "location", "options"),
+    [
+        ("v4l2:///dev/video0", "v4l2", "/dev/video0", {}),
+        ("/dev/video2", "v4l2", "/dev/video2", {}),
+        ("v4l2:///dev/video1?format=Y16&width=640", "v4l2", "/dev/video1", {"format": "Y16", "width": "640"}),
+        ("csi://0?flip=2", "csi", "0", {"flip": "2"}),
+        ("rtsp://10.0.0.2:554/a?b=c&loop=1", "rtsp", "rtsp://10.0.0.2:554/a?b=c&loop=1", {}),
+        ("gst:videotestsrc ! a?b=c", "gst", "videotestsrc ! a?b=c", {}),
+        ("file://clip.mp4?loop=1", "file", "clip.mp4", {"loop": "1"}),
+        ("file:///a%20b/c%3Fd.mp4", "file", "/a b/c?d.mp4", {}),
+        ("test://", "test", "", {}),
+        ("test://smoke?fps=9", "test", "smoke", {"fps": "9"}),
+        ("bag:x/y.bag?topic=/ir/image", "bag", "x/y.bag", {"topic": "/ir/image"}),
+    ],
+)
+def test_the_grammar(text, scheme, location, options):
+    assert parse_uri(text) == (text, scheme, location, options)
+
+
+def test_plain_paths_are_told_apart(tmp_path):
+    for name in ("clip.mp4", "record.bag"):
+        (tmp_path / name).touch()
+    assert parse_uri(str(tmp_path)).scheme == "folder"
+    assert parse_uri(f"file://{tmp_path}").scheme == "folder"
+    assert parse_uri(str(tmp_path / "clip.mp4")).scheme == "file"
+    assert parse_uri(str(tmp_path / "record.bag")).scheme == "bag"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("http://host/x", "unknown kind of source: http://host/x; a source is v4l2://"),
+        ("nowhere", "file or folder not found: nowhere; a source is"),
+        ("", "is empty; a source is"),
+        ("v4l2://", "names nothing"),
+        ("csi://0?zoom=2", "csi sources have no option 'zoom'; they have width, height, fps, flip"),
+        (__file__, "not a source"),
+    ],
+)
+def test_what_is_no_source_is_said_in_one_line(text, message):
+    with pytest.raises(FileError, match=message) as caught:
+        parse_uri(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(st.characters(blacklist_characters="\0"), max_size=60))  # which no path and no argument can hold
+def test_any_text_is_a_source_or_one_line(text):
+    try:
+        assert parse_uri(text).scheme in OPTIONS
+    except FileError as error:
+        message = str(error)
+    else:
+        return
+    assert "\n" not in message.replace(text, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (positive_number, {"30": 30.0, "29.97": 29.97, ".5": 0.5}, ["0", "-1", "nan", "inf", "1e3", "", "1001"]),
+        (whole_number, {"0": 0, "640": 640}, ["-1", "1.5", "", "1e3", "²"]),
+        (yes_or_no, {"1": True, "yes": True, "0": False, "NO": False}, ["", "2", "maybe"]),
+    ],
+)
+def test_options_are_checked(kind, good, bad):
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(FileError, match=r"loop must be .*\. Got "):
+            parse_uri("file://x?loop=1")._replace(options={"loop": text}).option("loop", kind, None)
