@@ -7,10 +7,13 @@ from setuptools import setup
 STAGES = ("student", "export", "runtime", "benchmarks")
 PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
 PACKAGES["irvis.student.teachers"] = "student/teachers"
+PACKAGES.update({f"irvis.runtime.{part}": f"runtime/{part}" for part in ("cameras", "registration", "ros", "web")})
 
 # Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.
 OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
 ONNXRUNTIME = "onnxruntime>=1.15,<2"  # the reference runtime of the ONNX format
+AIOHTTP = "aiohttp>=3.8,<4"  # the live view's server: HTTP and WebSocket in one, and still made for Python 3.8
+ROSBAGS = "rosbags>=0.9.15,<1"  # recordings of ROS 1 and 2 without ROS; pure Python
 
 setup(
     name="irvis",
@@ -26,6 +29,7 @@ setup(
     package_data={
         **{f"irvis.{stage}": ["py.typed"] for stage in STAGES},
         "irvis.runtime": ["py.typed", "models/*"],
+        "irvis.runtime.web": ["*.html", "*.js", "*.css"],
         "irvis.benchmarks": ["py.typed", "published.json"],
     },
     install_requires=[
@@ -33,18 +37,22 @@ setup(
         "tqdm>=4.60,<5",  # progress of long work; pure Python
     ],
     extras_require={
-        "cpu": [OPENCV, ONNXRUNTIME],
-        "gpu": [OPENCV, ONNXRUNTIME.replace("onnxruntime", "onnxruntime-gpu")],
+        "cpu": [OPENCV, ONNXRUNTIME, AIOHTTP],
+        "gpu": [OPENCV, ONNXRUNTIME.replace("onnxruntime", "onnxruntime-gpu"), AIOHTTP],
+        "web": [AIOHTTP],
         # TensorRT and OpenCV (with GStreamer) come from JetPack, and pip's would shadow them.
         "jetson": [
             "numpy>=1.20,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
             "pycuda>=2022.2,<2026",  # CUDA's driver API from Python: buffers, streams, events
             ONNXRUNTIME,  # on the CPU, the reference that every engine is held against
+            AIOHTTP,
             "jetson-stats>=4.2,<8",  # optional reading of power mode and clocks; AGPL, never imported unless present
         ],
         "workstation": [
             OPENCV,
             ONNXRUNTIME,
+            AIOHTTP,
+            ROSBAGS,
             "torch>=2.2,<3",  # the network and its training
             "tensorboard>=2.10,<3",  # curves and pictures of a training run, in the format that everyone reads
             "matplotlib>=3.5,<4",  # curves as a picture
@@ -56,6 +64,7 @@ setup(
         "dev": [
             "pytest>=7,<10",
             "hypothesis>=6,<7",  # properties over random frames and options
+            ROSBAGS,
             "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
             "ruff>=0.6,<1",
             "mypy>=1.8,<3",

@@ -23,6 +23,10 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "fuse": Subcommand("irvis.runtime.fuse", "fuse two images, two folders or two videos"),
+    "run": Subcommand("irvis.runtime.run", "fuse what two cameras see, live; show, record or serve it"),
+    "calibrate": Subcommand("irvis.runtime.registration.calibrate", "register the infrared camera to the visible one"),
+    "ros1": Subcommand("irvis.runtime.ros.ros1", "fuse two topics of ROS 1 (Noetic)"),
+    "ros2": Subcommand("irvis.runtime.ros.ros2", "fuse two topics of ROS 2 (Foxy, Humble)"),
     "demo": Subcommand("irvis.benchmarks.demo", "fuse samples or given pairs, show them side by side with the latency"),
     "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
     "teachers": Subcommand("irvis.student.teachers.listing", "list what can teach, or try it", "workstation"),

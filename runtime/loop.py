@@ -1,0 +1,237 @@
+"""From two cameras to fused frames: grabbing, preparing, inferring and handing over run beside each other."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from irvis.runtime.backend import Backend
+from irvis.runtime.cameras.matcher import FramePair
+from irvis.runtime.cameras.pairing import SLOP_S, PairedSources
+from irvis.runtime.frames import to_levels
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.latencies import Latencies
+from irvis.runtime.mailbox import Mailbox
+from irvis.runtime.work import StageTimes, Work
+
+DEADLINE_MS = 33.0
+PERCENTILES = (50, 90, 99)
+
+
+class FusedFrame(NamedTuple):
+    """What the loop gives: valid until the next one is taken."""
+
+    fused: np.ndarray  # uint8 BGR (H, W, 3), or grey (H, W) where the visible was
+    infrared: np.ndarray  # what was fused: uint8 (H, W), registered to the visible, 16 bits scaled
+    visible: np.ndarray  # uint8 BGR (H, W, 3) or grey (H, W)
+    number: int  # of the fused frames, from 0
+    stamp_s: float  # of the visible's capture, by time.monotonic()
+    skew_ms: float  # by how much the infrared was captured later
+    latency_ms: float  # from the older of the two captures to now
+    times: StageTimes
+
+
+class _Job(NamedTuple):
+    """A pair on its way, and the memory that goes with it."""
+
+    pair: FramePair
+    work: Work
+
+
+class FusionLoop:
+    """Fuses what two sources see; the newest pair is fused, older ones are dropped and counted.
+
+        with FusionLoop("v4l2:///dev/video1?format=Y16", "csi://0", "student.engine") as loop:
+            for frame in loop:
+                robot.see(frame.fused)
+
+    While one pair is inferred, the next is prepared, further frames are grabbed, and the caller has the last result.
+    Once each buffer was used, nothing of a frame's size is allocated.
+
+    Args:
+        infrared: URI of the infrared source, see ``cameras.uri``.
+        visible: URI of the visible one.
+        model: a ``.engine`` or ``.onnx``; None is the student that irvis ships.
+        slop_s: the most that the captures of a pair may lie apart, seconds.
+        delays_s: how long infrared and visible frames are under way before they reach us, seconds.
+        realtime: keep the newest, as a robot must. Otherwise each pair of two recordings is fused, at the loop's pace.
+        deadline_ms: a latency beyond it is counted as missed.
+        fuser_options: further arguments of Fuser: ``registration``, ``crop``, ``resize``, ``engine_cache``, ...
+
+    Raises FileError, ModelError where a source or the model cannot be opened; while iterating, FrameError and
+    ModelError where a pair cannot be fused.
+    """
+
+    def __init__(
+        self,
+        infrared: str,
+        visible: str,
+        model: Union[str, Path, Backend, None] = None,
+        *,
+        slop_s: float = SLOP_S,
+        delays_s: Tuple[float, float] = (0.0, 0.0),
+        realtime: bool = True,
+        deadline_ms: float = DEADLINE_MS,
+        **fuser_options: Any,
+    ) -> None:
+        self.latencies = Latencies(deadline_ms)
+        self.skipped = 0  # pairs that a newer one replaced between being prepared and being taken
+        self.backend_name = ""
+        self._realtime = realtime
+        self._prepared: Mailbox[_Job] = Mailbox(every=not realtime)
+        self._inferred: Mailbox[_Job] = Mailbox(every=not realtime)
+        self._free: List[Work] = []
+        self._given: Optional[_Job] = None
+        self._last_s = self._interval_s = 0.0
+        self._failure: Optional[BaseException] = None
+        self._opened = threading.Event()
+        self._fuser: Optional[Fuser] = None
+        self._pairs: Optional[PairedSources] = None
+        # The thread that opens an engine is the one that may run it.
+        self._threads = [threading.Thread(target=self._infer, args=(model, fuser_options), name="infer", daemon=True)]
+        self._threads[0].start()
+        try:
+            self._opened.wait()
+            self._raise_failure()
+            self._pairs = PairedSources(infrared, visible, slop_s=slop_s, realtime=realtime, delays_s=delays_s)
+            self._threads.append(threading.Thread(target=self._prepare, name="prepare", daemon=True))
+            self._threads[1].start()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout_s: Optional[float] = None) -> Optional[FusedFrame]:
+        """Wait for the next fused frame; None at the end, or when the time is up. The one before is valid no more.
+
+        Raises FrameError, ModelError where a pair cannot be fused.
+        """
+        if self._given is not None:
+            self._release(self._given)
+            self._given = None
+        job = self._given = self._inferred.take(timeout_s)
+        if job is None:
+            self._raise_failure()
+            return None
+        return self._finish(job)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame comes any more."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def fps(self) -> Optional[float]:
+        """Nominal rate of the visible source, where it is known."""
+        return self._pairs.sources["visible"].fps if self._pairs else None
+
+    def status(self) -> Dict[str, Any]:
+        """Give counts, rates and latencies so far, as plain numbers and strings."""
+        latencies = self.latencies
+        status = {
+            "fused": latencies.count,
+            "fps": 1 / self._interval_s if self._interval_s else 0.0,
+            "deadline_ms": latencies.deadline_ms,
+            "missed_deadlines": latencies.missed,
+            "latency_max_ms": latencies.max_ms,
+            **{f"latency_p{percent}_ms": latencies.percentile_ms(percent) for percent in PERCENTILES},
+        }
+        if self._pairs is not None:
+            status.update(self._pairs.status())
+            status["skipped"] += self.skipped
+        return status
+
+    def close(self) -> None:
+        """End the threads, and give back the cameras and the model. May be called twice."""
+        for mailbox in (self._prepared, self._inferred):
+            mailbox.close()
+        if self._pairs is not None:
+            self._pairs.close()
+        for thread in self._threads:
+            if self._opened.is_set():  # an engine that is still being built would keep a Ctrl-C waiting for minutes
+                thread.join()
+
+    def __iter__(self) -> Iterator[FusedFrame]:
+        while True:
+            frame = self.read()
+            if frame is None:
+                return
+            yield frame
+
+    def __enter__(self) -> "FusionLoop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prepare(self) -> None:
+        """Make the model's inputs of the newest pair, in a thread of its own."""
+        fuser, pairs = self._fuser, self._pairs
+        assert fuser is not None  # both were opened before this thread was started
+        assert pairs is not None
+        try:
+            for pair in iter(pairs.read, None):
+                job = _Job(pair, self._free.pop() if self._free else Work(keeps=True))
+                fuser.prepare(pair.infrared.image, pair.visible.image, job.work)
+                self._hand_on(self._prepared, job)
+                if self._prepared.closed:
+                    return
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._prepared.close()
+
+    def _infer(self, model: Union[str, Path, Backend, None], options: Dict[str, Any]) -> None:
+        """Open the model and run it, in a thread of its own."""
+        try:
+            with Fuser(model, **options) as fuser:
+                self._fuser, self.backend_name = fuser, fuser.backend.name
+                self._opened.set()
+                for job in iter(self._prepared.take, None):
+                    fuser.infer(job.work)
+                    self._hand_on(self._inferred, job)
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._prepared.close()
+            self._inferred.close()
+            self._opened.set()
+
+    def _finish(self, job: _Job) -> FusedFrame:
+        """Make the frame that the caller gets, in the caller's thread."""
+        fuser = self._fuser
+        assert fuser is not None
+        started_s = time.perf_counter()
+        work, (infrared, visible) = job.work, job.pair
+        fused = fuser.finish(work, work.buffers("out", work.visible.shape))
+        seen = work.infrared
+        if seen.dtype != np.uint8:
+            seen = to_levels(seen, work.buffers("levels of infrared", seen.shape), work.buffers)
+        post_ms = (time.perf_counter() - started_s) * 1e3
+        now_s = time.monotonic()
+        # Of a recording that is not played at its own pace, the stamps are not of this clock.
+        since_s = [frame.stamp_s if self._realtime else frame.grabbed_s for frame in (infrared, visible)]
+        latency_ms = (now_s - min(since_s)) * 1e3
+        number = self.latencies.count
+        self.latencies.add(latency_ms)
+        if number:
+            interval_s = now_s - self._last_s
+            self._interval_s += (interval_s - self._interval_s) * (0.1 if self._interval_s else 1.0)
+        self._last_s = now_s
+        times = StageTimes(work.pre_ms, *work.device_ms, post_ms, work.pre_ms + work.infer_ms + post_ms)
+        return FusedFrame(fused, seen, work.visible, number, visible.stamp_s, job.pair.skew_ms, latency_ms, times)
+
+    def _hand_on(self, mailbox: "Mailbox[_Job]", job: _Job) -> None:
+        replaced = mailbox.put(job)
+        if replaced is not None:
+            self.skipped += 1
+            self._release(replaced)
+
+    def _release(self, job: _Job) -> None:
+        job.pair.release()
+        self._free.append(job.work)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

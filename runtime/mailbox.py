@@ -1,0 +1,47 @@
+"""Hands things from one thread to another, the newest first of all."""
+
+import threading
+import time
+from typing import Generic, Optional, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Mailbox(Generic[Item]):
+    """Holds one item. A newer one takes its place; or, with ``every``, waits until it was taken."""
+
+    def __init__(self, every: bool = False) -> None:
+        self._every = every
+        self._item: Optional[Item] = None
+        self.closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Item) -> Optional[Item]:
+        """Leave an item; give the one that nobody takes any more: the older, or this one after ``close``."""
+        with self._changed:
+            if self._every:
+                self._changed.wait_for(lambda: self._item is None or self.closed)
+            if self.closed:
+                return item
+            replaced, self._item = self._item, item
+            self._changed.notify_all()
+            return replaced
+
+    def take(self, timeout_s: Optional[float] = None) -> Optional[Item]:
+        """Wait for an item; None when the time is up, or when there is none after ``close``."""
+        limit_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while self._item is None and not self.closed:
+                left_s = None if limit_s is None else limit_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return None
+                self._changed.wait(left_s)
+            item, self._item = self._item, None
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Take no more; what is there may still be taken."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()

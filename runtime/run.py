@@ -1,0 +1,197 @@
+"""Fuse what two cameras see, live: ``irvis run --infrared URI --visible URI``."""
+
+import argparse
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from tqdm import tqdm
+
+from irvis.runtime import engine_cache
+from irvis.runtime.cameras.uri import GRAMMAR
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.loop import DEADLINE_MS, FusionLoop
+from irvis.runtime.outputs import Output, Recording, Web, Window
+from irvis.runtime.video import FOURCC, is_video, video_writer
+
+INTERRUPTED = 130
+IDLE_S = 0.25
+FPS = 30.0  # of a recording of cameras that do not tell theirs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis run``."""
+    parser.add_argument("--infrared", required=True, metavar="URI", help=f"the infrared camera: {GRAMMAR}")
+    parser.add_argument("--visible", required=True, metavar="URI", help="the visible camera")
+    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--registration", type=Path, metavar="FILE", help="from irvis calibrate")
+    parser.add_argument("--crop", action="store_true", help="fuse only what both cameras see")
+    parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
+    parser.add_argument(
+        "--slop-ms", type=_milliseconds, default=20.0, metavar="MS",
+        help="the most that the captures of a pair may lie apart (default: %(default)g)",
+    )  # fmt: skip
+    for role in ("infrared", "visible"):
+        parser.add_argument(
+            f"--{role}-delay-ms", type=_milliseconds, default=0.0, metavar="MS",
+            help=f"how long a frame of the {role} camera is under way, as over a network (default: 0)",
+        )  # fmt: skip
+    parser.add_argument(
+        "--deadline-ms", type=_milliseconds, default=DEADLINE_MS, metavar="MS",
+        help="from the older capture to the fused frame; what takes longer is counted (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--smoothing", type=float, default=0.9, help="how slowly the range of 16-bit infrared follows")
+    parser.add_argument(
+        "--every-frame", action="store_true", help="of recordings: fuse each pair, however long it takes"
+    )
+    parser.add_argument("--display", action="store_true", help="show the fused frames in a window; q ends")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"video to write ({' '.join(FOURCC)})")
+    parser.add_argument(
+        "--web", nargs="?", const="8080", metavar="[HOST:]PORT", help="show all in a browser (default: 127.0.0.1:8080)"
+    )
+    parser.add_argument("--token", help="what a browser must give, as ?token=...")
+    parser.add_argument("--frames", type=_count, metavar="N", help="end after so many fused frames")
+    parser.add_argument("--duration", type=_seconds, metavar="S", help="end after so many seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures at the end there as well")
+    engine_cache.add_arguments(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis run``; give 0, or 130 after Ctrl-C. What was recorded until then is kept."""
+    _check(arguments)
+    ended_by: Optional[BaseException] = None
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(_open_loop(arguments))
+        print(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})", flush=True)
+        outputs = _open_outputs(arguments, loop, stack)
+        started_s = time.monotonic()
+        try:
+            _run(loop, outputs, arguments, started_s)
+        except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to there
+            ended_by = error
+        status, seconds = loop.status(), time.monotonic() - started_s
+    print(report(status, seconds), flush=True)
+    if arguments.json is not None:
+        write_bytes(arguments.json, (json.dumps({"seconds": seconds, **status}, indent=1) + "\n").encode())
+    if isinstance(ended_by, IrvisError):
+        raise ended_by
+    return INTERRUPTED if ended_by else 0
+
+
+def report(status: Dict[str, Any], seconds: float) -> str:
+    """The figures of a run, ``FusionLoop.status()``, for people."""
+    fused, missed = status["fused"], status["missed_deadlines"]
+    percentiles = "  ".join(f"p{percent} {status[f'latency_p{percent}_ms']:.1f}" for percent in (50, 90, 99))
+    lines = [
+        f"fused     {fused} pairs in {seconds:.1f} s, {fused / max(seconds, 1e-9):.2f} a second",
+        f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the fused frame",
+        f"deadline  of {status['deadline_ms']:g} ms missed by {missed} ({100 * missed / max(fused, 1):.1f} %)",
+        f"pairs     {status['paired']} paired, of which {status['skipped']} gave way to a newer one",
+    ]
+    for role in ("infrared", "visible"):
+        source = status[role]
+        lines.append(
+            f"{role:<9} {source['frames']} frames, {source['fps']:.1f} a second, {source['dropped']} without partner, "
+            f"{source['late']} late, {source['bad']} bad, {source['reconnects']} times opened again; {source['state']}"
+        )
+    return "\n".join(lines)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.output is not None:
+        if not is_video(arguments.output):
+            raise FileError(f"cannot write a video as {arguments.output}: its suffix must be one of {' '.join(FOURCC)}")
+        check_writable(arguments.output)
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    if arguments.token is not None and arguments.web is None:
+        raise IrvisError("--token is for the live view: give --web as well")
+
+
+def _open_loop(arguments: argparse.Namespace) -> FusionLoop:
+    return FusionLoop(
+        arguments.infrared,
+        arguments.visible,
+        arguments.model,
+        slop_s=arguments.slop_ms / 1e3,
+        delays_s=(arguments.infrared_delay_ms / 1e3, arguments.visible_delay_ms / 1e3),
+        realtime=not arguments.every_frame,
+        deadline_ms=arguments.deadline_ms,
+        registration=arguments.registration,
+        crop=arguments.crop,
+        resize=arguments.resize,
+        infrared_smoothing=arguments.smoothing,
+        engine_cache=arguments.engine_cache,
+        engine_size=arguments.engine_size,
+    )
+
+
+def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contextlib.ExitStack) -> List[Output]:
+    outputs: List[Output] = []
+    if arguments.output is not None:
+        fps = loop.fps or FPS
+        outputs.append(Recording(stack.enter_context(video_writer(arguments.output, fps)), fps, arguments.every_frame))
+    if arguments.web is not None:
+        try:
+            from irvis.runtime.web.live_view import LiveView
+            from irvis.runtime.web.server import parse_address
+        except ModuleNotFoundError as error:
+            raise IrvisError(f"{error.name} is not installed: pip install 'irvis[web]', or leave --web out") from error
+
+        host, port = parse_address(arguments.web)
+        view = stack.enter_context(LiveView(port, host, arguments.token))
+        print(f"live view: {view.url}", flush=True)
+        outputs.append(Web(view))
+    if arguments.display:
+        outputs.append(Window())
+    return outputs
+
+
+def _run(loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace, started_s: float) -> None:
+    """Hand each fused frame to the outputs, until there is no more, or enough."""
+    told_s = started_s
+    with tqdm(total=arguments.frames, desc="fusing", unit="frame", disable=None) as bar:
+        while arguments.duration is None or time.monotonic() - started_s < arguments.duration:
+            frame = loop.read(IDLE_S)
+            if frame is None:
+                going = [output.idle(loop.status) for output in outputs]
+                if loop.ended or not all(going):
+                    return
+                continue
+            going = [output.show(frame, loop.status) for output in outputs]
+            bar.update()
+            if time.monotonic() - told_s > 1:
+                told_s = time.monotonic()
+                status = loop.status()
+                bar.set_postfix(
+                    p99=f"{status['latency_p99_ms']:.1f} ms", missed=status["missed_deadlines"], refresh=False
+                )
+            if not all(going) or frame.number + 1 == arguments.frames:
+                return
+
+
+def _milliseconds(text: str) -> float:
+    return _number(text, 60_000, "milliseconds")
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 1e7, "seconds")
+
+
+def _number(text: str, most: float, unit: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"must be 0 to {most:.0f} {unit}. Got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
+    return int(text)

@@ -1,0 +1,228 @@
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from irvis.benchmarks.loop_cost import NoNetwork, open_loop
+from irvis.runtime import FileError, FrameError, Fuser, ModelError
+from irvis.runtime.frames import to_levels
+from irvis.runtime.images import read_image, write_image
+from irvis.runtime.loop import FusionLoop
+from irvis.runtime.registration.homography import Registration
+from irvis.runtime.samples import make_scene
+
+SIZE = (48, 64)
+SCENE = "test://street?width=64&height=48"
+
+
+def loop_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("grab", "prepare", "infer"))]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Twelve pairs, each with a picture of its own."""
+    infrared, visible = make_scene("street", *SIZE)
+    for number in range(12):
+        write_image(tmp_path / f"ir/{number:02}.png", np.roll(infrared, 3 * number, axis=1))
+        write_image(tmp_path / f"vi/{number:02}.png", np.roll(visible, 3 * number, axis=1))
+    return str(tmp_path / "ir"), str(tmp_path / "vi")
+
+
+def test_every_pair_of_two_recordings_is_fused_as_the_fuser_does(folders):
+    with FusionLoop(*folders, realtime=False, threads=1) as loop, Fuser(threads=1) as fuser:
+        numbers = []
+        for frame in loop:
+            infrared, visible = (read_image(f"{folder}/{frame.number:02}.png") for folder in folders)
+            np.testing.assert_array_equal(frame.infrared, infrared)
+            np.testing.assert_array_equal(frame.visible, visible)
+            np.testing.assert_array_equal(frame.fused, fuser(infrared, visible))
+            numbers.append(frame.number)
+        assert numbers == list(range(12))
+        assert loop.ended
+        status = loop.status()
+    assert (status["fused"], status["paired"], status["skipped"]) == (12, 12, 0)
+    assert loop_threads() == []
+
+
+def test_a_frame_stays_while_it_is_held(folders):
+    with FusionLoop(*folders, NoNetwork(), realtime=False) as loop:
+        frame = loop.read()
+        kept = [picture.copy() for picture in (frame.fused, frame.infrared, frame.visible)]
+        time.sleep(0.2)  # the others run on
+        for picture, copy in zip((frame.fused, frame.infrared, frame.visible), kept):
+            np.testing.assert_array_equal(picture, copy)
+
+
+def test_the_newest_is_fused_and_latency_is_from_the_older_capture():
+    with FusionLoop(f"{SCENE}&fps=100", f"{SCENE}&fps=100", NoNetwork(), deadline_ms=5) as loop:
+        loop.read()
+        time.sleep(0.5)
+        late = loop.read()  # it was ready, and newer ones took its place
+        assert late.latency_ms < 100
+        assert time.monotonic() - late.stamp_s == pytest.approx(late.latency_ms / 1e3, abs=0.02)
+        for _ in range(20):
+            loop.read()
+        status = loop.status()
+    assert status["skipped"] > 10
+    assert status["fused"] == 22
+    assert status["latency_p50_ms"] <= status["latency_p99_ms"] <= status["latency_max_ms"]
+    assert status["missed_deadlines"] <= 22
+
+
+class Slow(NoNetwork):
+    """A network that takes 50 ms."""
+
+    def run(self, infrared, visible):
+        time.sleep(0.05)
+        return visible
+
+
+def test_a_deadline_that_cannot_be_kept_is_counted():
+    with FusionLoop(SCENE, SCENE, Slow(), deadline_ms=20) as loop:
+        for _ in range(5):
+            assert loop.read().latency_ms > 50
+        assert loop.status()["missed_deadlines"] == 5
+
+
+def test_the_stages_run_beside_each_other():
+    """Preparing takes as long as inferring here: one after the other, ten frames would take a second."""
+    with FusionLoop(f"{SCENE}&fps=200", f"{SCENE}&fps=200", Slow()) as loop:
+        loop.read()
+        fuser = loop._fuser
+        prepare = fuser.prepare
+
+        def slow_prepare(*arguments):
+            time.sleep(0.05)
+            prepare(*arguments)
+
+        fuser.prepare = slow_prepare
+        loop.read()
+        started = time.monotonic()
+        for _ in range(10):
+            loop.read()
+            time.sleep(0.04)  # the caller's own work
+        assert time.monotonic() - started < 0.95  # 1.4 s without overlap
+
+
+def peak_bytes(loop, frames):
+    """Give the most that was allocated at any moment, by all threads together, while so many frames were fused.
+
+    Of five runs the least: how many buffers are in use at once depends on how the threads come to run, so that one more
+    may be made long after the start, once.
+    """
+    peaks = []
+    for _ in range(frames):
+        loop.read()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            tracemalloc.clear_traces()
+            for _ in range(frames):
+                loop.read()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    return min(peaks)
+
+
+@pytest.mark.parametrize(("bits", "registered"), [(8, False), (16, True)])
+def test_nothing_of_a_frames_size_is_allocated_once_warm(bits, registered):
+    with open_loop((480, 640), bits, registered=registered) as loop:
+        assert peak_bytes(loop, 20) < 480 * 640 / 2  # a frame has 480 * 640 bytes at least
+
+
+def test_with_onnx_runtime_nothing_of_a_frames_size_is_allocated_either():
+    scene = "test://?width=160&height=128"
+    with FusionLoop(scene, scene, realtime=False, threads=1) as loop:
+        assert peak_bytes(loop, 4) < 160 * 128 * 4  # the float32 plane that ONNX Runtime would make for each
+
+
+def test_registered_16_bits(tmp_path):
+    infrared, visible = make_scene("street", *SIZE)
+    write_image(tmp_path / "ir/a.png", 7000 + 12 * infrared.astype(np.uint16))
+    write_image(tmp_path / "vi/a.png", visible)
+    shift = Registration(np.array([[1.0, 0, 5], [0, 1, 0], [0, 0, 1]]), SIZE, SIZE, "points")
+    Registration.save(shift, tmp_path / "r.json")
+    folders = str(tmp_path / "ir"), str(tmp_path / "vi")
+    with FusionLoop(*folders, NoNetwork(), realtime=False, registration=tmp_path / "r.json", crop=True) as loop:
+        frame = loop.read()
+        assert frame.fused.shape == (48, 59, 3)
+        assert frame.infrared.dtype == np.uint8
+        np.testing.assert_array_equal(frame.visible, visible[:, 5:])
+        np.testing.assert_array_equal(frame.fused, visible[:, 5:])
+        scaled = np.empty(SIZE, np.float32)
+        Fuser(NoNetwork()).scaler(7000 + 12 * infrared.astype(np.uint16), scaled)
+        np.testing.assert_array_equal(frame.infrared, to_levels(scaled)[:, :59])
+
+
+def test_pairs_that_cannot_be_fused_end_the_loop_with_their_error():
+    with FusionLoop(SCENE, "test://street?width=80&height=48", NoNetwork()) as loop:
+        with pytest.raises(FrameError, match="differ in size: 48x64 and 48x80"):
+            loop.read()
+        with pytest.raises(FrameError, match="differ in size"):
+            loop.read()
+    assert loop_threads() == []
+
+
+class Broken(NoNetwork):
+    def run(self, infrared, visible):
+        raise ModelError("the GPU fell off the bus")
+
+
+def test_a_backend_that_fails_ends_the_loop_with_its_error():
+    with FusionLoop(SCENE, SCENE, Broken()) as loop, pytest.raises(ModelError, match="fell off the bus"):
+        loop.read()
+    assert loop_threads() == []
+
+
+def test_the_backend_runs_in_one_thread_and_is_closed_there():
+    threads = []
+
+    class Bound(NoNetwork):
+        def run(self, infrared, visible):
+            threads.append(threading.current_thread().name)
+            return visible
+
+        def close(self):
+            threads.append(threading.current_thread().name)
+
+    with FusionLoop(SCENE, SCENE, Bound()) as loop:
+        loop.read()
+    assert set(threads) == {"infer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((SCENE, SCENE, "none.onnx"), {}, FileError, "model not found"),
+        ((SCENE, "nowhere", NoNetwork()), {}, FileError, "not found: nowhere"),
+        ((SCENE, SCENE, NoNetwork()), {"slop_s": 0}, FrameError, "slop must be"),
+        ((SCENE, SCENE, NoNetwork()), {"crop": True}, FrameError, "crop needs a registration"),
+        ((SCENE, SCENE, NoNetwork()), {"registration": "none.json"}, FileError, "registration not found"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_and_leaves_no_thread(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        FusionLoop(*arguments, **options)
+    assert loop_threads() == []
+
+
+def test_closing_twice_and_reading_afterwards_is_fine():
+    loop = FusionLoop(SCENE, SCENE, NoNetwork())
+    loop.read()
+    loop.close()
+    loop.close()
+    assert list(loop) == []
+    assert loop.ended
+
+
+def test_a_time_limit_is_kept_and_the_loop_goes_on():
+    slow = f"{SCENE}&fps=4"
+    with FusionLoop(slow, slow, NoNetwork()) as loop:
+        loop.read()
+        assert loop.read(timeout_s=0.02) is None
+        assert not loop.ended
+        assert loop.read(timeout_s=2) is not None

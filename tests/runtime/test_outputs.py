@@ -1,0 +1,72 @@
+import cv2
+import numpy as np
+import pytest
+
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.loop import FusedFrame
+from irvis.runtime.outputs import LONGEST_GAP_S, Recording, Web, Window
+from irvis.runtime.work import StageTimes
+
+
+def frame(stamp_s, number=0, level=0):
+    picture = np.full((4, 6), level, np.uint8)
+    return FusedFrame(picture, picture, picture, number, stamp_s, 1.5, 20.0, StageTimes(1, None, 2, None, 1, 4))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "counts"),
+    [
+        ([100 + k / 10 for k in range(6)], [1] * 6),  # as fast as the video
+        ([100 + k / 5 for k in range(6)], [1, 2, 2, 2, 2, 2]),  # half as fast: each stands for two
+        ([100 + k / 25 for k in range(7)], [1, 0, 1, 0, 1, 0, 0]),  # faster: some are left out
+        ([100, 100.1, 160, 160.1], [1, 1, round(LONGEST_GAP_S * 10), 1]),  # a camera that was away
+    ],
+)
+def test_a_recording_plays_as_fast_as_the_scene_went(stamps, counts):
+    written = []
+    recording = Recording(lambda picture: written.append(int(picture[0, 0])), 10.0, every=False)
+    for number, stamp_s in enumerate(stamps):
+        assert recording.show(frame(stamp_s, number, number), dict)
+    assert [written.count(number) for number in range(len(stamps))] == counts
+
+
+def test_with_every_frame_each_is_written_once():
+    written = []
+    recording = Recording(written.append, 10.0, every=True)
+    for stamp_s in (1.0, 1.01, 9.0):
+        recording.show(frame(stamp_s), dict)
+    assert len(written) == 3
+
+
+class View:
+    """Notes what the live view would be given."""
+
+    def __init__(self, viewers):
+        self.viewers, self.given = viewers, []
+
+    def publish(self, *pictures):
+        self.given.append(pictures)
+
+    def publish_status(self, status):
+        self.given.append(status)
+
+
+def test_the_live_view_gets_frames_and_figures_only_while_someone_watches():
+    view = View(viewers=0)
+
+    def status():
+        raise AssertionError("nobody asked for it")
+
+    assert Web(view).show(frame(1.0), status)
+    assert Web(view).idle(status)
+    view.viewers = 1
+    Web(view).show(frame(7.0, 3), lambda: {"fps": 30.0})
+    Web(view).idle(lambda: {"fps": 0.0})
+    assert view.given[0][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
+    assert view.given[1] == {"fps": 0.0}
+
+
+@pytest.mark.skipif("GUI:                           NONE" not in cv2.getBuildInformation(), reason="OpenCV has windows")
+def test_without_windows_it_says_what_to_take():
+    with pytest.raises(IrvisError, match="--web"):
+        Window()

@@ -1,0 +1,116 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from irvis.runtime.cli import main
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.images import write_image
+from irvis.runtime.samples import make_scene
+from irvis.runtime.video import VideoReader
+
+SCENE = "test://street?width=64&height=48&fps=20"
+PAIR = ["--infrared", SCENE, "--visible", SCENE]
+
+
+def run(capsys, *arguments):
+    """Give the exit code, stdout and the lines on stderr."""
+    code = main(["run", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, [line for line in captured.err.splitlines() if line.startswith("irvis run:")]
+
+
+def frames_of(path):
+    with VideoReader(path) as video:
+        return list(video)
+
+
+def test_so_many_frames_and_the_figures_at_the_end(tmp_path, capsys):
+    code, out, errors = run(capsys, *PAIR, "--frames", 5, "--json", tmp_path / "run.json", "--deadline-ms", "60000")
+    assert (code, errors) == (0, [])
+    figures = json.loads((tmp_path / "run.json").read_text())
+    assert figures["fused"] == 5
+    assert figures["missed_deadlines"] == 0
+    assert figures["infrared"]["state"] == "streaming"
+    assert 0 < figures["latency_p50_ms"] <= figures["latency_max_ms"]
+    assert "fused     5 pairs in" in out
+    assert "deadline  of 60000 ms missed by 0 (0.0 %)" in out
+
+
+def test_two_folders_into_a_video(tmp_path, capsys):
+    infrared, visible = make_scene("street", 48, 64)
+    for number in range(6):
+        write_image(tmp_path / f"ir/{number}.png", np.roll(infrared, 5 * number, axis=1))
+        write_image(tmp_path / f"vi/{number}.png", np.roll(visible, 5 * number, axis=1))
+    folders = ["--infrared", tmp_path / "ir", "--visible", tmp_path / "vi"]
+    code, _, _ = run(capsys, *folders, "--every-frame", "-o", tmp_path / "fused.avi")
+    assert code == 0
+    frames = frames_of(tmp_path / "fused.avi")
+    assert len(frames) == 6
+    with Fuser() as fuser:
+        wanted = fuser(np.roll(infrared, 20, axis=1), np.roll(visible, 20, axis=1))
+    assert abs(frames[4].astype(int) - wanted).mean() < 6  # the codec is lossy
+
+
+def test_a_duration_ends_it(capsys):
+    started = time.monotonic()
+    code, out, _ = run(capsys, *PAIR, "--duration", "0.5")
+    assert code == 0
+    assert "fused " in out
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--infrared", "nowhere", "--visible", SCENE], "not found: nowhere"),
+        (["--infrared", SCENE, "--visible", "http://x"], "unknown kind of source"),
+        ([*PAIR, "--model", "none.onnx"], "model not found"),
+        ([*PAIR, "--registration", "none.json"], "registration not found"),
+        ([*PAIR, "--crop"], "crop needs a registration"),
+        ([*PAIR, "-o", "x.txt"], "its suffix must be one of"),
+        ([*PAIR, "--token", "secret"], "give --web as well"),
+        ([*PAIR, "--smoothing", "2"], "smoothing must be"),
+        ([*PAIR, "--slop-ms", "0"], "slop must be"),
+        (["--infrared", SCENE, "--visible", SCENE.replace("64", "80")], "differ in size: 48x64 and 48x80"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run(capsys, *arguments)
+    assert code == 1
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--infrared", SCENE], [*PAIR, "--frames", "0"], [*PAIR, "--slop-ms", "x"], [*PAIR, "--duration", "-1"]],
+)
+def test_wrong_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", *arguments])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
+    program = [sys.executable, "-m", "irvis.runtime.cli", "run", *PAIR, "-o", "fused.avi"]
+    process = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith("model:")
+        time.sleep(1.5)
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "pairs in" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["fused.avi"]
+    assert len(frames_of(tmp_path / "fused.avi")) > 2
