@@ -15,13 +15,13 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu test-device lint clean
+.PHONY: demo test test-slow test-gpu test-device test-system lint clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
 
 test: $(VENV)/.workstation
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not system"
 
 # All 25 TNO pairs through PyTorch and ONNX Runtime, and the like: minutes rather than seconds.
 test-slow: $(VENV)/.workstation
@@ -35,7 +35,11 @@ test-gpu:
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
-	.venv-device/bin/python -m pytest -m "not slow and not gpu" tests/runtime tests/benchmarks tests/export
+	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export
+
+# Real GStreamer, RTSP, ROS 1 and Chromium, with the system's Python and OpenCV, as on a Jetson.
+test-system: .venv-system/.system
+	.venv-system/bin/python -m pytest -m "system" tests/system
 
 lint: $(VENV)/.workstation
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -55,8 +59,14 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-device/.device: setup.py pyproject.toml
 	$(PYTHON38) -m venv .venv-device
-	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7'
+	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7' 'rosbags>=0.9.15,<1'
+	touch $@
+
+.venv-system/.system: setup.py pyproject.toml tests/system/install.sh
+	tests/system/install.sh
+	/usr/bin/python3 -m venv --system-site-packages .venv-system
+	.venv-system/bin/python $(PIP_INSTALL) --editable '.[system]' 'pytest>=7,<10' 'selenium>=4.11,<5'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-device build demo
+	rm -rf .venv .venv-device .venv-system build demo

@@ -39,6 +39,7 @@ setup(
     extras_require={
         "cpu": [OPENCV, ONNXRUNTIME, AIOHTTP],
         "gpu": [OPENCV, ONNXRUNTIME.replace("onnxruntime", "onnxruntime-gpu"), AIOHTTP],
+        "system": [ONNXRUNTIME, AIOHTTP, ROSBAGS],  # with OpenCV, and its GStreamer, from the system's python3-opencv
         "web": [AIOHTTP],
         # TensorRT and OpenCV (with GStreamer) come from JetPack, and pip's would shadow them.
         "jetson": [

@@ -2,6 +2,7 @@
 
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
 from irvis.runtime.fuser import Fuser
+from irvis.runtime.loop import FusedFrame, FusionLoop
 from irvis.runtime.work import StageTimes
 
-__all__ = ["FileError", "FrameError", "Fuser", "IrvisError", "ModelError", "StageTimes"]
+__all__ = ["FileError", "FrameError", "FusedFrame", "Fuser", "FusionLoop", "IrvisError", "ModelError", "StageTimes"]

@@ -1,21 +1,24 @@
 """Cameras and streams through OpenCV: V4L2 devices, CSI cameras of a Jetson, RTSP, and GStreamer pipelines."""
 
 import re
+import socket
 import time
 from typing import List, Optional, Tuple
+from urllib.parse import urlsplit
 
 import cv2
 
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import FileError, one_line
 from irvis.runtime.video import retrieve
 
 GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # taken as they come, without OpenCV's turn to colour
 # The newest frame alone waits for us; the sink must not hold frames back to their presentation time.
 SINK = "appsink drop=true max-buffers=1 sync=false"
 TIMEOUT_MS = 2000  # of opening and of reading a stream
+RTSP_PORT = 554  # where an address names none
 NO_GSTREAMER = (
     "this OpenCV is built without GStreamer, which {} needs; take the system's: apt install python3-opencv "
     "gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with --system-site-packages, "
@@ -102,6 +105,8 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
 
 
 def _open_stream(uri: SourceUri, role: str) -> cv2.VideoCapture:
+    if uri.scheme == "rtsp":
+        _check_server(uri)
     if has_gstreamer():
         capture = cv2.VideoCapture(pipeline_of(uri, role), cv2.CAP_GSTREAMER)
     elif uri.scheme == "rtsp":
@@ -112,6 +117,16 @@ def _open_stream(uri: SourceUri, role: str) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise FileError(f"cannot open {uri.text}; try the same with gst-launch-1.0, and see GST_DEBUG=3")
     return capture
+
+
+def _check_server(uri: SourceUri) -> None:
+    """Raise FileError where nobody answers at an address: OpenCV's GStreamer would wait for that for ever."""
+    try:
+        parts = urlsplit(uri.location)
+        with socket.create_connection((parts.hostname or "", parts.port or RTSP_PORT), TIMEOUT_MS / 1e3):
+            pass
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot open {uri.text}: {one_line(error)}") from error
 
 
 def pipeline_of(uri: SourceUri, role: str) -> str:

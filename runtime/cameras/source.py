@@ -4,17 +4,18 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, List, Optional, Union
 
 import cv2
 
 from irvis.runtime.cameras.frame import Frame, FramePool
 from irvis.runtime.cameras.reader import Reader, open_reader
-from irvis.runtime.cameras.uri import SourceUri, parse_uri
-from irvis.runtime.errors import IrvisError, one_line
+from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
+from irvis.runtime.errors import FileError, IrvisError, one_line
 
 STALLED_S = 0.7  # without a frame; or two and a half frames of a slower camera
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to open a lost camera again
+OPEN_S = 10.0
 JOIN_S = 5.0  # a camera that hangs in its driver is left to its thread, which dies with the process
 CHECK_S = 0.1  # between looks at whether frames stay out
 BAD_WAIT_S = 0.01  # after a frame that could not be used: a reader that gives nothing else must not take a whole core
@@ -72,7 +73,7 @@ class Source:
         self.status = SourceStatus()
         self.ended = False
         self._open_again = open_again or (lambda: open_reader(uri, role))
-        self._reader = self._open_again()
+        self._reader = _open_in_time(self._open_again, uri)
         self._realtime, self._delay_s = realtime, delay_s
         self._sink = sink or self._keep_newest
         self._changed = changed or threading.Condition()
@@ -217,7 +218,7 @@ class Source:
         wait_s = FIRST_WAIT_S
         while not self._stopping.wait(wait_s):
             try:
-                self._reader = self._open_again()
+                self._reader = _open_in_time(self._open_again, self.uri)
             except (IrvisError, cv2.error):
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 continue
@@ -234,6 +235,33 @@ class Source:
                 self.status.dropped += 1
             self._newest = frame
             self._changed.notify_all()
+
+
+def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
+    """Open a source, and a camera in a thread that can be left: OpenCV waits for some pipelines for ever."""
+    if uri.scheme not in CAMERAS:
+        return opens()
+    result: List[Union[Reader, BaseException]] = []
+    left = threading.Event()
+
+    def attempt() -> None:
+        try:
+            reader = opens()
+            result.append(reader)
+            if left.is_set():
+                reader.close()  # it came too late, and must not keep the camera from the next attempt
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=attempt, name=f"open {uri.text}", daemon=True)
+    thread.start()
+    thread.join(OPEN_S)
+    if not result:
+        left.set()
+        raise FileError(f"{uri.text} did not open within {OPEN_S:g} s; try the same with gst-launch-1.0 or v4l2-ctl")
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
 
 
 def open_source(uri: str, role: str, *, realtime: bool = True, delay_s: float = 0.0) -> Source:

@@ -23,6 +23,7 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
     "test": ("width", "height", "fps", "bits"),
     "bag": ("topic", "loop"),
 }
+CAMERAS = ("v4l2", "csi", "rtsp", "gst")
 
 Value = TypeVar("Value")
 
