@@ -29,18 +29,22 @@ class BagReader:
     def __init__(self, uri: SourceUri, role: str) -> None:
         self._role, self._path = role, Path(uri.location)
         self._loop = uri.option("loop", yes_or_no, False)
-        self._reader: Any = _open_bag(self._path)
+        reader = _open_bag(self._path)
         try:
-            self._topic = _choose_topic(self._reader, uri)
-        except FileError:
-            self._reader.close()
-            raise
-        self._messages = self._iterate()
+            self._topic = _choose_topic(reader, uri)
+        finally:
+            reader.close()
+        # Opened again by whoever reads: SQLite, in which ROS 2 records, keeps to one thread.
+        self._reader: Any = None
+        self._messages: Iterator[Tuple[Any, float]] = iter(())
         self._played_s = 0.0  # by the rounds before this one
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Give the next image; None at the end. Raises FrameError where it cannot be used."""
+        if self._reader is None:
+            self._reader = _open_bag(self._path)
+            self._messages = self._iterate()
         item = next(self._messages, None)
         if item is None and self._loop and self._count:
             self._played_s += self._reader.duration / 1e9
@@ -57,7 +61,7 @@ class BagReader:
         """Give back the file."""
         if self._reader is not None:
             self._reader.close()
-            self._reader, self._messages = None, iter(())
+            self._reader = None
 
     def _iterate(self) -> Iterator[Tuple[Any, float]]:
         """Give each message and its stamp, seconds since the bag's start."""

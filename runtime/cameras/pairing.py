@@ -77,7 +77,10 @@ class PairedSources:
             raise
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[FramePair]:
-        """Wait for a pair that was not given yet; None at the end, or when the time is up. To be released."""
+        """Wait for a pair that was not given yet; None at the end, or when the time is up. To be released.
+
+        Raises what has ended a source, where that was an error.
+        """
         limit_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while True:
@@ -88,6 +91,9 @@ class PairedSources:
                     pair = self._ready.popleft()
                     self._changed.notify_all()
                     return pair
+                for source in self.sources.values():
+                    if source.failure is not None:
+                        raise source.failure
                 if self.ended or time.monotonic() >= limit_s:
                     return None
                 self._changed.wait(CHECK_S)

@@ -72,6 +72,7 @@ class Source:
         self.name = f"{role} {uri.text}"
         self.status = SourceStatus()
         self.ended = False
+        self.failure: Optional[BaseException] = None  # what ended it, other than its end
         self._open_again = open_again or (lambda: open_reader(uri, role))
         self._reader = _open_in_time(self._open_again, uri)
         self._realtime, self._delay_s = realtime, delay_s
@@ -102,10 +103,15 @@ class Source:
         return self
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
-        """Wait for a frame that was not given yet; None at the end, or when the time is up. To be released."""
+        """Wait for a frame that was not given yet; None at the end, or when the time is up. To be released.
+
+        Raises what has ended the source, where that was an error.
+        """
         limit_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while self._newest is None:
+                if self.failure is not None:
+                    raise self.failure
                 if self.ended or (limit_s is not None and time.monotonic() >= limit_s):
                     return None
                 self._changed.wait(CHECK_S)
@@ -168,8 +174,10 @@ class Source:
                 frame.release()
                 if not (self._reader.live and self._reconnect()):
                     break
-        finally:
             self._reader.close()
+        except BaseException as error:  # for whoever reads: an error in a thread of ours would pass unseen
+            self.failure = error
+        finally:
             with self._changed:
                 self.ended = True
                 self.status.state = ENDED

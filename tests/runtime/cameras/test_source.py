@@ -169,6 +169,14 @@ def test_a_bad_frame_costs_itself_alone(camera, script, caplog):
     assert caplog.messages == [f"infrared {TEST}: torn (1 bad frames so far)"]
 
 
+def test_what_nobody_foresaw_ends_it_and_is_raised_to_whoever_reads(camera, script):
+    script += [1, ZeroDivisionError("a bug")]
+    camera.read().release()
+    with pytest.raises(ZeroDivisionError):
+        camera.read()
+    assert camera.ended
+
+
 def test_a_stamp_is_the_captures(script, opened):
     with Source(URI, "infrared", open_again=lambda: Camera(script, opened), delay_s=0.2).start() as source:
         script.append(1)

@@ -1,0 +1,112 @@
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags")
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_typestore
+
+from irvis.runtime.cameras import PairedSources, open_source
+from irvis.runtime.errors import FileError
+from irvis.runtime.ros.image_message import fill
+
+START_NS = 1_700_000_000 * 10**9
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+def header(types, stamp_ns):
+    time_type, header_type = types["builtin_interfaces/msg/Time"], types["std_msgs/msg/Header"]
+    values = {"stamp": time_type(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), "frame_id": "camera"}
+    if "seq" in header_type.__dataclass_fields__:
+        values["seq"] = 0
+    return header_type(**values)
+
+
+def write_bag(path, messages, ros1):
+    """Write (topic, recorded at, stamped at, image, compressed), times in ns since the start."""
+    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_FOXY)
+    serialize = store.serialize_ros1 if ros1 else store.serialize_cdr
+    if ros1:
+        writer = Writer1(path)
+    else:
+        try:
+            writer = Writer2(path, version=8)
+        except TypeError:  # rosbags 0.9
+            writer = Writer2(path)
+    with writer:
+        connections = {}
+        for topic, recorded_ns, stamped_ns, image, compressed in messages:
+            kind = COMPRESSED if compressed else IMAGE
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=store)
+            stamp = header(store.types, START_NS + stamped_ns)
+            if compressed:
+                data = cv2.imencode(".png", image)[1].ravel()
+                message = store.types[kind](header=stamp, format="png", data=data)
+            else:
+                message = store.types[kind](
+                    header=stamp, height=0, width=0, encoding="", is_bigendian=0, step=0, data=np.empty(0, np.uint8)
+                )
+                fill(message, image)
+            writer.write(connections[topic], START_NS + recorded_ns, serialize(message, kind))
+    return path
+
+
+@pytest.fixture(params=["ros1", "ros2"])
+def bag(request, tmp_path):
+    """Five pairs at 10 Hz: infrared of 16 bits, visible compressed, which arrived 60 ms late."""
+    messages = []
+    for k in range(5):
+        taken = k * 10**8
+        messages.append(("/ir", taken, taken, np.full((20, 30), 1000 * k, np.uint16), False))
+        messages.append(("/vi", taken + 60 * 10**6, taken + 10**6, np.full((20, 30, 3), 40 * k, np.uint8), True))
+    name = "record.bag" if request.param == "ros1" else "record"
+    return write_bag(tmp_path / name, messages, request.param == "ros1")
+
+
+def test_two_topics_are_paired_by_their_headers(bag):
+    with PairedSources(f"bag:{bag}?topic=/ir", f"bag:{bag}?topic=/vi", realtime=False) as pairs:
+        found = [(int(p.infrared.image[0, 0]), int(p.visible.image[0, 0, 0]), round(p.skew_ms, 3)) for p in pairs]
+    assert found == [(1000 * k, 40 * k, -1.0) for k in range(5)]
+
+
+def test_frames_are_in_the_form_of_their_role(bag):
+    with open_source(f"bag:{bag}?topic=/ir", "infrared", realtime=False) as source:
+        assert [(frame.image.shape, frame.image.dtype) for frame in source] == [((20, 30), np.uint16)] * 5
+    with open_source(f"bag:{bag}?topic=/vi", "infrared", realtime=False) as source:
+        assert [frame.image.shape for frame in source] == [(20, 30)] * 5
+
+
+def test_a_loop_goes_on_in_time(bag):
+    with open_source(f"bag:{bag}?topic=/ir&loop=1", "infrared", realtime=False) as source:
+        stamps = [frame.stamp_s for _, frame in zip(range(12), source)]
+    assert (np.diff(stamps) > 0).all()
+
+
+def test_the_only_topic_need_not_be_named(tmp_path):
+    frame = np.zeros((20, 30), np.uint8)
+    write_bag(tmp_path / "one.bag", [("/ir", k * 10**8, k * 10**8, frame, False) for k in range(3)], ros1=True)
+    with open_source(str(tmp_path / "one.bag"), "infrared", realtime=False) as source:
+        assert len([frame for frame in source]) == 3
+
+
+def test_a_stamp_of_another_clock_gives_way_to_the_recordings(tmp_path):
+    frame = np.zeros((20, 30), np.uint8)
+    messages = [("/ir", k * 10**8, -START_NS + k, frame, False) for k in range(3)]  # since the camera's start
+    write_bag(tmp_path / "one.bag", messages, ros1=True)
+    with open_source(str(tmp_path / "one.bag"), "infrared", realtime=False) as source:
+        np.testing.assert_allclose(np.diff([frame.stamp_s for frame in source]), 0.1, atol=1e-6)
+
+
+def test_what_cannot_be_read_is_one_line(bag, tmp_path):
+    (tmp_path / "broken.bag").write_bytes(b"#ROSBAG V2.0\nnonsense")
+    for uri, message in [
+        (f"bag:{bag}", r"which topic\? give \?topic=NAME. It has images on /ir, /vi"),
+        (f"bag:{bag}?topic=/heat", "no images on topic /heat. It has images on /ir, /vi"),
+        ("bag:none.bag", "bag not found: none.bag"),
+        (f"bag:{tmp_path}/broken.bag", "not a bag that can be read"),
+    ]:
+        with pytest.raises(FileError, match=message) as caught:
+            open_source(uri, "infrared")
+        assert "\n" not in str(caught.value)
