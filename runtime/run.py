@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -50,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--display", action="store_true", help="show the fused frames in a window; q ends")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"video to write ({' '.join(FOURCC)})")
     parser.add_argument(
-        "--web", nargs="?", const="8080", metavar="[HOST:]PORT", help="show all in a browser (default: 127.0.0.1:8080)"
+        "--web",
+        type=_address,
+        nargs="?",
+        const="8080",
+        metavar="[HOST:]PORT",
+        help="show all in a browser (default: 127.0.0.1:8080)",
     )
     parser.add_argument("--token", help="what a browser must give, as ?token=...")
     parser.add_argument("--frames", type=_count, metavar="N", help="end after so many fused frames")
@@ -135,13 +140,9 @@ def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contex
         fps = loop.fps or FPS
         outputs.append(Recording(stack.enter_context(video_writer(arguments.output, fps)), fps, arguments.every_frame))
     if arguments.web is not None:
-        try:
-            from irvis.runtime.web.live_view import LiveView
-            from irvis.runtime.web.server import parse_address
-        except ModuleNotFoundError as error:
-            raise IrvisError(f"{error.name} is not installed: pip install 'irvis[web]', or leave --web out") from error
+        from irvis.runtime.web.live_view import LiveView
 
-        host, port = parse_address(arguments.web)
+        host, port = arguments.web
         view = stack.enter_context(LiveView(port, host, arguments.token))
         print(f"live view: {view.url}", flush=True)
         outputs.append(Web(view))
@@ -171,6 +172,14 @@ def _run(loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace,
                 )
             if not all(going) or frame.number + 1 == arguments.frames:
                 return
+
+
+def _address(text: str) -> Tuple[str, int]:
+    try:
+        from irvis.runtime.web.server import parse_address
+    except ModuleNotFoundError as error:
+        raise argparse.ArgumentTypeError(f"{error.name} is not installed: pip install 'irvis[web]'") from error
+    return parse_address(text)
 
 
 def _milliseconds(text: str) -> float:

@@ -1,0 +1,1 @@
+"""Pages that a robot without a screen serves to a browser. Needs aiohttp."""

@@ -1,0 +1,247 @@
+"""A page that shows what the fusing loop sees and how long it takes, for a robot without a screen.
+
+Nothing here may slow the loop. It hands frames over by a copy, and only when a browser is ready for a picture and the
+thread that encodes has none in work; all other frames are skipped and counted. A browser asks for the next picture
+when it has drawn one, so that a slow one gets fewer, and newer, rather than older.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import threading
+import time
+from collections import deque
+from datetime import datetime
+from typing import Any, Deque, Mapping, Optional, Set
+
+import numpy as np
+from aiohttp import WSCloseCode, web
+
+from irvis.runtime.web.encoder import Encoder, Picture
+from irvis.runtime.web.server import LOOPBACK, Server, asset
+
+MAX_VIEWERS = 8
+IN_FLIGHT = 2  # pictures on their way to a viewer: one to draw while the next comes, or the way there would add up
+HISTORY = 300  # latencies that a new page starts its chart with
+STATUS_S = 0.1  # between two reports of the numbers
+WAIT_S = 1.0  # for a frame, when a snapshot is asked for that nobody was watching
+Status = Mapping[str, Any]
+
+
+class Viewer:
+    """A browser that watches, and what it has been sent. Only the server's thread touches it."""
+
+    def __init__(self, socket: web.WebSocketResponse, transport: Optional[asyncio.Transport]) -> None:
+        self.socket, self.transport = socket, transport
+        self.credits = IN_FLIGHT
+        self.picture = 0  # number of the last
+        self.latencies = 0  # how many of the loop's it knows
+        self.report_due = 0.0
+        self.wake = asyncio.Event()
+
+
+class LiveView:
+    """Serves the page while the loop publishes.
+
+        with LiveView(8080) as view:
+            print(view.url)
+            ...
+            view.publish(infrared, visible, fused, status)
+
+    Args:
+        port, host, token: as ``Server`` has them.
+        quality: of the JPEGs, 1 to 100.
+        max_fps: the most pictures a second that are encoded, of whatever the loop makes.
+
+    Raises as ``Server`` does.
+    """
+
+    def __init__(
+        self, port: int, host: str = LOOPBACK, token: Optional[str] = None, quality: int = 80, max_fps: float = 30
+    ) -> None:
+        self._wanted = False  # somebody is ready for a picture
+        self._status: Status = {}
+        self._latencies: Deque[Optional[float]] = deque(maxlen=HISTORY)
+        self._latency_count = 0
+        self._lock = threading.Lock()  # of the latencies and their count
+        self._viewers: Set[Viewer] = set()
+        self._latest: Optional[Picture] = None
+        self._waiting = 0  # snapshots that wait for a newer frame
+        self._server = Server(
+            [
+                asset("/", "live_view.html"),
+                asset("/live_view.js", "live_view.js"),
+                asset("/style.css", "style.css"),
+                web.get("/watch", self._watch),
+                web.get("/snapshot.png", self._snapshot),
+            ],
+            port,
+            host,
+            token,
+        )
+        self._encoder = Encoder(
+            quality, max_fps, lambda picture: self._server.loop.call_soon_threadsafe(self._deliver, picture)
+        )
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser."""
+        return self._server.url
+
+    @property
+    def viewers(self) -> int:
+        """How many browsers watch."""
+        return len(self._viewers)
+
+    @property
+    def encoded(self) -> int:
+        """How many frames were encoded to be shown."""
+        return self._encoder.encoded
+
+    @property
+    def skipped(self) -> int:
+        """How many frames were not, although somebody was ready for one."""
+        return self._encoder.skipped
+
+    def publish(self, infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray, status: Status) -> None:
+        """Show a fused pair. The frames are copied, if at all, before it returns.
+
+        Args:
+            infrared: uint8 or uint16 (H, W), registered to the visible.
+            visible: uint8, BGR (H, W, 3) or grey (H, W).
+            fused: uint8, BGR (H, W, 3) or grey (H, W).
+            status: what the page shows beside them; may be any JSON, and any of ``index``, ``stamp_s``, ``latency_ms``,
+                ``deadline_ms``, ``fps``... may be missing. It must not change afterwards: hand over a new one.
+
+        Raises FrameError where somebody watches and the frames are none of these.
+        """
+        self._status = status
+        with self._lock:
+            self._latencies.append(status.get("latency_ms"))
+            self._latency_count += 1
+        if self._wanted:
+            self._encoder.offer(infrared, visible, fused, _plain(status.get("index")))
+
+    def publish_status(self, status: Status) -> None:
+        """Show the numbers while no pair comes; the picture and the chart stay."""
+        self._status = status
+
+    def close(self) -> None:
+        """End the server, its viewers and both threads. May be called twice."""
+        self._encoder.close()
+        if not self._server.loop.is_closed():
+            self._server.run(self._dismiss())
+        self._server.close()
+
+    def __enter__(self) -> "LiveView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What follows runs in the server's thread.
+
+    @property
+    def _number(self) -> int:
+        return self._latest.number if self._latest else 0
+
+    def _deliver(self, picture: Picture) -> None:
+        self._latest = picture
+        for viewer in self._viewers:
+            viewer.wake.set()
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        ready = any(viewer.credits and viewer.picture >= self._number for viewer in self._viewers)
+        self._wanted = ready or self._waiting > 0
+
+    async def _watch(self, request: web.Request) -> web.WebSocketResponse:
+        """Receive a viewer's word that it has drawn a picture, for as long as it stays."""
+        # JPEGs do not get smaller by deflating them. The heartbeat finds out phones that are gone without a word.
+        socket = web.WebSocketResponse(compress=False, max_msg_size=64, heartbeat=10.0)
+        await socket.prepare(request)
+        if len(self._viewers) >= MAX_VIEWERS:
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=f"{MAX_VIEWERS} are watching already".encode())
+            return socket
+        viewer = Viewer(socket, request.transport)
+        viewer.picture = self._number
+        self._viewers.add(viewer)
+        self._reconsider()
+        sending = asyncio.ensure_future(self._send(viewer))
+        try:
+            async for _ in socket:
+                if not viewer.credits:
+                    viewer.picture = self._number  # it waits for a new one: the latest may be as old as its last word
+                viewer.credits = min(viewer.credits + 1, IN_FLIGHT)
+                self._reconsider()
+        finally:
+            self._viewers.remove(viewer)
+            self._reconsider()
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        return socket
+
+    async def _send(self, viewer: Viewer) -> None:
+        """Send a viewer the newest picture when it is ready for one, and the numbers now and then."""
+        while True:
+            now, picture = time.monotonic(), self._latest
+            if now >= viewer.report_due:
+                viewer.report_due = now + STATUS_S
+                await viewer.socket.send_str(self._report(viewer))
+            elif picture is not None and viewer.credits and picture.number > viewer.picture:
+                viewer.credits -= 1
+                viewer.picture = picture.number
+                self._reconsider()
+                await viewer.socket.send_bytes(picture.message)
+            else:
+                viewer.wake.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(viewer.wake.wait(), viewer.report_due - now)
+
+    def _report(self, viewer: Viewer) -> str:
+        with self._lock:
+            new = min(self._latency_count - viewer.latencies, HISTORY)
+            viewer.latencies = self._latency_count
+            latencies, status = list(self._latencies)[len(self._latencies) - new :], self._status
+        return json.dumps(_plain({"status": status, "latencies": latencies}))
+
+    async def _snapshot(self, request: web.Request) -> web.Response:
+        """Give the picture of a number, if it is still held, or the next, side by side as PNG."""
+        held = self._latest
+        if held is None or request.query.get("number") != str(held.number):
+            self._waiting += 1
+            self._reconsider()
+            end = time.monotonic() + WAIT_S
+            while self._latest is held and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            self._waiting -= 1
+            self._reconsider()
+        if self._latest is None:
+            raise web.HTTPServiceUnavailable(text="no frame has come yet; try again\n")
+        future: asyncio.Future[bytes] = self._server.loop.create_future()
+        self._encoder.ask_png(lambda png: self._server.loop.call_soon_threadsafe(_answer, future, png))
+        name = datetime.now().strftime("irvis_%Y-%m-%d_%H-%M-%S.png")
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return web.Response(body=await future, content_type="image/png", headers=headers)
+
+    async def _dismiss(self) -> None:
+        for viewer in self._viewers:
+            if viewer.transport is not None:
+                viewer.transport.abort()  # a viewer that reads nothing would hold up a polite end
+
+
+def _answer(future: "asyncio.Future[bytes]", png: bytes) -> None:
+    if not future.done():
+        future.set_result(png)
+
+
+def _plain(value: Any) -> Any:
+    """Give what JSON can say: NumPy's numbers as Python's, no number (NaN, infinite) as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.floating, float)):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

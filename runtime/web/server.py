@@ -1,0 +1,199 @@
+"""An aiohttp application in a thread of its own: what the pages have in common, and who may see them.
+
+The application is plain HTTP. By itself it can be reached from this machine only; a browser elsewhere comes by
+``ssh -L 8080:localhost:8080 robot``, or by the network where the caller binds to it, then with a token.
+"""
+
+import argparse
+import asyncio
+import hmac
+import ipaddress
+import os
+import re
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Awaitable, Callable, Coroutine, Optional, Sequence, Tuple, TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from irvis.runtime.errors import FileError, IrvisError
+
+LOOPBACK = "127.0.0.1"
+FOLDER = Path(__file__).resolve().parent
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+MAX_BODY = 64 * 1024  # bytes of a request
+CLOSING_S = 1.0  # for requests under way when the server closes
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Server": "irvis",
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Result = TypeVar("Result")
+
+
+def parse_address(text: str) -> Tuple[str, int]:
+    """``"[HOST:]PORT"`` -> host and port, the host 127.0.0.1 where none is given: the ``type=`` of an argument.
+
+    An IPv6 address stands in brackets. Port 0 takes a free one. Raises argparse.ArgumentTypeError.
+    """
+    match = re.fullmatch(r"(?:([\w.-]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5})", text.strip())
+    if match is None or int(match.group(2)) > 65535:
+        raise argparse.ArgumentTypeError(f"an address is [HOST:]PORT, such as 8080 or 0.0.0.0:8080. Got {text!r}")
+    return (match.group(1) or LOOPBACK).strip("[]"), int(match.group(2))
+
+
+def asset(path: str, name: str) -> web.RouteDef:
+    """Give the route by which a file of this folder is served. It is read now: no request reaches the file system."""
+    body, content_type = (FOLDER / name).read_bytes(), TYPES[Path(name).suffix]
+
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    return web.get(path, serve)
+
+
+class Server:
+    """Serves routes until it is closed.
+
+    Refused, each with one line: a ``Host`` that does not name this machine, while bound to loopback (a foreign page
+    may have its own name point here: DNS rebinding); an ``Origin`` other than the server's own on a WebSocket or a
+    POST; a wrong or missing token; bodies over MAX_BODY.
+
+    Args:
+        routes: of aiohttp, ``web.get(path, handler)`` and the like; the handlers run in the server's thread.
+        port: 0 takes a free one.
+        host: an address of this machine; ``0.0.0.0`` is all of them.
+        token: what a browser must show, as ``?token=`` once and as a cookie from then on. 8 to 128 letters, digits
+            and ``._~-``. None lets everyone in who reaches the port, which prints a warning unless that is loopback.
+
+    Raises FileError where it cannot listen there, IrvisError for a token of another form.
+    """
+
+    def __init__(
+        self, routes: Sequence[web.AbstractRouteDef], port: int, host: str = LOOPBACK, token: Optional[str] = None
+    ) -> None:
+        if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{8,128}", token):
+            raise IrvisError(f"a token is 8 to 128 letters, digits and ._~-. Got {len(token)} characters")
+        self.host = LOOPBACK if host == "localhost" else host
+        self.token = token
+        self._listening = _listen(self.host, port)
+        self.port: int = self._listening.getsockname()[1]
+        self._own_names = {LOOPBACK, "localhost", "::1", self.host} if _is_loopback(self.host) else None
+        if self._own_names is None and token is None:
+            print(f"irvis: whoever reaches port {self.port} sees this page; a token keeps others out", file=sys.stderr)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="irvis-web", daemon=True)
+        self._thread.start()
+        self._runner: web.AppRunner = self.run(self._start(routes))
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser, with the token."""
+        host = self.host if self.host not in ("0.0.0.0", "::") else _outward_address()
+        address = f"[{host}]" if ":" in host else host
+        return f"http://{address}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the server's thread, from another, and give what it gives."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def close(self) -> None:
+        """End all connections, give back the port and end the thread. May be called twice."""
+        if self.loop.is_closed():
+            return
+        self.run(self._end())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _start(self, routes: Sequence[web.AbstractRouteDef]) -> web.AppRunner:
+        application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
+        application.add_routes(routes)
+        application.on_response_prepare.append(_add_headers)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSING_S)
+        await runner.setup()
+        await web.SockSite(runner, self._listening).start()
+        return runner
+
+    async def _end(self) -> None:
+        # Up to Python 3.11, asyncio loses a connection that it accepts in the turn in which it stops to listen.
+        self.loop.remove_reader(self._listening)
+        await asyncio.sleep(0.01)
+        await self._runner.cleanup()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # a closed transport gives back its socket in the loop's next turn
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let a request through to its handler, or refuse it."""
+        if self._own_names is not None and _host_of(request.host) not in self._own_names:
+            raise web.HTTPForbidden(text="this page answers to localhost only; open the address that irvis printed\n")
+        origin = request.headers.get("Origin", "").rpartition("://")[2]  # programs other than browsers send none
+        changes = request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
+        if changes and "Origin" in request.headers and origin != request.host:
+            raise web.HTTPForbidden(text="another page's script may not use this one\n")
+        if self.token is None:
+            return await handler(request)
+        cookie, shown = f"irvis_{self.port}", request.query.get("token")
+        given = shown or request.cookies.get(cookie, "")
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode()):
+            raise web.HTTPForbidden(text="the token is missing or wrong; open the address that irvis printed\n")
+        response = await handler(request)
+        if shown and not response.prepared:
+            response.set_cookie(cookie, self.token, httponly=True, samesite="Strict")
+        return response
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except socket.gaierror as error:
+        raise FileError(f"cannot serve on {host}: {error.strerror}; give an address of this machine") from error
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise FileError(f"cannot serve on port {port} of {host}: {reason}; give another, or 0") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _host_of(host: str) -> Optional[str]:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _outward_address() -> str:
+    """Give this machine's address on its way out, for a browser elsewhere. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address kept for documentation, RFC 5737
+        except OSError:
+            return LOOPBACK
+        return probe.getsockname()[0]
