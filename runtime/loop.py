@@ -84,7 +84,7 @@ class FusionLoop:
         self._inferred: Mailbox[_Job] = Mailbox(every=not realtime)
         self._free: List[Work] = []
         self._given: Optional[_Job] = None
-        self._last_s = self._interval_s = 0.0
+        self._last_s = self._interval_s = self._skew_ms = 0.0
         self._failure: Optional[BaseException] = None
         self._opened = threading.Event()
         self._fuser: Optional[Fuser] = None
@@ -131,6 +131,7 @@ class FusionLoop:
         latencies = self.latencies
         status = {
             "fused": latencies.count,
+            "skew_ms": self._skew_ms,
             "fps": 1 / self._interval_s if self._interval_s else 0.0,
             "deadline_ms": latencies.deadline_ms,
             "missed_deadlines": latencies.missed,
@@ -218,9 +219,9 @@ class FusionLoop:
         if number:
             interval_s = now_s - self._last_s
             self._interval_s += (interval_s - self._interval_s) * (0.1 if self._interval_s else 1.0)
-        self._last_s = now_s
+        self._last_s, self._skew_ms = now_s, job.pair.skew_ms
         times = StageTimes(work.pre_ms, *work.device_ms, post_ms, work.pre_ms + work.infer_ms + post_ms)
-        return FusedFrame(fused, seen, work.visible, number, visible.stamp_s, job.pair.skew_ms, latency_ms, times)
+        return FusedFrame(fused, seen, work.visible, number, visible.stamp_s, self._skew_ms, latency_ms, times)
 
     def _hand_on(self, mailbox: "Mailbox[_Job]", job: _Job) -> None:
         replaced = mailbox.put(job)

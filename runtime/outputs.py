@@ -94,12 +94,7 @@ class Web:
     def show(self, frame: FusedFrame, status: Status) -> bool:
         """Hand a frame to whoever watches."""
         if self._view.viewers:
-            figures = {
-                "index": frame.number,
-                "stamp_s": frame.stamp_s,
-                "latency_ms": frame.latency_ms,
-                "skew_ms": frame.skew_ms,
-            }
+            figures = {"index": frame.number, "stamp_s": frame.stamp_s, "latency_ms": frame.latency_ms}
             self._view.publish(frame.infrared, frame.visible, frame.fused, {**status(), **figures})
         return True
 

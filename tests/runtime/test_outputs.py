@@ -60,7 +60,7 @@ def test_the_live_view_gets_frames_and_figures_only_while_someone_watches():
     assert Web(view).show(frame(1.0), status)
     assert Web(view).idle(status)
     view.viewers = 1
-    Web(view).show(frame(7.0, 3), lambda: {"fps": 30.0})
+    Web(view).show(frame(7.0, 3), lambda: {"fps": 30.0, "skew_ms": 1.5})
     Web(view).idle(lambda: {"fps": 0.0})
     assert view.given[0][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
     assert view.given[1] == {"fps": 0.0}
