@@ -73,7 +73,7 @@ class Warp:
         if out is not None:
             self._check_out(out, infrared.dtype)
         maps = self._exact if infrared.dtype == np.float32 else self._fixed
-        return cv2.remap(infrared, *maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
+        return cv2.remap(infrared, maps[0], maps[1], cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
     def crop_visible(self, visible: np.ndarray) -> np.ndarray:
         """Give the view of a visible frame, (H, W) or (H, W, 3), that lies under the warped infrared.

@@ -88,7 +88,7 @@ def test_the_only_topic_need_not_be_named(tmp_path):
     frame = np.zeros((20, 30), np.uint8)
     write_bag(tmp_path / "one.bag", [("/ir", k * 10**8, k * 10**8, frame, False) for k in range(3)], ros1=True)
     with open_source(str(tmp_path / "one.bag"), "infrared", realtime=False) as source:
-        assert len([frame for frame in source]) == 3
+        assert len(list(source)) == 3
 
 
 def test_a_stamp_of_another_clock_gives_way_to_the_recordings(tmp_path):

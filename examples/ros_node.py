@@ -1,0 +1,39 @@
+"""A ROS 1 node of one's own: fuses two topics, and sends JPEG on ``fused/compressed`` for a slow link.
+
+python examples/ros_node.py infrared:=/lepton/image visible:=/camera/image _engine:=student.engine
+"""
+
+import cv2
+import message_filters
+import rospy
+from sensor_msgs.msg import CompressedImage, Image
+
+from irvis.runtime.ros.image_message import to_array
+from irvis.runtime.ros.node import FusionCore, synchronise, unless
+from irvis.runtime.ros.settings import Settings
+
+
+def compressed(fused):
+    _, jpeg = cv2.imencode(".jpg", to_array(fused), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return CompressedImage(header=fused.header, format="jpeg", data=jpeg.tobytes())
+
+
+def main():
+    rospy.init_node("fused_jpeg")
+    publisher = rospy.Publisher("fused/compressed", CompressedImage, queue_size=1)
+    core = FusionCore(
+        Settings(engine=rospy.get_param("~engine", "")),
+        new_message=Image,
+        publish=unless(rospy.is_shutdown, lambda fused: publisher.publish(compressed(fused))),
+        now_s=rospy.get_time,
+        report=lambda report: rospy.loginfo("%s: %s", report.level, report.message),
+        warn=rospy.logwarn,
+    )
+    rospy.on_shutdown(core.stop)
+    infrared, visible = (message_filters.Subscriber(name, Image, buff_size=1 << 24) for name in ("infrared", "visible"))
+    synchronise(message_filters, infrared, visible, core)
+    core.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The core of the ROS nodes: pairs of messages in, fused messages out, and a report on it. Imports no ROS."""
+
+import importlib
+import math
+import statistics
+import threading
+from time import monotonic
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from irvis.runtime.errors import FrameError, IrvisError, one_line
+from irvis.runtime.frames import to_grey
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.ros.image_message import fill, to_array
+from irvis.runtime.ros.settings import Settings
+
+NAME = "irvis"  # of the node, which a remapping changes
+REPORT_S = 1.0
+STALE_S = 1.0  # without a pair, and the report is a warning
+WARN_S = 5.0  # between two lines about refused pairs, for a bad camera sends 30 a second
+LEVELS = ("OK", "WARN", "ERROR")
+
+
+class Report(NamedTuple):
+    """What a node says of itself once a second, as ``diagnostic_msgs/DiagnosticStatus`` has it."""
+
+    level: str  # of LEVELS
+    message: str
+    values: List[Tuple[str, str]]
+
+
+class FusionCore:
+    """Fuses pairs of image messages: the newest, in one thread, while ROS's threads go on.
+
+    Args:
+        settings: the model, the registration and the limits.
+        new_message: gives an empty ``sensor_msgs/Image``.
+        publish: takes the fused message, in the thread of ``run``.
+        now_s: ROS's clock in seconds, which stamps are held against.
+        report: takes a Report each second, in a thread of its own.
+        warn: takes a line for the log.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        new_message: Callable[[], Any],
+        publish: Callable[[Any], None],
+        now_s: Callable[[], float],
+        report: Callable[[Report], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.counts = {"infrared": 0, "visible": 0, "paired": 0, "fused": 0, "dropped": 0, "refused": 0}
+        self._new_message, self._publish, self._now_s = new_message, publish, now_s
+        self._report, self._warn = report, warn
+        self._changed = threading.Condition()
+        self._waiting: Optional[Tuple[Any, Any, float]] = None  # infrared, visible, when they came
+        self._is_open = self._is_stopped = False
+        self._came_s = dict.fromkeys(("infrared", "visible", "paired"), monotonic())
+        self._reported_s, self._warned_s = monotonic(), -math.inf
+        self._latencies_ms: List[Tuple[float, float]] = []  # from the older stamp and from arrival, since the report
+        self._refusals: List[str] = []  # since the report
+
+    def saw(self, message: Any, name: str) -> None:
+        """Take note of a message of a camera, "infrared" or "visible", paired or not. From any thread."""
+        with self._changed:
+            self._count(name)
+
+    def put(self, infrared: Any, visible: Any) -> None:
+        """Take two ``sensor_msgs/Image`` to fuse, in place of a pair that waits. Returns at once, in any thread.
+
+        It raises nothing, for ROS's synchroniser would never pair again: it keeps its lock over an exception.
+        """
+        with self._changed:
+            self._count("paired")
+            if self._waiting is not None:
+                self.counts["dropped"] += 1
+            self._waiting = infrared, visible, monotonic()
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Open the model and fuse in this thread until ``stop``. Raises IrvisError where the model cannot be used."""
+        reporter = threading.Thread(target=self._report_each_second, name="irvis-report", daemon=True)
+        reporter.start()
+        settings = self.settings
+        try:
+            with Fuser(
+                settings.engine or None,
+                resize=settings.resize,
+                registration=settings.registration or None,
+                crop=settings.crop,
+                engine_cache=settings.engine_cache or None,
+            ) as fuser:
+                self._is_open = True
+                while True:
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._is_stopped or self._waiting is not None)
+                        pair, self._waiting = self._waiting, None
+                    if self._is_stopped or pair is None:
+                        return
+                    self._fuse(fuser, *pair)
+        finally:
+            self.stop()
+            reporter.join()
+
+    def stop(self) -> None:
+        """Let ``run`` return after the frame at hand. From any thread."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def diagnostics(self) -> Report:
+        """Say how it went since the last call: rate and latencies of that time, counts since the start."""
+        with self._changed:
+            now_s = monotonic()
+            period_s, self._reported_s = now_s - self._reported_s, now_s
+            latencies, self._latencies_ms = self._latencies_ms, []
+            refusals, self._refusals = self._refusals, []
+            silent_s = {name: now_s - came_s for name, came_s in self._came_s.items() if now_s - came_s > STALE_S}
+            counts = dict(self.counts)
+        from_stamp, from_arrival = zip(*latencies) if latencies else ((math.nan,), (math.nan,))
+        late = sum(latency > self.settings.deadline_ms for latency in from_stamp)
+        problems = self._silence(silent_s)
+        if not self._is_open:
+            problems.append(f"opening {self.settings.engine or 'the model'}")
+        if refusals:
+            problems.append(f"{len(refusals)} pairs refused: {refusals[-1]}")
+        if late:
+            problems.append(f"{late} of {len(latencies)} frames later than {self.settings.deadline_ms:g} ms")
+        level = "ERROR" if refusals and not latencies else "WARN" if problems else "OK"
+        values = {
+            **counts,
+            "rate_hz": f"{len(latencies) / max(period_s, 1e-3):.1f}",
+            "latency_median_ms": f"{statistics.median(from_stamp):.1f}",
+            "latency_worst_ms": f"{max(from_stamp):.1f}",
+            "since_arrival_median_ms": f"{statistics.median(from_arrival):.1f}",
+            "late": late,
+        }
+        return Report(level, "; ".join(problems) or "fusing", [(key, str(value)) for key, value in values.items()])
+
+    def _count(self, name: str) -> None:
+        self.counts[name] += 1
+        self._came_s[name] = monotonic()
+
+    def _silence(self, silent_s: Mapping[str, float]) -> List[str]:
+        """Say which camera is silent; where neither is but no pair comes, say so."""
+        topics = {"infrared": self.settings.infrared_topic, "visible": self.settings.visible_topic}
+        lines = [f"no {name} on {topics[name]} for {silent_s[name]:.1f} s" for name in topics if name in silent_s]
+        if "paired" in silent_s and not lines:
+            lines = [f"both cameras send, but no two stamps are within {self.settings.slop_s:g} s of each other"]
+        return lines
+
+    def _fuse(self, fuser: Fuser, infrared: Any, visible: Any, came_s: float) -> None:
+        fused = self._new_message()
+        try:
+            fuse_messages(fuser, infrared, visible, fused)
+        except FrameError as error:
+            with self._changed:
+                self.counts["refused"] += 1
+                self._refusals.append(str(error))
+            if monotonic() - self._warned_s >= WARN_S:
+                self._warned_s = monotonic()
+                self._warn(f"pair refused, {self.counts['refused']} so far: {error}")
+            return
+        self._publish(fused)
+        older_s = min(stamp_s(message.header.stamp) for message in (infrared, visible))
+        with self._changed:
+            self.counts["fused"] += 1
+            self._latencies_ms.append(((self._now_s() - older_s) * 1e3, (monotonic() - came_s) * 1e3))
+
+    def _report_each_second(self) -> None:
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._is_stopped, REPORT_S):
+                    return
+            self._report(self.diagnostics())
+
+
+def fuse_messages(fuser: Fuser, infrared: Any, visible: Any, fused: Any) -> None:
+    """Fuse two ``sensor_msgs/Image`` into a third, which gets stamp and frame of the visible. Raises FrameError."""
+    heat = to_array(infrared, "infrared")
+    fill(fused, fuser(to_grey(heat) if heat.ndim == 3 else heat, to_array(visible, "visible")))
+    # Not the header itself: rospy numbers it when it publishes.
+    fused.header.stamp, fused.header.frame_id = visible.header.stamp, visible.header.frame_id
+
+
+def stamp_s(stamp: Any) -> float:
+    """Give a stamp of ROS 1 (secs, nsecs) or ROS 2 and rosbags (sec, nanosec) in seconds."""
+    if hasattr(stamp, "nanosec"):
+        return stamp.sec + stamp.nanosec * 1e-9
+    return stamp.secs + stamp.nsecs * 1e-9
+
+
+def diagnostic_array(types: Any, header: Any, report: Report) -> Any:
+    """Give a Report as ``diagnostic_msgs/DiagnosticArray``; ``types`` is the module ``diagnostic_msgs.msg``."""
+    status = types.DiagnosticStatus(
+        level=getattr(types.DiagnosticStatus, report.level),  # a number in ROS 1, a byte in ROS 2
+        name=f"{NAME}: fusion",
+        message=report.message,
+        hardware_id="",
+        values=[types.KeyValue(key=key, value=value) for key, value in report.values],
+    )
+    return types.DiagnosticArray(header=header, status=[status])
+
+
+def synchronise(message_filters: Any, infrared: Any, visible: Any, core: FusionCore) -> None:
+    """Let two ``message_filters.Subscriber`` feed the core; the module's interface is the same in ROS 1 and 2."""
+    infrared.registerCallback(core.saw, "infrared")
+    visible.registerCallback(core.saw, "visible")
+    settings = core.settings
+    pairs = message_filters.ApproximateTimeSynchronizer([infrared, visible], settings.queue_size, settings.slop_s)
+    pairs.registerCallback(core.put)
+
+
+def unless(is_shut_down: Callable[[], bool], publish: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Give ``publish`` that is silent about its failures once ROS shuts down: topics close at any moment then."""
+
+    def published(message: Any) -> None:
+        try:
+            publish(message)
+        except Exception:
+            if not is_shut_down():
+                raise
+
+    return published
+
+
+def import_ros(names: Sequence[str], hint: str) -> List[Any]:
+    """Give the modules of these names. Raises IrvisError, with the hint, where one cannot be imported."""
+    try:
+        return [importlib.import_module(name) for name in names]
+    except ImportError as error:
+        raise IrvisError(f"ROS cannot be imported ({one_line(error)}): {hint}") from error

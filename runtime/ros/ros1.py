@@ -1,0 +1,75 @@
+"""The node for ROS 1 (Noetic): ``irvis ros1 infrared:=/lepton/image visible:=/camera/image _engine:=my.engine``."""
+
+import argparse
+import dataclasses
+import sys
+
+from irvis.runtime.errors import IrvisError, one_line
+from irvis.runtime.ros import node, settings
+from irvis.runtime.ros.node import FusionCore, Report
+
+MODULES = ("rospy", "rosgraph", "message_filters", "sensor_msgs.msg", "diagnostic_msgs.msg", "std_msgs.msg")
+HINT = (
+    "`source /opt/ros/noetic/setup.bash`, where `sudo apt install ros-noetic-ros-base` put it; on Debian `sudo apt "
+    "install ros-core python3-rospy` and a virtual environment made with --system-site-packages"
+)
+# Bytes. rospy reads 64 KiB at a time otherwise, and old frames wait in the socket, where no queue_size can drop them.
+BUFFER = 1 << 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis ros1``."""
+    settings.add_arguments(parser)
+    parser.add_argument(
+        "ros_arguments",
+        nargs="*",
+        metavar="NAME:=VALUE",
+        help="ROS's own: remappings such as infrared:=/lepton/image, parameters such as _slop_s:=0.02, __name:=NAME",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis ros1`` until ROS or a signal ends it."""
+    rospy, rosgraph, message_filters, images, diagnostics, standard = node.import_ros(MODULES, HINT)
+    for argument in arguments.ros_arguments:
+        if ":=" not in argument:
+            raise IrvisError(f"ROS's arguments are NAME:=VALUE. Got {argument}")
+    if not rosgraph.is_master_online():
+        raise IrvisError(f"no ROS master at {rosgraph.get_master_uri()}; start `roscore` or set ROS_MASTER_URI")
+    try:
+        # Without rospy's signal handlers Ctrl-C reaches this thread, even while it runs the model.
+        rospy.init_node(node.NAME, [sys.argv[0], *arguments.ros_arguments], disable_signals=True)
+        told = settings.read_settings(rospy.get_param("~", {}), arguments)
+        infrared, visible = (
+            message_filters.Subscriber(
+                topic, images.Image, queue_size=told.queue_size, buff_size=BUFFER, tcp_nodelay=True
+            )
+            for topic in (told.infrared_topic, told.visible_topic)
+        )
+        # A report names the topic that is silent as it is after remapping.
+        infrared_topic, visible_topic = infrared.sub.resolved_name, visible.sub.resolved_name
+        told = dataclasses.replace(told, infrared_topic=infrared_topic, visible_topic=visible_topic)
+        fused = rospy.Publisher(told.fused_topic, images.Image, queue_size=1)
+        status = rospy.Publisher("/diagnostics", diagnostics.DiagnosticArray, queue_size=1)
+
+        def report(said: Report) -> None:
+            header = standard.Header(stamp=rospy.Time.now())
+            status.publish(node.diagnostic_array(diagnostics, header, said))
+
+        core = FusionCore(
+            told,
+            new_message=images.Image,
+            publish=node.unless(rospy.is_shutdown, fused.publish),
+            now_s=rospy.get_time,
+            report=node.unless(rospy.is_shutdown, report),
+            warn=rospy.logwarn,
+        )
+        rospy.on_shutdown(core.stop)
+        node.synchronise(message_filters, infrared, visible, core)
+        rospy.loginfo("%s and %s to %s", infrared_topic, visible_topic, fused.resolved_name)
+        core.run()
+    except (rospy.ROSException, ConnectionError) as error:
+        raise IrvisError(f"ROS: {one_line(error)}") from error
+    finally:
+        rospy.signal_shutdown("irvis ends")
+    return 0

@@ -1,0 +1,111 @@
+"""The node for ROS 2 (Foxy, Humble): ``irvis ros2 --ros-args -r infrared:=/lepton/image -p engine:=my.engine``.
+
+No ROS 2 has run this module yet. What it does to messages is in ``node`` and ``image_message``, which are tested on
+messages of both releases; the names of rclpy and message_filters were read in the sources of both.
+"""
+
+import argparse
+import dataclasses
+import threading
+from typing import Any, Dict
+
+from irvis.runtime.errors import IrvisError, one_line
+from irvis.runtime.ros import node, settings
+from irvis.runtime.ros.node import FusionCore, Report
+
+MODULES = (
+    "rclpy",
+    "rclpy.exceptions",
+    "rclpy.executors",
+    "rclpy.qos",
+    "message_filters",
+    "sensor_msgs.msg",
+    "diagnostic_msgs.msg",
+    "std_msgs.msg",
+)
+HINT = (
+    "`source /opt/ros/humble/setup.bash` (or foxy), where `sudo apt install ros-humble-ros-base "
+    "ros-humble-message-filters ros-humble-diagnostic-msgs` put it"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis ros2``."""
+    settings.add_arguments(parser)
+    parser.add_argument(
+        "--ros-args",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="ROS's own, to the end: remappings such as -r infrared:=/lepton/image, parameters such as -p slop_s:=0.02",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis ros2`` until ROS or a signal ends it."""
+    rclpy, exceptions, executors, qos, message_filters, images, diagnostics, standard = node.import_ros(MODULES, HINT)
+    try:
+        rclpy.init(args=["irvis", "--ros-args", *arguments.ros_args])
+    except Exception as error:  # of the C extension, and of another name in each release
+        raise IrvisError(f"ROS: {one_line(error)}") from error
+    executor = executors.SingleThreadedExecutor()
+    try:
+        ros_node = rclpy.create_node(node.NAME, automatically_declare_parameters_from_overrides=True)
+        told = settings.read_settings(parameters_of(ros_node), arguments)
+        # Cameras publish as best effort, and a reliable subscriber gets nothing from those.
+        infrared, visible = (
+            message_filters.Subscriber(ros_node, images.Image, topic, qos_profile=qos.qos_profile_sensor_data)
+            for topic in (told.infrared_topic, told.visible_topic)
+        )
+        # A report names the topic that is silent as it is after remapping.
+        told = dataclasses.replace(told, infrared_topic=infrared.sub.topic_name, visible_topic=visible.sub.topic_name)
+        # Reliable, which viewers that ask for either are content with.
+        fused = ros_node.create_publisher(images.Image, told.fused_topic, 1)
+        status = ros_node.create_publisher(diagnostics.DiagnosticArray, "/diagnostics", 1)
+        clock = ros_node.get_clock()
+
+        def report(said: Report) -> None:
+            header = standard.Header(stamp=clock.now().to_msg())
+            status.publish(node.diagnostic_array(diagnostics, header, said))
+
+        def is_shut_down() -> bool:
+            return not rclpy.ok()
+
+        core = FusionCore(
+            told,
+            new_message=images.Image,
+            publish=node.unless(is_shut_down, fused.publish),
+            now_s=lambda: clock.now().nanoseconds * 1e-9,
+            report=node.unless(is_shut_down, report),
+            warn=ros_node.get_logger().warning,
+        )
+        node.synchronise(message_filters, infrared, visible, core)
+        executor.add_node(ros_node)
+        spinning = threading.Thread(target=_spin, args=(executor, executors, core), name="irvis-spin", daemon=True)
+        spinning.start()
+        try:
+            core.run()
+        finally:
+            rclpy.try_shutdown()  # which ends the spinning
+            spinning.join()
+            ros_node.destroy_node()
+    except exceptions.NameValidationException as error:
+        raise IrvisError(f"ROS: {one_line(error)}") from error
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def parameters_of(ros_node: Any) -> Dict[str, Any]:
+    """Give the parameters that a node was started with, without ROS's own, such as ``use_sim_time``."""
+    found = ros_node.get_parameters_by_prefix("")
+    return {name: parameter.value for name, parameter in found.items() if name != "use_sim_time" and "." not in name}
+
+
+def _spin(executor: Any, executors: Any, core: FusionCore) -> None:
+    """Hand messages to the core until ROS is shut down, which ends the core."""
+    try:
+        executor.spin()
+    except executors.ExternalShutdownException:
+        pass
+    finally:
+        core.stop()
