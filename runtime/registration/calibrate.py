@@ -1,0 +1,224 @@
+"""Register an infrared to a visible camera: ``irvis calibrate INFRARED VISIBLE -o registration.json``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable
+from irvis.runtime.images import is_image, write_image
+from irvis.runtime.registration.homography import Registration, Size
+from irvis.runtime.registration.inputs import Frames, is_camera, load_frames
+from irvis.runtime.registration.points import AT_LEAST, Fit, fit, read_points, write_points
+from irvis.runtime.registration.preview import describe, draw_preview
+from irvis.runtime.registration.targets import KINDS, Target, parse_count
+from irvis.runtime.registration.warp import Warp
+from irvis.runtime.sizes import format_size
+
+AGREEING_PX = 3.0  # in the coarser of the two frames: how far apart the two of a pair may lie
+EPILOG = (
+    "A homography holds for the distance it was made at, and for all beyond it where the cameras are close together: "
+    "calibrate on what is as far away as what the robot looks at. The two must be fixed to each other, and give frames "
+    "of the sizes they will run at."
+)
+NAMED_AT_MOST = 10  # points left out
+
+
+class Result(NamedTuple):
+    """A registration and what it was made from."""
+
+    registration: Registration
+    frames: Frames  # to show it on
+    points: Optional[np.ndarray] = None  # float64 (N, 4)
+    fit: Optional[Fit] = None
+    trusted: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis calibrate``."""
+    parser.epilog = EPILOG
+    parser.add_argument("infrared", help="infrared image, folder of images, or camera such as v4l2:///dev/video1")
+    parser.add_argument("visible", help="visible image, folder with the same names, or camera")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json", help="registration to write")
+    methods = parser.add_mutually_exclusive_group()
+    methods.add_argument("--auto", action="store_true", help="from the images' own content (default)")
+    methods.add_argument(
+        "--points", type=Path, metavar="FILE", help="CSV or JSON: infrared_x, infrared_y, visible_x, visible_y"
+    )
+    methods.add_argument(
+        "--click",
+        nargs="?",
+        const="8080",
+        metavar="[HOST:]PORT",
+        help="click pairs of points on a page served there (default: 127.0.0.1:8080); kept in OUTPUT.points.csv",
+    )
+    for kind, what in zip(KINDS, ("inner corners of a checkerboard", "circles in a grid", "circles in shifted rows")):
+        methods.add_argument(
+            f"--{kind}", type=parse_count, metavar="COLSxROWS", help=f"{what}, heated to show in the infrared"
+        )
+    parser.add_argument(
+        "--model",
+        choices=tuple(AT_LEAST),
+        help="similarity (turn, scale, shift: the default of --auto), affine or homography (default otherwise: the one "
+        "that predicts each point best from the others)",
+    )
+    parser.add_argument("--token", help="what a browser must show to open the page of --click")
+    parser.add_argument("--force", action="store_true", help="write an automatic result that is not trusted, too")
+    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="write a picture to judge the result by")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis calibrate``; give 0. Raises IrvisError."""
+    output, preview = arguments.output, arguments.preview
+    _check(arguments)
+    result = register(arguments, load_frames(arguments.infrared, arguments.visible))
+    registration, frames = result.registration, result.frames
+    if preview is not None:  # of a result that is not trusted, too: a person can tell
+        used = result.fit.used if result.fit else None
+        write_image(preview, draw_preview(registration, frames.infrared, frames.visible, result.points, used))
+        print(f"wrote {preview}")
+    if not result.trusted and not arguments.force:
+        raise IrvisError(
+            f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: give "
+            "more pairs with shapes seen by both cameras, use --click or --checkerboard, or keep it with --force"
+        )
+    report(result)
+    registration.save(output)
+    print(f"wrote {output}")
+    return 0
+
+
+def register(arguments: argparse.Namespace, frames: List[Frames]) -> Result:
+    """Register by the method that the command line names. Raises IrvisError."""
+    for kind in KINDS:
+        count = getattr(arguments, kind.replace("-", "_"))
+        if count is not None:
+            return _from_target(Target(kind, *count), frames, arguments.model)
+    first = frames[0]
+    if arguments.points is not None:
+        points = read_points(arguments.points)
+        _check_inside(points, first.sizes)
+        return _from_points("points", points, first, arguments.model)
+    if arguments.click is not None:
+        kept = arguments.output.with_name(f"{arguments.output.stem}.points.csv")
+        points = _click(first, kept, arguments)
+        write_points(kept, points)  # before anything can go wrong with them: clicking takes a person's time
+        print(f"wrote {kept}")
+        return _from_points("clicked", points, first, arguments.model)
+    return _automatic(frames, arguments.model or "similarity")
+
+
+def report(result: Result) -> None:
+    """Print what a registration was made from, how exact it is, and what it does. Raises IrvisError."""
+    registration = result.registration
+    if result.fit is None or result.points is None:
+        forced = "" if result.trusted else ", not trusted"
+        print(f"{registration.method}: confidence {registration.confidence:.2f}{forced}")
+    else:
+        _report_fit(registration, result.points, result.fit)
+    print(describe(registration))
+    warp, size = Warp(registration), registration.visible_size
+    covered = 1.0 if warp.outside is None else float(np.mean(warp.outside == 0))
+    common = Warp(registration, crop=True).size
+    print(f"the infrared covers {covered:.1%} of the visible; {format_size(common)} of {format_size(size)} in common")
+
+
+def _report_fit(registration: Registration, points: np.ndarray, found: Fit) -> None:
+    text = f"{registration.method}, {found.model}: {registration.points} of {registration.of} points used"
+    if found.rms_px is None:
+        text += "; their error is not known, since the fit goes through them whatever they are: give more"
+    else:
+        text += f", error {found.rms_px:.2f} px rms and {found.worst_px:.2f} px at worst"
+    if found.predicted_px is not None:
+        text += f", {found.predicted_px:.2f} px rms where each is left out of the fit"
+    print(text)
+    left_out = np.flatnonzero(~found.used)
+    for index in left_out[:NAMED_AT_MOST]:
+        x, y, u, v = points[index]
+        where = f"infrared ({x:.1f}, {y:.1f}) visible ({u:.1f}, {v:.1f})"
+        print(f"left out: point {index + 1}, {where}, {found.errors_px[index]:.1f} px off")
+    if len(left_out) > NAMED_AT_MOST:
+        print(f"left out: {len(left_out) - NAMED_AT_MOST} more")
+    spanned = float(np.prod(np.ptp(points[found.used, :2], axis=0) / registration.infrared_size[::-1]))
+    if spanned < 0.25:
+        print(f"the points span {spanned:.0%} of the infrared frame; beyond them the error grows: spread them")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise IrvisError for a command line that asks for what cannot be written, or would cost an input."""
+    output, preview, token = arguments.output, arguments.preview, arguments.token
+    if output.suffix.lower() != ".json":
+        raise FileError(f"a registration is a .json file. Got {output}")
+    if preview is not None and not is_image(preview):
+        raise FileError(f"cannot write a preview as {preview}: its suffix must be .png or another image's")
+    if token is not None and arguments.click is None:
+        raise IrvisError("--token is for the page of --click: give that as well")
+    given = [Path(name).resolve() for name in (arguments.infrared, arguments.visible) if not is_camera(name)]
+    given += [arguments.points.resolve()] if arguments.points else []
+    for path in filter(None, (output, preview)):
+        if path.resolve() in given or (path.exists() and path.parent.resolve() in given):
+            raise FileError(f"{path} would overwrite an input; give another")
+        check_writable(path)
+
+
+def _from_target(target: Target, frames: List[Frames], model: Optional[str]) -> Result:
+    found = [(pair, target.match(pair.infrared, pair.visible)) for pair in frames]
+    seen = [(pair, points) for pair, points in found if points is not None]
+    missed = [pair.name for pair, points in found if points is None]
+    if not seen:
+        raise IrvisError(
+            f"no {target.kind} of {target.columns}x{target.rows} is to be found in both frames of any of "
+            f"{len(frames)} pairs: count again (inner corners of a checkerboard), heat it, and show all of it"
+        )
+    if missed:
+        print(f"irvis calibrate: {target.kind} not found in both frames of {', '.join(missed)}", file=sys.stderr)
+    return _from_points(target.kind, np.vstack([points for _, points in seen]), seen[0][0], model)
+
+
+def _from_points(method: str, points: np.ndarray, frames: Frames, model: Optional[str]) -> Result:
+    infrared_size, visible_size = frames.sizes
+    # Neither frame is more exact than its pixels: those of a small infrared frame are wide in the visible.
+    coarser = max(1.0, float(np.mean(np.divide(visible_size, infrared_size))))
+    found = fit(points, model, AGREEING_PX * coarser)
+    registration = Registration(
+        found.homography, *frames.sizes, method, found.rms_px, found.worst_px, int(found.used.sum()), len(points)
+    )
+    return Result(registration, frames, points, found)
+
+
+def _automatic(frames: List[Frames], model: str) -> Result:
+    from irvis.runtime.registration.automatic import estimate
+
+    found = estimate([(pair.infrared, pair.visible) for pair in frames], model=model)
+    registration = Registration(found.homography, *frames[0].sizes, "automatic", confidence=found.confidence)
+    return Result(registration, frames[0], trusted=found.trusted)
+
+
+def _click(frames: Frames, kept: Path, arguments: argparse.Namespace) -> np.ndarray:
+    try:
+        from irvis.runtime.web.click import click_points
+        from irvis.runtime.web.server import parse_address
+    except ModuleNotFoundError as error:
+        raise IrvisError(f"{error.name} is not installed: pip install 'irvis[web]'") from error
+    try:
+        host, port = parse_address(arguments.click)
+    except argparse.ArgumentTypeError as error:
+        raise IrvisError(f"--click: {error}") from error
+    existing = [tuple(row) for row in read_points(kept).tolist()] if kept.exists() else []
+    points = click_points(
+        frames.infrared, frames.visible, port=port, host=host, token=arguments.token, existing=existing
+    )
+    return np.array(points, np.float64)
+
+
+def _check_inside(points: np.ndarray, sizes: Tuple[Size, Size]) -> None:
+    for number, row in enumerate(points, 1):
+        for name, (x, y), (height, width) in zip(("infrared", "visible"), row.reshape(2, 2), sizes):
+            if not (-1 <= x <= width and -1 <= y <= height):
+                raise IrvisError(
+                    f"point {number} lies outside the {name} frame of {format_size((height, width))}: "
+                    f"x {x:g}, y {y:g}; the columns are infrared x, y, visible x, y"
+                )
