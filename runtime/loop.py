@@ -130,6 +130,7 @@ class FusionLoop:
         """Give counts, rates and latencies so far, as plain numbers and strings."""
         latencies = self.latencies
         status = {
+            "realtime": self._realtime,
             "fused": latencies.count,
             "skew_ms": self._skew_ms,
             "fps": 1 / self._interval_s if self._interval_s else 0.0,

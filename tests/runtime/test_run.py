@@ -48,8 +48,9 @@ def test_two_folders_into_a_video(tmp_path, capsys):
         write_image(tmp_path / f"ir/{number}.png", np.roll(infrared, 5 * number, axis=1))
         write_image(tmp_path / f"vi/{number}.png", np.roll(visible, 5 * number, axis=1))
     folders = ["--infrared", tmp_path / "ir", "--visible", tmp_path / "vi"]
-    code, _, _ = run(capsys, *folders, "--every-frame", "-o", tmp_path / "fused.avi")
+    code, out, _ = run(capsys, *folders, "--every-frame", "-o", tmp_path / "fused.avi")
     assert code == 0
+    assert "latency" not in out
     frames = frames_of(tmp_path / "fused.avi")
     assert len(frames) == 6
     with Fuser() as fuser:

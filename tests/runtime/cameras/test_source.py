@@ -207,6 +207,8 @@ def test_without_realtime_none_is_dropped_and_it_waits(tmp_path):
                 break
             time.sleep(0.002)
         assert source.status.dropped == 0
+        source._alive_s -= 60
+        assert source.check() == "streaming"  # it waits for us
         np.testing.assert_allclose(np.diff(stamps), 1 / 30, atol=1e-6)
     assert not source._thread.is_alive()
 
