@@ -129,6 +129,7 @@ def _costs(arguments: argparse.Namespace) -> int:
 def _soak(arguments: argparse.Namespace) -> int:
     if arguments.csv is not None:
         check_writable(arguments.csv)
+    tqdm.monitor_interval = 0  # its thread would be counted
     threads = threading.active_count()
     rows: List[List[float]] = []
     with open_loop(arguments.size, 16, arguments.rate, registered=True, realtime=True) as loop:
@@ -142,10 +143,11 @@ def _soak(arguments: argparse.Namespace) -> int:
             writer.writerows(rows)
     seconds, memory = np.array([row[0] for row in rows]), np.array([row[2] for row in rows])
     if len(rows) > 3:
-        later = slice(len(rows) // 10, None)  # after the warm-up
+        # Of the later half: until each buffer that the threads may need at once was needed once, there are steps.
+        later = slice(len(rows) // 2, None)
         slope, _ = np.polyfit(seconds[later], memory[later], 1)
-        spread = memory[later].std()
-        print(f"memory {memory[later].mean():.1f} MB ± {spread:.2f}, slope {slope * 3600:+.2f} MB an hour")
+        print(f"memory {memory[0]:.1f} MB at first, {memory.max():.1f} at most; of the later half ", end="")
+        print(f"{memory[later].mean():.1f} ± {memory[later].std():.2f}, slope {slope * 3600:+.2f} MB an hour")
     print(f"{status['fused']} frames, {status['skipped']} skipped, p99 {status['latency_p99_ms']:.2f} ms, max ", end="")
     print(f"{status['latency_max_ms']:.1f} ms, threads left after close: {left}")
     return 0

@@ -1,0 +1,38 @@
+import csv
+
+import numpy as np
+
+from irvis.benchmarks import loop_cost
+from irvis.benchmarks.loop_cost import cost_ms, main, memory_mb, open_loop
+
+
+def test_what_the_loop_costs_is_measured():
+    with open_loop((48, 64)) as loop:
+        wall_ms, cpu_ms = cost_ms(loop, 20)
+        assert loop.latencies.count == 20 + loop_cost.WARMUP
+    assert 0 < wall_ms < 1000
+    assert 0 < cpu_ms < 1000
+
+
+def test_no_network_gives_the_visible_back():
+    with open_loop((48, 64), bits=16, registered=True) as loop:
+        frame = loop.read()
+        np.testing.assert_array_equal(frame.fused, frame.visible)
+
+
+def test_memory_is_that_of_the_process():
+    before = memory_mb()
+    block = np.ones(20_000_000, np.uint8)
+    assert 10 < memory_mb() - before < 40
+    assert block.size == 20_000_000
+
+
+def test_a_soak_writes_its_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop_cost, "SAMPLE_S", 0.1)
+    assert main(["--size", "48x64", "--minutes", "0.02", "--csv", str(tmp_path / "soak.csv")]) == 0
+    with open(tmp_path / "soak.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) > 3
+    assert int(float(rows[-1]["frames"])) > 10
+    assert float(rows[-1]["memory_mb"]) > 10
+    assert "threads left after close: 0" in capsys.readouterr().out
