@@ -8,8 +8,9 @@ from typing import Any, Callable, List, NamedTuple, Sequence
 import cv2
 import numpy as np
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FrameError
-from irvis.runtime.frames import check_pair
+from irvis.runtime.frames import check_pair, to_levels
 from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.panels import side_by_side
 
@@ -35,8 +36,7 @@ class Encoder:
         self._quality, self._period, self._deliver = quality, 1 / max_fps, deliver
         self._due = 0.0
         self._scaler = InfraredScaler()
-        self._unit = np.empty((0, 0), np.float32)  # 16-bit infrared on its way to 8
-        self._levels = np.empty((0, 0), np.uint8)
+        self._buffers = Buffers()  # for 16-bit infrared on its way to 8
         self._frames: List[np.ndarray] = []  # infrared, visible, fused, as offered
         self._index: Any = None
         self._lock = threading.Condition()  # held for as long as copying takes, never while encoding
@@ -84,7 +84,6 @@ class Encoder:
             if fused.dtype != np.uint8 or fused.shape[:2] != visible.shape[:2] or fused.shape[2:] not in ((), (3,)):
                 raise FrameError(f"fused must be uint8 and as large as the visible. Got {fused.dtype} {fused.shape}")
             self._frames = [np.empty(frame.shape, frame.dtype) for frame in frames]
-            self._unit, self._levels = np.empty(infrared.shape, np.float32), np.empty(infrared.shape, np.uint8)
         for frame, held in zip(frames, self._frames):
             np.copyto(held, frame)
 
@@ -116,5 +115,6 @@ class Encoder:
     def _to_levels(self, infrared: np.ndarray) -> np.ndarray:
         if infrared.dtype == np.uint8:
             return infrared
-        self._scaler(infrared, self._unit)
-        return cv2.convertScaleAbs(self._unit, self._levels, alpha=255.0)
+        unit = self._buffers("unit", infrared.shape, np.float32)
+        self._scaler(infrared, unit)
+        return to_levels(unit, self._buffers("levels", infrared.shape), self._buffers)

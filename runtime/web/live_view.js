@@ -4,6 +4,7 @@
 
 const KINDS = ["infrared", "visible", "fused"];
 const SHOWN = 300; // latencies in the chart
+const FEWEST = 60; // that it has room for from the start
 const STALE_MS = 1000;
 const COUNTERS = [ // label, how to read it from the status, unit; "bad" where more than 0 is
   ["loop", (s) => fixed(s.fps, 1), "fps"],
@@ -15,15 +16,16 @@ const COUNTERS = [ // label, how to read it from the status, unit; "bad" where m
   ["worst", (s) => fixed(s.latency_max_ms, 1), "ms"],
   ["missed deadlines", (s) => s.missed_deadlines, "", "bad"],
   ["fused", (s) => s.fused, ""],
-  ["paired", (s) => s.paired, ""],
+  ["replaced", (s) => s.skipped, ""],
   ["late", (s) => s.late, ""],
-  ["dropped infrared", (s) => s.dropped_infrared, ""],
-  ["dropped visible", (s) => s.dropped_visible, ""],
+  ["dropped ir / vis", (s) => (known(s.dropped_infrared) ? `${s.dropped_infrared} / ${s.dropped_visible}` : null), ""],
+  ["bad frames", (s) => sum((s.infrared || {}).bad, (s.visible || {}).bad), "", "bad"],
   ["reconnections", (s) => sum((s.infrared || {}).reconnects, (s.visible || {}).reconnects), ""],
 ];
 
 const $ = (id) => document.getElementById(id);
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : null);
+const known = (value) => value !== null && value !== undefined;
 const sum = (a, b) => (Number.isFinite(a) || Number.isFinite(b) ? (a || 0) + (b || 0) : null);
 const token = new URLSearchParams(location.search).get("token");
 if (token) history.replaceState(null, "", location.pathname); // from here on the cookie shows it
@@ -73,7 +75,7 @@ async function draw(data) {
   blend();
   drawnAt = performance.now();
   drawn.push(drawnAt);
-  drawn = drawn.filter((time) => time > drawnAt - 2000);
+  drawn = drawn.filter((time) => time > drawnAt - 5000);
   $("snapshot").href = "snapshot.png?number=" + header.number;
   $("snapshot").removeAttribute("aria-disabled");
   tell();
@@ -88,7 +90,7 @@ function fit(canvas, picture) {
 }
 
 function blend() {
-  const value = Number($("blend").value), side = value < 0 ? "visible" : "infrared";
+  const value = Number($("blend").value), side = value < 0 ? "infrared" : "visible";
   const part = Math.abs(value);
   $("blend").setAttribute("aria-valuetext", part === 0 ? "fused" : part === 100 ? side : `${part} % ${side}, ${100 - part} % fused`);
   for (const button of document.querySelectorAll("[data-blend]"))
@@ -114,7 +116,7 @@ function numbers() {
   $("deadline").textContent = Number.isFinite(status.deadline_ms) ? `deadline ${fixed(status.deadline_ms, 0)} ms` : "";
   for (const { value, read, bad } of rows) {
     const found = read(status);
-    value.firstChild.data = found === null || found === undefined ? "\u2013" : found;
+    value.firstChild.data = known(found) ? found : "\u2013";
     value.className = bad && found > 0 ? "bad" : "";
   }
   for (const kind of ["infrared", "visible"])
@@ -155,8 +157,7 @@ function chart() {
   const context = canvas.getContext("2d"), deadline = status.deadline_ms;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
-  const known = latencies.filter(Number.isFinite);
-  const top = Math.max(1, ...known, Number.isFinite(deadline) ? deadline * 1.3 : 0) * 1.08;
+  const top = Math.max(1, ...latencies.filter(Number.isFinite), Number.isFinite(deadline) ? deadline * 1.3 : 0) * 1.08;
   const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((s) => top / s <= 4) || 10000;
   const left = 38, y = (value) => height - 4 - (height - 12) * value / top;
   context.font = "11px system-ui, 'DejaVu Sans', sans-serif";
@@ -168,7 +169,7 @@ function chart() {
     context.fillStyle = "#97a3b4";
     context.fillText(value, left - 8, Math.min(y(value), height - 7));
   }
-  const slot = (width - left) / SHOWN, first = SHOWN - latencies.length;
+  const slots = Math.max(FEWEST, latencies.length), slot = (width - left) / slots, first = slots - latencies.length;
   latencies.forEach((value, i) => {
     if (!Number.isFinite(value)) return;
     context.fillStyle = value > deadline ? "#ff6b6b" : "#4cc9f0";

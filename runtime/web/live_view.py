@@ -91,8 +91,8 @@ class LiveView:
 
     @property
     def viewers(self) -> int:
-        """How many browsers watch."""
-        return len(self._viewers)
+        """How many browsers watch, or wait for a snapshot."""
+        return len(self._viewers) + self._waiting
 
     @property
     def encoded(self) -> int:

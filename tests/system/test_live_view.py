@@ -1,7 +1,11 @@
 import base64
 import itertools
+import signal
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import cv2
 import numpy as np
@@ -12,7 +16,7 @@ pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from irvis.runtime.panels import STRIP
+from irvis.runtime.panels import GAP, STRIP
 from irvis.runtime.samples import make_scene
 from irvis.runtime.web.live_view import LiveView
 
@@ -146,23 +150,23 @@ def test_the_chart_and_the_counters_move(browser, robot):
     assert 20 <= float(text(browser, "latency")) <= 48
 
 
-def test_the_slider_blends_from_visible_over_fused_to_infrared(browser, robot):
+def test_the_slider_blends_from_infrared_over_fused_to_visible(browser, robot):
     pause(browser)
     pictures = {kind: canvas(browser, kind)[0].astype(float) for kind in KINDS}
     slide = """const s = document.getElementById('blend'); s.value = arguments[0];
         s.dispatchEvent(new Event('input', {bubbles: true})); return s.getAttribute('aria-valuetext')"""
     for value, side, says in [
         (0, "fused", "fused"),
-        (-100, "visible", "visible"),
-        (100, "infrared", "infrared"),
-        (-50, "visible", "50 % visible, 50 % fused"),
-        (25, "infrared", "25 % infrared, 75 % fused"),
+        (-100, "infrared", "infrared"),
+        (100, "visible", "visible"),
+        (-50, "infrared", "50 % infrared, 50 % fused"),
+        (25, "visible", "25 % visible, 75 % fused"),
     ]:
         assert browser.execute_script(slide, value) == says
         part = abs(value) / 100
         wanted = part * pictures[side] + (1 - part) * pictures["fused"]
         assert np.abs(canvas(browser, "blended")[0] - wanted).max() <= 2
-    browser.find_element(By.CSS_SELECTOR, "[data-blend='-100']").click()
+    browser.find_element(By.CSS_SELECTOR, "[data-blend='100']").click()
     assert np.abs(canvas(browser, "blended")[0] - pictures["visible"]).max() <= 2
 
 
@@ -217,3 +221,40 @@ def test_a_viewer_too_many_reads_why(browser, monkeypatch):
     with LiveView(0) as view:
         browser.get(view.url)
         wait(browser, lambda: text(browser, "connection") == "0 are watching already; trying again")
+
+
+def test_irvis_run_is_seen_in_the_browser(browser):
+    width, height = 160, 120
+    scene = f"test://street?width={width}&height={height}&fps=10"
+    program = [sys.executable, "-m", "irvis.runtime.cli", "run", "--infrared", scene, "--visible", scene, "--web", "0"]
+    process = subprocess.Popen([*program, "--token", TOKEN], stdout=subprocess.PIPE, text=True)
+    try:
+        lines = iter(process.stdout.readline, "")
+        url = next(line.split()[-1] for line in lines if line.startswith("live view: "))
+        with urllib.request.urlopen(url.replace("?", "snapshot.png?"), timeout=10) as answer:  # while nobody watches
+            snapshot = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)
+        assert snapshot.shape == (height + STRIP, 3 * width + 2 * GAP, 3)
+
+        browser.get(url)
+        infrared, visible = make_scene("street", height, width)
+        seen = []
+        for _ in range(2):
+            wait(browser, lambda: canvas(browser, "fused")[1] not in (None, *seen))
+            pause(browser)
+            pictures = {kind: canvas(browser, kind)[0] for kind in KINDS}
+            seen.append(canvas(browser, "fused")[1])
+            for kind, half in (("infrared", infrared), ("visible", visible)):
+                wide = np.concatenate([half, half[:, ::-1], half], axis=1)  # it drives past
+                errors = [difference(pictures[kind], wide[:, left : left + width]) for left in range(2 * width)]
+                assert min(errors) < 6 < np.median(errors)
+            assert difference(pictures["fused"], pictures["visible"]) > 1
+            browser.find_element(By.ID, "pause").click()
+        assert seen[0] < seen[1]
+        wait(browser, lambda: text(browser, "infrared-state") == "infrared streaming")
+        wait(browser, lambda: text(browser, "latency") != "\N{EN DASH}")
+        process.send_signal(signal.SIGINT)
+        assert "deadline  of 33 ms missed by" in process.communicate(timeout=30)[0]
+        assert process.returncode == 130
+        wait(browser, lambda: text(browser, "connection") == "no connection; trying again")
+    finally:
+        process.kill()

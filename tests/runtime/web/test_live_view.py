@@ -2,7 +2,6 @@ import asyncio
 import json
 import re
 import threading
-import time
 import tracemalloc
 
 import cv2
@@ -16,7 +15,6 @@ aiohttp = pytest.importorskip("aiohttp")
 from irvis.runtime.errors import FrameError
 from irvis.runtime.panels import side_by_side
 from irvis.runtime.samples import make_scene
-from irvis.runtime.web.encoder import Encoder
 from irvis.runtime.web.live_view import HISTORY, IN_FLIGHT, MAX_VIEWERS, LiveView, _plain
 
 INFRARED, VISIBLE = make_scene("street", 96, 128)
@@ -294,35 +292,38 @@ def test_without_any_frame_there_is_no_snapshot(view):
     assert asyncio.run(snapshot(view)) == 503
 
 
-def test_max_fps_is_kept(view):
-    encoder = Encoder(80, 0.5, lambda picture: None)
-    for _ in range(50):
-        encoder.offer(INFRARED, VISIBLE, FUSED, None)
-        time.sleep(0.001)
-    encoder.close()
-    assert (encoder.encoded, encoder.skipped) == (2, 48)  # the first comes at once, and the next is due from then on
+def test_a_snapshot_that_waits_counts_as_a_viewer_for_whoever_publishes_only_then(view):
+    async def work():
+        asked = asyncio.ensure_future(snapshot(view))
+        while not view.viewers:
+            await asyncio.sleep(0.001)
+        await publish(view, 0)
+        return await asked
+
+    assert asyncio.run(work()).shape[2] == 3
+    assert view.viewers == 0
 
 
-def test_nothing_of_a_frames_size_is_allocated_once_warm():
-    infrared, visible = make_scene("street", 480, 640)
+def test_nothing_of_a_frames_size_is_allocated_in_publish_once_warm(view):
+    frames = [np.tile(frame, (5, 5, 1)[: frame.ndim]) for frame in (INFRARED, VISIBLE, FUSED)]  # 480x640
     peaks = []
-    encoded = threading.Event()
-    encoder = Encoder(80, 1e6, lambda picture: encoded.set())
-    try:
+
+    async def work(socket):
         for _ in range(12):
-            tracemalloc.start()
-            encoder.offer(infrared, visible, visible, None)
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-            assert encoded.wait(10)
-            encoded.clear()
-            while encoder._busy:
-                time.sleep(0.001)
-    finally:
-        encoder.close()
-    assert encoder.encoded == 12
-    assert peaks[0] > infrared.nbytes + 2 * visible.nbytes
-    assert max(peaks[1:]) < infrared.nbytes  # what the thread has begun to encode by then is in it
+            before, peak = view.encoded, 0
+            while view.encoded == before:
+                tracemalloc.start()
+                view.publish(*frames, {})
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                await asyncio.sleep(0.001)
+            peaks.append(peak)
+            await picture(socket)
+            await socket.send_str("drawn")
+
+    watching(view, work)
+    assert peaks[0] > sum(frame.nbytes for frame in frames)
+    assert max(peaks[1:]) < frames[0].nbytes  # what the other threads have begun by then is in it
 
 
 def test_close_ends_the_viewers_and_leaves_no_thread():
