@@ -93,7 +93,7 @@ def report(status: Dict[str, Any], seconds: float) -> str:
     lines = [f"fused     {fused} pairs in {seconds:.1f} s, {fused / max(seconds, 1e-9):.2f} a second"]
     if status["realtime"]:  # else a frame waits for its turn, and its latency says how many are before it
         lines += [
-            f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the fused frame",
+            f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the frame",
             f"deadline  of {status['deadline_ms']:g} ms missed by {missed} ({100 * missed / max(fused, 1):.1f} %)",
         ]
     lines.append(f"pairs     {status['paired']} paired, of which {status['skipped']} gave way to a newer one")

@@ -76,6 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     _check(arguments)
     result = register(arguments, load_frames(arguments.infrared, arguments.visible))
     registration, frames = result.registration, result.frames
+    report(result)
     if preview is not None:  # of a result that is not trusted, too: a person can tell
         used = result.fit.used if result.fit else None
         write_image(preview, draw_preview(registration, frames.infrared, frames.visible, result.points, used))
@@ -85,7 +86,6 @@ def main(arguments: argparse.Namespace) -> int:
             f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: give "
             "more pairs with shapes seen by both cameras, use --click or --checkerboard, or keep it with --force"
         )
-    report(result)
     registration.save(output)
     print(f"wrote {output}")
     return 0
@@ -170,8 +170,8 @@ def _from_target(target: Target, frames: List[Frames], model: Optional[str]) -> 
     missed = [pair.name for pair, points in found if points is None]
     if not seen:
         raise IrvisError(
-            f"no {target.kind} of {target.columns}x{target.rows} is to be found in both frames of any of "
-            f"{len(frames)} pairs: count again (inner corners of a checkerboard), heat it, and show all of it"
+            f"{target.kind} {target.columns}x{target.rows} not found in both frames of any of {len(frames)} pairs: "
+            "count again (inner corners of a checkerboard), heat it, and show all of it"
         )
     if missed:
         print(f"irvis calibrate: {target.kind} not found in both frames of {', '.join(missed)}", file=sys.stderr)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -17,6 +16,7 @@ from irvis.runtime.registration.homography import project
 COLUMNS = ("infrared_x", "infrared_y", "visible_x", "visible_y")
 AT_LEAST = {"similarity": 2, "affine": 3, "homography": 4}  # points that each model needs
 TO_SPARE = 2  # points beyond those, without which a wrong point cannot be told from the right ones
+CLEARLY = 0.9  # of a simpler model's error: less than that may be luck, and a richer model's costs more at the corners
 LARGEST_COUNT = 100_000
 WEAKEST = 0.01  # of the unknowns, against the best known; see _weakness
 
@@ -81,7 +81,7 @@ def fit(points: np.ndarray, model: Optional[str] = None, threshold_px: float = 3
     Args:
         points: float64 (N, 4): infrared x and y, visible x and y.
         model: "similarity", "affine" or "homography". None: of those that leave two points to spare, the one that
-            predicts each point from the others best; with fewer than 4 points a similarity.
+            predicts each point from the others clearly best; with fewer than 4 points a similarity.
         threshold_px: points farther off than this, in visible pixels, contradict the others.
 
     Raises IrvisError where the points are too few, lie on a line or in one place, or contradict each other.
@@ -101,10 +101,13 @@ def fit(points: np.ndarray, model: Optional[str] = None, threshold_px: float = 3
         )
     kept = points[used]
     _check_spread(richest, kept)
-    predicted = {name: _predicted_px(name, kept) for name in models}
-    best = min(models, key=lambda name: math.inf if (error := predicted[name]) is None else error)
+    best, predicted_px = models[0], _predicted_px(models[0], kept)
+    for name in models[1:]:
+        richer_px = _predicted_px(name, kept)
+        if richer_px is not None and (predicted_px is None or richer_px < CLEARLY * predicted_px):
+            best, predicted_px = name, richer_px
     homography, _ = _search(best, kept)
-    return Fit(homography, best, used, _errors(homography, points), predicted[best])
+    return Fit(homography, best, used, _errors(homography, points), predicted_px)
 
 
 def _search(model: str, points: np.ndarray, threshold_px: float = 1e6) -> Tuple[np.ndarray, np.ndarray]:
@@ -178,16 +181,18 @@ def _weakness(model: str, points: np.ndarray) -> float:
         return 0.0
     source, target = _normalised(points[:, :2]), _normalised(points[:, 2:])
     if model == "similarity":
-        return float(min(source.std(), target.std()))  # 0 for a single place, else about 1
+        return float(min(source.std(), target.std()))  # 0 for a single place, else 1
     if model == "affine":
-        return min(float(np.divide(*np.linalg.svd(half, compute_uv=False)[::-1])) for half in (source, target))
+        return min(_ratio(source, 1), _ratio(target, 1))
     rows = np.c_[source, np.ones(len(source))]
     zero = np.zeros_like(rows)
-    equations = np.vstack(
-        [np.hstack([rows, zero, -target[:, :1] * rows]), np.hstack([zero, rows, -target[:, 1:] * rows])]
-    )
-    values = np.linalg.svd(equations, compute_uv=False)
-    return float(values[7] / values[0])
+    across, down = np.hsplit(target, 2)
+    return _ratio(np.vstack([np.hstack([rows, zero, -across * rows]), np.hstack([zero, rows, -down * rows])]), 7)
+
+
+def _ratio(matrix: np.ndarray, index: int) -> float:
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return float(values[index] / max(values[0], 1e-12))
 
 
 def _normalised(points: np.ndarray) -> np.ndarray:

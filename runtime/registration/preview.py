@@ -13,7 +13,7 @@ from irvis.runtime.registration.homography import Registration, corners_of, proj
 from irvis.runtime.registration.warp import Warp
 
 TILES = 8  # of the mosaic, over the height
-USED, LEFT_OUT, FROM_INFRARED = (80, 255, 80), (0, 200, 255), (80, 80, 255)  # BGR
+USED, LEFT_OUT, FROM_INFRARED = (80, 255, 80), (0, 200, 255), (255, 80, 255)  # BGR
 
 
 def draw_preview(
@@ -99,10 +99,10 @@ def _mosaic(visible: np.ndarray, infrared: np.ndarray, outside: Optional[np.ndar
 
 
 def _draw_points(picture: np.ndarray, points: np.ndarray, used: np.ndarray, mapped: np.ndarray) -> None:
-    size = max(6, picture.shape[0] // 80)
+    size = max(6, picture.shape[0] // 60)
     for (x, y), (u, v), is_used in zip(np.rint(points[:, 2:]).astype(int), np.rint(mapped).astype(int), used):
         ring = (int(x), int(y))
-        cv2.circle(picture, ring, size, USED if is_used else LEFT_OUT, max(1, size // 4), cv2.LINE_AA)
+        cv2.circle(picture, ring, size, USED if is_used else LEFT_OUT, 2, cv2.LINE_AA)
         cross = (int(u), int(v))
         cv2.line(picture, ring, cross, FROM_INFRARED, 1, cv2.LINE_AA)
-        cv2.drawMarker(picture, cross, FROM_INFRARED, cv2.MARKER_TILTED_CROSS, size, max(1, size // 5), cv2.LINE_AA)
+        cv2.drawMarker(picture, cross, FROM_INFRARED, cv2.MARKER_TILTED_CROSS, size, 2, cv2.LINE_AA)

@@ -48,7 +48,8 @@ class Target(NamedTuple):
 
     def match(self, infrared: np.ndarray, visible: np.ndarray) -> Optional[np.ndarray]:
         """Find the target in both frames: pairs of points, float64 (N, 4), as ``points.fit`` takes; None: not found."""
-        there, here = self.find(infrared), self.find(visible)
+        there = self.find(infrared)
+        here = None if there is None else self.find(visible)  # a search in vain takes the longest
         if there is None or here is None:
             return None
         return np.hstack([_like(there, here).reshape(-1, 2), here.reshape(-1, 2)])

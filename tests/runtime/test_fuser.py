@@ -1,13 +1,11 @@
 import threading
 
-import cv2
 import numpy as np
 import pytest
 
 from irvis.runtime import FileError, FrameError, Fuser, ModelError
 from irvis.runtime.backend import open_backend
 from irvis.runtime.fuser import SHIPPED_MODEL
-from irvis.runtime.registration.homography import Registration
 from irvis.runtime.samples import make_scene
 from irvis.runtime.work import Work
 
@@ -269,66 +267,7 @@ def test_with_frames_stage_times_add_up(frames_fuser, pair):
     assert times.pre_ms + times.post_ms < times.compute_ms
 
 
-# A registration.
-
-INFRARED_SIZE = (30, 40)
-
-
-@pytest.fixture
-def registration():
-    """Of an infrared camera with pixels 1.6 times as wide, that looks a little down and to the right."""
-    return Registration(np.array([[1.6, 0.02, 4], [-0.02, 1.6, 6], [0, 0, 1]]), INFRARED_SIZE, SIZE, "points")
-
-
-@pytest.fixture
-def seen(pair, registration):
-    """What that infrared camera sees."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpPerspective(pair[0], registration.homography, INFRARED_SIZE[::-1], flags=flags)
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_registered_frames_are_fused_as_if_they_had_come_so(fuser, pair, seen, registration, bits, tmp_path):
-    registration.save(tmp_path / "r.json")
-    infrared, visible = pair
-    if bits == 16:
-        seen[0, :8], seen[-1, :8] = 0, 255  # so that the range of 16 bits is that of 8
-        seen = seen.astype(np.uint16) * 257
-    with Fuser(threads=1, registration=tmp_path / "r.json", infrared_percentiles=(0, 100)) as registered:
-        fused = registered(seen, visible)
-        outside = registered.warp.outside > 0
-        out = np.zeros_like(visible)
-        assert registered(seen, visible, out=out) is out
-    assert 0.1 < outside.mean() < 0.6
-    np.testing.assert_array_equal(fused[outside], visible[outside])  # where the infrared sees nothing
-    within = cv2.erode(1 - outside.astype(np.uint8), np.ones((9, 9))) > 0
-    assert abs(fused.astype(int) - fuser(infrared, visible))[within].mean() < 8
-    if bits == 8:
-        np.testing.assert_array_equal(out, fused)
-
-
-def test_crop_gives_what_both_see(pair, seen, registration):
-    with Fuser(threads=1, registration=registration, crop=True) as cropped:
-        fused = cropped(seen, pair[1])
-        assert fused.shape[:2] == cropped.warp.size < SIZE
-        assert cropped(seen, np.ascontiguousarray(pair[1][:, :, 0])).shape == cropped.warp.size
-        with pytest.raises(FrameError, match="out must be uint8"):
-            cropped(seen, pair[1], out=np.zeros_like(pair[1]))
-
-
-def test_frames_of_another_size_than_were_registered_are_refused(pair, seen, registration):
-    with Fuser(threads=1, registration=registration) as registered:
-        with pytest.raises(FrameError, match=r"for infrared frames of 30x40\. Got 48x64; .*irvis calibrate"):
-            registered(*pair)
-        with pytest.raises(FrameError, match=r"for visible frames of 48x64\. Got 47x64"):
-            registered(seen, pair[1][1:])
-        with pytest.raises(FrameError, match="visible must be a numpy array"):
-            registered(seen, None)
-
-
-def test_crop_without_a_registration_is_refused():
-    with pytest.raises(FrameError, match="crop needs a registration"):
-        Fuser(threads=1, crop=True)
+# The stages of a call.
 
 
 def test_stages_may_run_one_pair_ahead(fuser, pair):

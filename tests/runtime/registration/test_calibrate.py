@@ -1,8 +1,11 @@
-"""``irvis calibrate`` as its users call it."""
+"""`irvis calibrate` as a person runs it: what it writes, what it says, and what it leaves alone."""
 
+import http.client
 import json
+import socket
 import threading
-import urllib.request
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,194 +13,279 @@ import pytest
 
 from irvis.runtime.cli import main
 from irvis.runtime.images import read_image, write_image
-from irvis.runtime.registration.homography import Registration, corners_of, project
+from irvis.runtime.registration import Registration
+from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.registration.points import read_points, write_points
+from irvis.runtime.registration.targets import Target
 from irvis.runtime.samples import make_scene
 
-SIZE, SMALL = (240, 320), (120, 160)
-TRUE = np.array([[1.96, -0.05, 9.0], [0.05, 1.96, -6.0], [0, 0, 1]])  # infrared of SMALL to visible of SIZE
+INFRARED, VISIBLE = (128, 160), (240, 320)
+DEGREES, SCALE, SHIFT = 2.0, 1.9, (6.0, -4.0)  # about the frames' centres, visible pixels
+RADIANS = np.deg2rad(DEGREES)
+TURN = SCALE * np.array([[np.cos(RADIANS), -np.sin(RADIANS)], [np.sin(RADIANS), np.cos(RADIANS)]])
+CENTRES = [(np.array(size[::-1]) - 1) / 2 for size in (INFRARED, VISIBLE)]
+TRUTH = np.vstack([np.c_[TURN, CENTRES[1] + SHIFT - TURN @ CENTRES[0]], (0, 0, 1)])
+SOURCES = np.array([[8, 9], [150, 12], [148, 118], [10, 120], [80, 30], [40, 70], [120, 66], [90, 100.0]])
+POINTS = np.hstack([SOURCES, project(TRUTH, SOURCES)])
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return make_scene("street", *SIZE)
+    return make_scene("street", *VISIBLE)
 
 
 @pytest.fixture
-def files(scene, tmp_path):
-    """An infrared frame as another camera would see it, and the visible one."""
+def rig(tmp_path, monkeypatch, scene):
+    """A folder to be in, with ir.png, vi.png and points.csv; the infrared lies in the visible as TRUTH has it."""
+    monkeypatch.chdir(tmp_path)
     infrared, visible = scene
-    seen = cv2.warpPerspective(infrared, TRUE, SMALL[::-1], flags=cv2.INTER_AREA | cv2.WARP_INVERSE_MAP)
-    write_image(tmp_path / "ir.png", seen)
-    write_image(tmp_path / "vi.png", visible)
+    write_image("ir.png", cv2.warpPerspective(infrared, np.linalg.inv(TRUTH), INFRARED[::-1]))
+    write_image("vi.png", visible)
+    write_points("points.csv", POINTS)
     return tmp_path
 
 
-def calibrate(capsys, *arguments):
+def run(capsys, *arguments):
     """Give the exit code, stdout and the lines on stderr."""
     code = main(["calibrate", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err.splitlines()
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err.splitlines()
 
 
-def points_of(count=8, seed=0, noise_px=0.0):
-    rng = np.random.default_rng(seed)
-    infrared = rng.uniform((5, 5), (155, 115), (count, 2))
-    return np.hstack([infrared, project(TRUE, infrared) + rng.normal(0, noise_px, (count, 2))])
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def corner_error_px(path):
-    found = Registration.load(path).homography
-    corners = corners_of(SMALL)
-    return float(np.linalg.norm(project(found, corners) - project(TRUE, corners), axis=1).mean())
+def error_px(found, truth=TRUTH):
+    corners = corners_of(found.infrared_size)
+    return np.linalg.norm(project(found.homography, corners) - project(truth, corners), axis=1).max()
 
 
-def test_given_points(files, capsys):
-    points = points_of(noise_px=0.3)
-    points[5, 2:] += 30
-    write_points(files / "points.csv", points)
-    arguments = [files / "ir.png", files / "vi.png", "-o", files / "r.json", "--points", files / "points.csv"]
-    code, out, errors = calibrate(capsys, *arguments, "--preview", files / "p.png")
+@pytest.mark.parametrize("model", ["similarity", "affine", "homography", None])
+def test_given_points_are_fitted_told_and_saved(rig, capsys, model):
+    noise = np.random.default_rng(0).normal(0, 0.3, (len(POINTS), 2))
+    write_points("points.csv", POINTS + np.c_[np.zeros_like(noise), noise])
+    options = ["--model", model] if model else []
+    code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv", *options)
     assert (code, errors) == (0, [])
-    assert corner_error_px(files / "r.json") < 1
-    registration = Registration.load(files / "r.json")
-    assert (registration.infrared_size, registration.visible_size) == (SMALL, SIZE)
-    assert (registration.points, registration.of) == (7, 8)
-    assert 0 < registration.error_px <= registration.worst_px < 1.5
-    assert "points, similarity: 7 of 8 points used" in out
-    assert "left out: point 6" in out
-    assert "magnified 1.96" in out
-    assert read_image(files / "p.png").shape[1] == 1600
+    found = Registration.load("r.json")
+    assert error_px(found) < 3
+    assert (found.method, found.infrared_size, found.visible_size) == ("points", INFRARED, VISIBLE)
+    assert (found.points, found.of, found.confidence) == (8, 8, None)
+    assert 0.1 < found.error_px < found.worst_px < 1
+    first, effect, cover, last = out.splitlines()
+    expected = f"points, {model or 'similarity'}: 8 of 8 points used, error {found.error_px:.2f} px rms"
+    assert first.startswith(expected)
+    assert f"{found.worst_px:.2f} px at worst" in first
+    assert "is magnified 1." in effect
+    assert "degrees clockwise" in effect
+    assert "in common" in cover
+    assert last == "wrote r.json"
 
 
-def draw_board(polarity):
-    """A checkerboard of 9x6 inner corners before a cool scene, in the visible's geometry."""
-    board = np.kron(np.indices((7, 10)).sum(0) % 2, np.ones((18, 18))).astype(np.uint8)
-    picture = np.full(SIZE, 70, np.uint8)
-    picture[50 : 50 + 126, 70 : 70 + 180] = np.where(board, 220, 30)
-    picture[44:50, 64:256] = picture[176:182, 64:256] = 220
-    picture[44:182, 64:70] = picture[44:182, 250:256] = 220
-    return cv2.GaussianBlur(picture if polarity else 255 - picture, (0, 0), 0.8)
-
-
-def test_a_heated_checkerboard(files, capsys):
-    seen = cv2.warpPerspective(draw_board(False), TRUE, SMALL[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    write_image(files / "ir.png", 7000 + 10 * seen.astype(np.uint16))
-    write_image(files / "vi.png", cv2.cvtColor(draw_board(True), cv2.COLOR_GRAY2BGR))
-    arguments = [files / "ir.png", files / "vi.png", "-o", files / "r.json", "--checkerboard", "9x6"]
-    code, out, errors = calibrate(capsys, *arguments)
-    assert (code, errors) == (0, [])
-    assert corner_error_px(files / "r.json") < 1
-    assert "54 of 54 points used" in out
-    assert Registration.load(files / "r.json").method == "checkerboard"
-
-
-def test_without_a_board_it_says_so(files, capsys):
-    arguments = [files / "ir.png", files / "vi.png", "-o", files / "r.json", "--checkerboard", "9x6"]
-    code, _, errors = calibrate(capsys, *arguments)
-    assert code == 1
-    assert "no checkerboard of 9x6" in errors[0]
-    assert not (files / "r.json").exists()
-
-
-def test_by_itself_from_the_images(files, capsys):
-    code, out, errors = calibrate(capsys, files / "ir.png", files / "vi.png", "-o", files / "r.json")
-    assert (code, errors) == (0, []), out
-    assert corner_error_px(files / "r.json") < 2
-    registration = Registration.load(files / "r.json")
-    assert registration.method == "automatic"
-    assert 0 < registration.confidence <= 1
-
-
-def test_what_is_not_trusted_is_not_written_unless_forced(files, capsys):
-    rng = np.random.default_rng(0)
-    write_image(files / "ir.png", rng.integers(0, 256, SMALL, np.uint8))
-    (files / "r.json").write_text("as it was")
-    arguments = [files / "ir.png", files / "vi.png", "-o", files / "r.json", "--preview", files / "p.png"]
-    code, _, errors = calibrate(capsys, *arguments)
-    assert code == 1
-    assert "not trusted (confidence 0." in errors[0]
-    assert (files / "r.json").read_text() == "as it was"
-    assert (files / "p.png").exists()  # to see why
-    code, out, _ = calibrate(capsys, *arguments, "--force")
+def test_a_wrong_point_is_named_by_its_row_and_how_far_off_it_is(rig, capsys):
+    points = POINTS.copy()
+    points[4, 2:] += (30, 40)
+    write_points("points.csv", points)
+    code, out, _ = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv")
     assert code == 0
-    assert "forced" in out
-    Registration.load(files / "r.json")
+    assert "7 of 8 points used" in out
+    assert "left out: point 5, infrared (80.0, 30.0)" in out
+    assert ", 50.0 px off" in out
+    found = Registration.load("r.json")
+    assert error_px(found) < 0.1
+    assert (found.points, found.of) == (7, 8)
 
 
-def test_cameras_give_a_frame(tmp_path, capsys):
-    scene = "test://street?width=160&height=120&fps=50"
-    write_points(tmp_path / "points.csv", np.array([[10, 10, 15, 10], [150, 10, 155, 10], [10, 110, 15, 110.0]]))
-    arguments = [f"{scene}&bits=16", scene, "-o", tmp_path / "r.json", "--points", tmp_path / "points.csv"]
-    code, out, errors = calibrate(capsys, *arguments)
-    assert (code, errors) == (0, [])
-    assert "its centre lies 5.0 px right of" in out
-    assert Registration.load(tmp_path / "r.json").visible_size == (120, 160)
-
-
-def test_clicked_points_are_kept_and_shown_again(files, capsys, monkeypatch):
-    pytest.importorskip("aiohttp")
-    from irvis.runtime.web import click
-
-    points = points_of()
-    served = click.click_points
-
-    def click_by_program(*arguments, **options):
-        """Let the real page be served, and post to it what a person would have clicked."""
-        shown.extend(options["existing"])
-
-        def announce(line):
-            url = next(word for word in line.split() if word.startswith("http"))
-            threading.Thread(target=save, args=(url,)).start()
-
-        return served(*arguments, **{**options, "port": 0, "announce": announce})
-
-    def save(url):
-        rows = [[float(value) for value in row] for row in points]
-        request = urllib.request.Request(
-            url.rstrip("/") + "/save", json.dumps({"points": rows}).encode(), {"Content-Type": "application/json"}
-        )
-        request.add_header("Origin", url.rstrip("/"))
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-
-    shown = []
-    monkeypatch.setattr(click, "click_points", click_by_program)
-    arguments = [files / "ir.png", files / "vi.png", "-o", files / "r.json", "--click"]
-    assert calibrate(capsys, *arguments)[0] == 0
-    assert shown == []
-    np.testing.assert_allclose(read_points(files / "r.points.csv"), points, atol=1e-3)
-    assert corner_error_px(files / "r.json") < 0.1
-    assert Registration.load(files / "r.json").method == "clicked"
-    assert calibrate(capsys, *arguments)[0] == 0
-    np.testing.assert_allclose(shown, points, atol=1e-3)
+def test_two_points_have_no_error_to_tell_and_a_corner_of_the_frame_is_said_to_be_one(rig, capsys):
+    write_points("points.csv", np.hstack([SOURCES[[4, 6]], project(TRUTH, SOURCES[[4, 6]])]))
+    code, out, _ = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv")
+    assert code == 0
+    assert "their error is not known" in out
+    assert "span 7% of the infrared frame" in out
+    assert Registration.load("r.json").error_px is None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("kind", "count", "degrees"),
+    [("checkerboard", "9x6", [20]), ("circles", "7x5", [-12, 30]), ("asymmetric-circles", "4x11", [170])],
+)
+def test_targets_are_found_and_those_of_several_pairs_put_together(
+    rig, capsys, similarity, render_pair, kind, count, degrees
+):
+    truth, target = similarity((128, 160), 2, 1.03, (9, -5)), Target(kind, *map(int, count.split("x")))
+    for index, angle in enumerate(degrees):
+        frames = render_pair(target, truth, (128, 160), angle, index, low=100, high=170, inverted=True)
+        for half, frame in zip(("ir", "vi"), frames):
+            write_image(f"{half}/{index}.png", frame)
+    code, out, errors = run(capsys, "ir", "vi", "-o", "r.json", f"--{kind}", count, "--model", "similarity")
+    assert (code, errors) == (0, [])
+    found = Registration.load("r.json")
+    assert error_px(found, truth) < 0.3 * 480 / 128  # infrared pixels
+    assert found.method == kind
+    assert found.points == found.of == len(degrees) * target.columns * target.rows
+    assert f"{kind}, similarity: {found.points} of {found.points} points used" in out
+
+
+def test_a_pair_without_the_target_is_named(rig, capsys, similarity, render_pair):
+    frames = render_pair(Target("circles", 7, 5), similarity((128, 160), 0, 1, (0, 0)), (128, 160), 9, low=0, high=99)
+    for half, frame in zip(("ir", "vi"), frames):
+        write_image(f"{half}/roof.png", np.full_like(frame, 90))
+        write_image(f"{half}/board.png", frame)
+    code, _, errors = run(capsys, "ir", "vi", "-o", "r.json", "--circles", "7x5")
+    assert (code, errors) == (0, ["irvis calibrate: circles not found in both frames of roof"])
+    assert Registration.load("r.json").of == 35
+
+
+def test_the_images_themselves_serve_where_nothing_is_given(rig, capsys, scene):
+    infrared, visible = scene
+    write_image("ir.png", infrared[10:, 12:])
+    write_image("vi.png", visible[:-10, :-12])
+    code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--preview", "p.png")
+    assert (code, errors) == (0, [])
+    found = Registration.load("r.json")
+    assert error_px(found, np.array([[1, 0, 12], [0, 1, 10], [0, 0, 1.0]])) < 1
+    assert found.method == "automatic"
+    assert found.confidence > 0.4
+    assert (found.points, found.error_px) == (0, None)
+    assert f"automatic: confidence {found.confidence:.2f}\n" in out
+    assert read_image("p.png").shape[1:] == (1600, 3)
+
+
+def test_an_untrusted_result_is_kept_by_force_only(rig, capsys):
+    write_image("ir.png", np.random.default_rng(0).integers(0, 256, INFRARED, np.uint8))
+    before = files_of(rig)
+    code, _, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--auto")
+    assert (code, len(errors)) == (1, 1)
+    assert "not trusted (confidence 0." in errors[0]
+    assert "--click or --checkerboard" in errors[0]
+    assert files_of(rig) == before
+    code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--force")
+    assert (code, errors) == (0, [])
+    assert "not trusted" in out
+    assert Registration.load("r.json").confidence < 0.4
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def browser(port, path, body, answers):
+    """Do what the page does: read what there is to begin with, then end it."""
+    for _ in range(200):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", "/start")
+            answers.append(json.loads(connection.getresponse().read()))
+            connection.request("POST", path, json.dumps(body))
+            answers.append(connection.getresponse().status)
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+
+
+def click(capsys, path, points):
+    port, answers = free_port(), []
+    person = threading.Thread(target=browser, args=(port, path, {"points": points.tolist()}, answers))
+    person.start()
+    result = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--click", port)
+    person.join()
+    return result, answers
+
+
+def test_clicked_points_are_kept_and_offered_again(rig, capsys):
+    pytest.importorskip("aiohttp")
+    (code, out, errors), answers = click(capsys, "/save", POINTS)
+    assert (code, errors) == (0, [])
+    assert answers[0]["points"] == []
+    np.testing.assert_allclose(read_points("r.points.csv"), POINTS, atol=0.0005)
+    assert Registration.load("r.json").method == "clicked"
+    assert error_px(Registration.load("r.json")) < 0.1
+    assert "wrote r.points.csv" in out
+    before = files_of(rig)
+    (code, _, errors), answers = click(capsys, "/cancel", POINTS)
+    assert (code, len(errors)) == (1, 1)
+    assert "cancelled" in errors[0]
+    np.testing.assert_allclose(answers[0]["points"], POINTS, atol=0.0005)
+    assert files_of(rig) == before
+
+
+def test_clicks_that_fit_nothing_are_kept_too(rig, capsys):
+    pytest.importorskip("aiohttp")
+    (code, _, errors), _ = click(capsys, "/save", POINTS[[0, 0, 0]])
+    assert (code, len(errors)) == (1, 1)
+    assert "do not fix a similarity" in errors[0]
+    assert len(read_points("r.points.csv")) == 3
+    assert not Path("r.json").exists()
+
+
+BAD = {
+    "missing file": (["none.png", "vi.png"], "not found"),
+    "no image": (["ir.png", "points.csv"], "not an image"),
+    "a file and a folder": (["ir.png", "folder"], "both be images, or both folders"),
+    "a camera and a file": (["test://street", "vi.png"], "both be cameras, or neither"),
+    "no such source": (["http://a", "test://street"], "unknown kind of source"),
+    "no point file": (["ir.png", "vi.png", "--points", "none.csv"], "point file not found"),
+    "broken points": (["ir.png", "vi.png", "--points", "vi.png"], "cannot read the points"),
+    "points of other frames": (["vi.png", "vi.png", "--points", "far.csv"], "point 2 lies outside the infrared frame"),
+    "points on a line": (["ir.png", "vi.png", "--points", "line.csv", "--model", "affine"], "do not fix an affine map"),
+    "too few points": (["ir.png", "vi.png", "--points", "line.csv", "--model", "homography"], "needs 4 points or more"),
+    "mirrored": (["ir.png", "vi.png", "--points", "mirrored.csv", "--model", "affine"], "mirrors the infrared"),
+    "no target": (["ir.png", "vi.png", "--circles", "7x5"], "circles 7x5 not found in both frames of any of 1 pairs"),
+    "an address": (["ir.png", "vi.png", "--click", "host"], "an address is [HOST:]PORT"),
+    "a token without a page": (["ir.png", "vi.png", "--token", "12345678"], "--token is for the page of --click"),
+    "another suffix": (["ir.png", "vi.png", "-o", "r.yaml"], "a registration is a .json file"),
+    "output over the points": (
+        ["ir.png", "vi.png", "--points", "points.json", "-o", "points.json"],
+        "would overwrite an input",
+    ),
+    "preview over an input": (["ir.png", "vi.png", "--preview", "vi.png"], "would overwrite an input"),
+    "preview of another kind": (["ir.png", "vi.png", "--preview", "p.pdf"], "cannot write a preview"),
+    "output below a file": (["ir.png", "vi.png", "-o", "vi.png/r.json"], "cannot write"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(rig, capsys, name):
+    arguments, message = BAD[name]
+    Path("folder").mkdir()
+    write_points("far.csv", np.array([[1, 2, 3, 4], [900, 2, 3, 4.0]]))
+    write_points("line.csv", np.array([[0, 0, 0, 0], [40, 40, 80, 80], [90, 90, 180, 180.0]]))
+    write_points("mirrored.csv", np.hstack([SOURCES, (300, 0) + SOURCES * (-1, 1)]))
+    Path("points.json").write_text(json.dumps(POINTS.tolist()))
+    arguments = arguments if "-o" in arguments else [*arguments, "-o", "r.json"]
+    before = files_of(rig)
+    code, _, errors = run(capsys, *arguments)
+    errors = [line for line in errors if not line.startswith("[")]  # OpenCV's own, which the command line silences
+    assert (code, len(errors)) == (1, 1)
+    assert errors[0].startswith("irvis calibrate: ")
+    assert message in errors[0]
+    assert files_of(rig) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
     [
-        (["none.png", "vi.png", "-o", "r.json"], "not found: none.png"),
-        (["ir.png", "vi.png", "-o", "r.txt"], "a registration is a .json file"),
-        (["ir.png", "vi.png", "-o", "r.json", "--preview", "p.txt"], "its suffix must be"),
-        (["ir.png", "vi.png", "-o", "r.json", "--points", "none.csv"], "point file not found"),
-        (["ir.png", "vi.png", "-o", "r.json", "--points", "far.csv"], "point 2 lies outside the visible frame"),
-        (["ir.png", "vi.png", "-o", "r.json", "--click", "x:y"], "an address is"),
-        (["ir.png", "test://", "-o", "r.json"], "must both be cameras, or neither"),
-        (["vi.png", ".", "-o", "r.json"], "must both be images, or both folders"),
+        (["--auto", "--circles", "7x5"], "not allowed with"),
+        (["--points", "points.csv", "--click"], "not allowed with"),
+        (["--checkerboard", "7"], "COLSxROWS"),
+        (["--model", "rigid"], "invalid choice"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(files, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(files)
-    write_points("far.csv", np.array([[1, 1, 2, 2], [5, 5, 900, 5], [9, 90, 20, 180.0]]))
-    before = sorted(files.iterdir())
-    code, _, errors = calibrate(capsys, *arguments)
-    assert code == 1
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert sorted(files.iterdir()) == before
+def test_usage(rig, capsys, options, message):
+    with pytest.raises(SystemExit) as caught:
+        run(capsys, "ir.png", "vi.png", "-o", "r.json", *options)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not Path("r.json").exists()
 
 
-@pytest.mark.parametrize("options", [["--points", "x", "--auto"], ["--checkerboard", "9"], ["--model", "spline"]])
-def test_wrong_usage_exits_with_2(options):
-    with pytest.raises(SystemExit, match="2"):
-        main(["calibrate", "ir.png", "vi.png", "-o", "r.json", *options])
+def test_a_registration_that_is_there_stays_until_a_better_one_is(rig, capsys):
+    assert run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv")[0] == 0
+    before = files_of(rig)
+    assert run(capsys, "ir.png", "vi.png", "-o", "r.json", "--circles", "7x5")[0] == 1
+    assert files_of(rig) == before

@@ -52,6 +52,11 @@ def test_the_model_that_predicts_best_is_chosen(model):
     assert corner_error(MATRICES[model], found.homography) < 2
 
 
+def test_a_richer_model_must_predict_clearly_better():
+    chosen = [fit(pairs(SIMILARITY, 12, seed, noise_px=0.7)).model for seed in range(30)]
+    assert chosen.count("similarity") > 25
+
+
 def test_few_points_are_a_similarity():
     assert [fit(pairs(SIMILARITY, count)).model for count in (2, 3, 4)] == ["similarity"] * 3
     assert fit(pairs(SIMILARITY, 2)).rms_px is None
@@ -98,12 +103,16 @@ def test_a_quarter_of_many_points_may_be_wrong():
 
 LINE = np.stack([np.arange(6) * 30 + 20, np.arange(6) * 20 + 10], 1).astype(float)
 SAME = np.tile([[50.0, 60.0]], (6, 1))
+
+
 DEGENERATE = {
     "one is too few": (pairs(SIMILARITY, 1), None, "similarity needs 2 points or more. Got 1"),
     "three for a homography": (pairs(HOMOGRAPHY, 3), "homography", "homography needs 4 points or more. Got 3"),
     "all in one place": (np.hstack([SAME, SAME]), None, "do not fix a homography"),
+    "all in one place, affine": (np.hstack([SAME, SAME]), "affine", "do not fix an affine map"),
     "one place in the visible": (np.hstack([LINE, SAME]), "similarity", "do not fix a similarity"),
     "on a line": (np.hstack([LINE, LINE + 3]), "affine", "do not fix an affine map"),
+    "many on a line": (np.hstack([LINE, LINE + 3]), None, "do not fix a homography"),
     "three on a line": (
         np.array([[0, 0, 0, 0], [100, 0, 100, 0], [200, 0, 200, 0], [50, 90, 50, 90.0]]),
         "homography",

@@ -1,70 +1,78 @@
-"""The picture of a registration, and the words for it."""
-
-import cv2
 import numpy as np
 import pytest
 
 from irvis.runtime.registration.homography import Registration
-from irvis.runtime.registration.preview import USED, describe, draw_preview
-from irvis.runtime.samples import make_scene
+from irvis.runtime.registration.preview import FROM_INFRARED, LEFT_OUT, USED, describe, draw_preview
 
-SIZE = (96, 128)
-
-
-def registration_of(matrix, infrared_size=SIZE, visible_size=SIZE):
-    return Registration(np.array(matrix, float), infrared_size, visible_size, "points")
+SIZE = (120, 160)
 
 
-def turned(degrees, scale, right, down, size=SIZE):
-    centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, -degrees, scale)  # OpenCV counts counter-clockwise
-    matrix[:, 2] += (right, down)
-    return np.vstack([matrix, (0, 0, 1)])
+def registration(matrix, infrared_size=SIZE, visible_size=SIZE):
+    return Registration(np.array(matrix, np.float64), infrared_size, visible_size, "points")
+
+
+def about_centre(degrees, scale):
+    """Give a matrix that turns (clockwise, as y runs down) and scales about the centre of frames of SIZE."""
+    angle, centre = np.deg2rad(degrees), (np.array(SIZE[::-1]) - 1) / 2
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.vstack([np.c_[turn, centre - turn @ centre], (0, 0, 1)])
+
+
+def count(picture, colour):
+    return int((np.abs(picture.astype(int) - colour).max(-1) < 60).sum())
+
+
+def test_nothing_moved_is_said_so():
+    assert describe(Registration.identity(SIZE)) == (
+        "the infrared is magnified 1.000 times and turned 0.00 degrees clockwise; "
+        "its centre lies 0.0 px right of and 0.0 px below the visible's"
+    )
 
 
 @pytest.mark.parametrize(
-    ("matrix", "text"),
+    ("matrix", "said"),
     [
-        (
-            np.eye(3),
-            "magnified 1.000 times and turned 0.00 degrees clockwise; its centre lies 0.0 px right of and 0.0 px",
-        ),
-        (
-            turned(2, 1.05, 7, -3),
-            "magnified 1.050 times and turned 2.00 degrees clockwise; its centre lies 7.0 px right",
-        ),
-        (
-            turned(-3, 0.95, -4, 6),
-            "turned 3.00 degrees counter-clockwise; its centre lies 4.0 px left of and 6.0 px below",
-        ),
-        (np.diag([1.2, 1.0, 1.0]), "; its scale differs by 20.0% over the frame"),
+        (about_centre(2.5, 1.25), "magnified 1.250 times and turned 2.50 degrees clockwise"),
+        (about_centre(-3, 0.9), "magnified 0.900 times and turned 3.00 degrees counter-clockwise"),
+        ([[1, 0, -7.5], [0, 1, 4], [0, 0, 1]], "7.5 px left of and 4.0 px below the visible's"),
+        ([[1, 0, 2], [0, 1, -3], [0, 0, 1]], "2.0 px right of and 3.0 px above the visible's"),
+        ([[1.1, 0, 0], [0, 1, 0], [0, 0, 1]], "its scale differs by 10.0% over the frame"),
     ],
 )
-def test_what_it_does_is_told_in_words(matrix, text):
-    assert text in describe(registration_of(matrix))
+def test_each_part_is_put_into_words(matrix, said):
+    assert said in describe(registration(matrix))
 
 
-def test_sizes_differ():
-    doubled = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
-    text = describe(registration_of(doubled, (48, 64), SIZE))
-    assert "magnified 2.000 times" in text
+def test_half_the_size_with_the_same_view_is_magnified_twice_about_the_same_centre():
+    text = describe(registration([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]], (60, 80)))
+    assert "magnified 2.000 times and turned 0.00 degrees" in text
     assert "0.0 px right of and 0.0 px below" in text
 
 
-def test_the_right_half_shows_the_registered_infrared_and_the_points():
-    infrared, visible = make_scene("street", *SIZE)
-    shift = registration_of([[1, 0, 12], [0, 1, 0], [0, 0, 1]])
-    moved = np.roll(infrared, -12, axis=1)
-    points = np.array([[20.0, 50.0, 32.0, 50.0]])
-    right = draw_preview(shift, moved, visible, points, np.array([True]))
-    still = draw_preview(registration_of(np.eye(3)), infrared, visible)
-    assert right.shape == still.shape
-    assert right.shape[1] == 1600
-    half, top = 800, right.shape[0] // 2
-    # Registered, the moved infrared gives the picture of the one that never moved, but for what came in at the side.
-    ours, theirs = right[top:, half + 200 :], still[top:, half + 200 :]
-    registered = abs(ours.astype(int) - theirs).mean()
-    assert abs(right[top:, : half - 10].astype(int) - still[top:, : half - 10]).mean() > 3 * registered
-    green = (abs(right[:top].astype(int) - USED) < 60).all(axis=2)
-    assert green[:, half:].sum() > 20
-    assert green[:, :half].sum() == 0
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_before_on_the_left_and_after_on_the_right(dtype, channels):
+    """A hot square before a dark scene: after registration its edges lie round the visible's."""
+    infrared = np.full(SIZE, 20, dtype)
+    infrared[30:60, 30:60] = 220
+    visible = np.zeros((*SIZE, *channels), np.uint8)
+    visible[50:80, 70:100] = 180
+    picture = draw_preview(registration([[1, 0, 40], [0, 1, 20], [0, 0, 1]]), infrared, visible)
+    assert (picture.dtype, picture.shape[1:]) == (np.uint8, (1600, 3))
+    upper = picture[: picture.shape[0] // 2]
+    orange = (upper[..., 2] > 200) & (upper[..., 1] < 170) & (upper[..., 0] < 60)
+    rows, columns = np.nonzero(orange)
+    left = columns < 800
+    moved = (columns[~left].mean() - 804) - columns[left].mean(), rows[~left].mean() - rows[left].mean()
+    scale = 1600 / (2 * SIZE[1] + 4)
+    np.testing.assert_allclose(moved, (40 * scale, 20 * scale), atol=6)
+
+
+def test_points_are_rings_in_the_visible_and_crosses_where_the_infrared_comes_to_lie():
+    size = (480, 640)
+    blank = np.zeros(size, np.uint8)
+    points = np.array([[30, 30, 30, 30], [420, 280, 400, 360.0]])
+    bare = draw_preview(Registration.identity(size), blank, blank)
+    assert [count(bare, colour) for colour in (USED, LEFT_OUT, FROM_INFRARED)] == [0, 0, 0]
+    drawn = draw_preview(Registration.identity(size), blank, blank, points, np.array([True, False]))
+    assert all(count(drawn, colour) > 20 for colour in (USED, LEFT_OUT, FROM_INFRARED))
