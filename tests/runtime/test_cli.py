@@ -57,12 +57,10 @@ def test_sigterm_ends_like_ctrl_c_and_leaves_nothing_half_written(tmp_path):
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback():
-    code = "import sys; from irvis.runtime import cli; sys.exit(cli.guarded('x', lambda: [print('y' * 99) for _ in range(9999)]))"
-    result = subprocess.run(
-        ["bash", "-c", f'"{sys.executable}" -c "{code}" | head -1; exit "${{PIPESTATUS[0]}}"'],
-        capture_output=True,
-        text=True,
-    )
+    code = "import sys; from irvis.runtime import cli; "
+    code += "sys.exit(cli.guarded('x', lambda: [print('y' * 99) for _ in range(9999)]))"
+    script = f'"{sys.executable}" -c "{code}" | head -1; exit "${{PIPESTATUS[0]}}"'
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert result.stdout == "y" * 99 + "\n"
     assert result.stderr == ""
     assert result.returncode == 1
