@@ -1,0 +1,334 @@
+"""Measure automatic registration on pairs warped on purpose: ``python -m irvis.benchmarks.registration TNO/test``.
+
+The infrared frame is turned by up to 3 degrees, scaled by 0.95 to 1.05 and shifted by up to 16 pixels in each axis.
+Both frames are then cropped by the most that any such warp can bring in from outside, so that they hold no invented
+pixel and the crop does not tell the warp. The error is the mean distance at the infrared frame's four corners, twice:
+
+- from the data set's own registration, which is itself off by pixels: a floor under every method;
+- from the method's own answer for the pair before the warp: whether it recovers what was done on purpose.
+
+A trial has failed where the second is more than FAILED_PX, or the first more than LOST_PX: the same wrong answer twice.
+"""
+
+import argparse
+import json
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from irvis.runtime.cli import guarded
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.images import read_infrared, read_visible
+from irvis.runtime.pairs import pairs_of
+from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate
+from irvis.runtime.registration.descriptors import to_plane
+from irvis.runtime.registration.homography import corners_of, project
+
+DEGREES, SCALE, SHIFT = 3.0, 0.05, 16.0
+FAILED_PX = 5.0
+LOST_PX = 15.0  # farther off than any pair of these data sets is registered wrongly
+CHOSEN_ON = 5  # every fifth pair is there to choose on, the others to report
+
+Frames = Sequence[Tuple[np.ndarray, np.ndarray]]
+
+
+def gradients(pairs: Frames, model: str) -> Estimate:
+    """Estimate as the runtime does."""
+    return estimate(pairs, model=model)
+
+
+def ecc(pairs: Frames, model: str) -> Estimate:
+    """Maximise the enhanced correlation coefficient of gradient magnitudes (Evangelidis, 2008), coarse to fine.
+
+    OpenCV has no similarity there, so that one is fitted as an affine; ``model`` says no more than that.
+    """
+    kind = cv2.MOTION_HOMOGRAPHY if model == "homography" else cv2.MOTION_AFFINE
+    infrared, visible = (_magnitude(to_plane(frame)) for frame in pairs[0])
+    found, correlation = np.eye(3, dtype=np.float32), 0.0
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-5)
+    for width in (80, 160, 320, 640):
+        (small, to_small), (template, _) = (_shrink(plane, width) for plane in (infrared, visible))
+        # OpenCV's warp takes the template's pixels to the other frame's.
+        start = (to_small @ np.linalg.inv(found) @ np.linalg.inv(to_small)).astype(np.float32)
+        rows = 3 if kind == cv2.MOTION_HOMOGRAPHY else 2
+        try:
+            correlation, warp = cv2.findTransformECC(template, small, start[:rows], kind, criteria, None, 5)
+        except cv2.error:  # it did not converge: go on from where it was
+            continue
+        warp = np.vstack([warp, (0, 0, 1)])[:3]
+        found = np.linalg.inv(np.linalg.inv(to_small) @ warp @ to_small)
+    return Estimate(found / found[2, 2], max(float(correlation), 0.0), False)
+
+
+def mutual_information(pairs: Frames, model: str) -> Estimate:
+    """Maximise the mutual information of the grey levels: a coarse grid of similarities, then a compass search."""
+    planes = [to_plane(frame) for frame in pairs[0]]
+    size = planes[0].shape
+
+    def score(parameters: np.ndarray, width: int) -> float:
+        (infrared, to_small), (visible, _) = (_shrink(plane, width) for plane in planes)
+        return information(infrared, visible, to_small @ _warp(size, *parameters) @ np.linalg.inv(to_small))
+
+    turns = [(degrees, scale) for degrees in (-2.5, 0, 2.5) for scale in (0.96, 1.0, 1.04)]
+    shifts = np.linspace(-SHIFT, SHIFT, 7)
+    grid = [np.array((*turn, x, y)) for turn in turns for x in shifts for y in shifts]
+    best = max(grid, key=lambda parameters: score(parameters, 80))
+    units = np.array([1.0, 0.017, 5.0, 5.0])
+    for width, step in ((80, 1.0), (160, 0.5), (320, 0.25), (320, 0.1), (640, 0.05)):
+        value = score(best, width)
+        for _ in range(20):
+            around = [best + sign * step * unit for unit in np.diag(units) for sign in (-1, 1)]
+            values = [score(parameters, width) for parameters in around]
+            if max(values) <= value:
+                break
+            best, value = around[int(np.argmax(values))], max(values)
+    return Estimate(_warp(size, *best), min(value, 1.0), False)
+
+
+def sift(pairs: Frames, model: str) -> Estimate:
+    """Match SIFT features by Lowe's ratio and fit a similarity by RANSAC; the identity where too few match."""
+    detector = cv2.SIFT.create(contrastThreshold=0.02)
+    (left, left_features), (right, right_features) = (
+        detector.detectAndCompute(np.rint(to_plane(frame) * 255).astype(np.uint8), None) for frame in pairs[0]
+    )
+    matches = []
+    if left_features is not None and right_features is not None and len(right) > 1:
+        near = cv2.BFMatcher().knnMatch(left_features, right_features, k=2)
+        matches = [first for first, second in near if first.distance < 0.9 * second.distance]
+    if len(matches) < 4:
+        return Estimate(np.eye(3), 0.0, False)
+    points = (np.array([left[m.queryIdx].pt for m in matches]), np.array([right[m.trainIdx].pt for m in matches]))
+    found, inliers = cv2.estimateAffinePartial2D(*points, ransacReprojThreshold=4.0, maxIters=5000)
+    if found is None:
+        return Estimate(np.eye(3), 0.0, False)
+    return Estimate(np.vstack([found, (0, 0, 1)]), float(inliers.mean()), False)
+
+
+METHODS: Dict[str, Callable[[Frames, str], Estimate]] = {
+    "gradients": gradients,
+    "ecc": ecc,
+    "mutual-information": mutual_information,
+    "sift": sift,
+}
+
+
+def information(infrared: np.ndarray, visible: np.ndarray, homography: np.ndarray, levels: int = 32) -> float:
+    """Mutual information, in nats, of two planes in [0, 1] where the warped infrared one covers the visible one."""
+    warped = cv2.warpPerspective(infrared, homography, visible.shape[::-1], borderValue=-1)
+    inside = warped >= 0
+    pairs = (warped[inside] * (levels - 1) + 0.5).astype(np.int32) * levels
+    pairs += (visible[inside] * (levels - 1) + 0.5).astype(np.int32)
+    joint = np.bincount(pairs, minlength=levels * levels).reshape(levels, levels) / max(len(pairs), 1)
+    apart = joint.sum(1, keepdims=True) * joint.sum(0)
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / apart[seen])).sum())
+
+
+def _magnitude(plane: np.ndarray) -> np.ndarray:
+    x, y = (cv2.Sobel(cv2.GaussianBlur(plane, (0, 0), 1), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    return cv2.magnitude(x, y)
+
+
+def _shrink(plane: np.ndarray, width: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Give a plane with its longer side at most ``width``, and what that does to pixel coordinates."""
+    ratio = min(1.0, width / max(plane.shape))
+    small = cv2.resize(plane, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+    x, y = small.shape[1] / plane.shape[1], small.shape[0] / plane.shape[0]
+    return small, np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+
+def _warp(size: Sequence[int], degrees: float, scale: float, x: float, y: float) -> np.ndarray:
+    """Turn and scale a frame (H, W) about its centre, then shift it: float64 (3, 3)."""
+    centre = (size[1] - 1) / 2, (size[0] - 1) / 2
+    matrix = np.vstack([cv2.getRotationMatrix2D(centre, degrees, scale), (0, 0, 1)])
+    matrix[:2, 2] += x, y
+    return matrix
+
+
+def crop(frame: np.ndarray) -> np.ndarray:
+    """Cut off what the largest warp of ``distort`` may bring in from outside. Raises IrvisError for small frames."""
+    height, width = frame.shape[:2]
+    x, y = margins((height, width))
+    if min(height - 2 * y, width - 2 * x) < 64:
+        raise IrvisError(f"a frame of {height}x{width} is too small to warp; leave it out")
+    return np.ascontiguousarray(frame[y : height - y, x : width - x])
+
+
+def margins(size: Sequence[int]) -> Tuple[int, int]:
+    """Give what the largest warp of a frame (H, W) moves at its borders, in x and in y, rounded up, and 3 more."""
+    (height, width), turn = size, np.deg2rad(DEGREES)
+    reach = [
+        SHIFT + (SCALE + 1 - np.cos(turn)) * a / 2 + 1.05 * np.sin(turn) * b / 2
+        for a, b in ((width, height), (height, width))
+    ]
+    return int(np.ceil(reach[0])) + 3, int(np.ceil(reach[1])) + 3
+
+
+def distort(infrared: np.ndarray, seed: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Warp an infrared frame at random; give its crop, and the homography from there to the crop of the original."""
+    rng = np.random.default_rng(seed)
+    matrix = _warp(
+        infrared.shape,
+        rng.uniform(-DEGREES, DEGREES),
+        rng.uniform(1 - SCALE, 1 + SCALE),
+        *rng.uniform(-SHIFT, SHIFT, 2),
+    )
+    warped = cv2.warpPerspective(infrared, matrix, infrared.shape[::-1], flags=cv2.INTER_CUBIC)
+    x, y = margins(infrared.shape)
+    to_crop = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1.0]])
+    return crop(warped), to_crop @ np.linalg.inv(matrix) @ np.linalg.inv(to_crop)
+
+
+def corner_error(found: np.ndarray, true: np.ndarray, size: Sequence[int]) -> float:
+    """Mean distance in pixels between where two homographies take the corners of a frame (H, W)."""
+    corners = corners_of((size[0], size[1]))
+    return float(np.linalg.norm(project(found, corners) - project(true, corners), axis=1).mean())
+
+
+class Trial(NamedTuple):
+    """One pair, or several of one size warped alike, registered by one method."""
+
+    data_set: str
+    name: str  # of the first pair
+    error_px: float  # from the data set's own registration
+    recovered_px: float  # from the method's own answer before the warp
+    confidence: float
+    unrelated_confidence: float  # given the visible frames of other pairs
+    seconds: float
+    more_information: bool  # its answer before the warp has more mutual information than the data set's registration
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the answer is wrong, whatever the data set's own registration is worth."""
+        return self.recovered_px > FAILED_PX or self.error_px > LOST_PX
+
+
+def trials(folder: Path, method: str, frames: int, model: str) -> Iterator[Trial]:
+    """Warp and register the pairs of a data set. Raises IrvisError."""
+    pairs = pairs_of(folder)
+    data_set = "/".join(folder.resolve().parts[-2:])
+    groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
+    if len(groups) < 2:
+        raise IrvisError(f"{folder} has {len(pairs)} pairs, too few for two trials of {frames}")
+    for index, group in enumerate(tqdm(groups, desc=f"{method} {data_set}", disable=None, leave=False)):
+        originals = [(read_infrared(pair.infrared), read_visible(pair.visible)) for pair in group]
+        seed = zlib.crc32(group[0].name.encode())
+        distorted = [distort(infrared, seed) for infrared, _ in originals]
+        true = distorted[0][1]
+        plain = [(crop(infrared), crop(visible)) for infrared, visible in originals]
+        warped = [(infrared, visible) for (infrared, _), (_, visible) in zip(distorted, plain)]
+        others = [crop(read_visible(pair.visible)) for pair in groups[(index + 1) % len(groups)]]
+        size = warped[0][0].shape
+        unrelated = [(infrared, cv2.resize(other, size[::-1])) for (infrared, _), other in zip(warped, others)]
+        register = METHODS[method]
+        before = register(plain, model).homography
+        start = time.perf_counter()
+        after, confidence, _ = register(warped, model)
+        seconds = time.perf_counter() - start
+        first, second = (to_plane(frame) for frame in plain[0])
+        yield Trial(
+            data_set,
+            group[0].name,
+            corner_error(after, true, size),
+            corner_error(after, before @ true, size),
+            confidence,
+            register(unrelated, model).confidence,
+            seconds,
+            information(first, second, before) > information(first, second, np.eye(3)),
+        )
+
+
+def to_markdown(found: Dict[str, List[Trial]]) -> str:
+    """Give a table of errors, a row for each method and data set."""
+    head = "| method | data set | trials | error, median px | > 5 px | recovered, median px | 90 % px | failed | s |"
+    lines = [head, "|---|---|---:" + "|---:" * 6 + "|"]
+    for method, every in found.items():
+        for data_set in [*dict.fromkeys(trial.data_set for trial in every), "all"]:
+            rows = [trial for trial in every if data_set in (trial.data_set, "all")]
+            error, recovered = (np.array(values) for values in zip(*((row.error_px, row.recovered_px) for row in rows)))
+            cells = [method, data_set, str(len(rows)), f"{np.median(error):.2f}", _share(error > FAILED_PX)]
+            cells += [f"{np.median(recovered):.2f}", f"{np.percentile(recovered, 90):.2f}"]
+            cells += [_share(np.array([row.failed for row in rows])), f"{np.mean([row.seconds for row in rows]):.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def to_confidence(every: List[Trial]) -> str:
+    """Tell in lines of Markdown what the confidence of ``gradients`` is worth, on the pairs not chosen on."""
+    chosen, reported = every[::CHOSEN_ON], [trial for k, trial in enumerate(every) if k % CHOSEN_ON]
+    best = max(np.arange(0.01, 1, 0.01), key=lambda threshold: _separation(chosen, threshold))
+    lines = [f"- best threshold on every fifth trial: {best:.2f}; in use: {TRUSTED}"]
+    for name, rows in (("every fifth", chosen), ("the others", reported)):
+        if not rows:
+            continue
+        failed = np.array([row.failed for row in rows])
+        confidence = np.array([row.confidence for row in rows])
+        unrelated = np.array([row.unrelated_confidence for row in rows])
+        trusted = confidence >= TRUSTED
+        wrong = np.concatenate([confidence[failed], unrelated])
+        area = np.mean([(good > wrong).mean() for good in confidence[~failed]]) if (~failed).any() else np.nan
+        lines.append(
+            f"- {name}, {len(rows)} trials: {_share(failed)} failed; trusted {_share(trusted)}, of which "
+            f"{_share(failed[trusted])} failed; of the good {_share(~trusted[~failed])} refused; "
+            f"of the unrelated {_share(unrelated >= TRUSTED)} trusted; area under the curve {area:.3f}"
+        )
+    more = np.array([row.more_information for row in every])
+    lines.append(f"- more mutual information than the data set's own registration: {_share(more)} of the pairs")
+    return "\n".join(lines)
+
+
+def _separation(rows: List[Trial], threshold: float) -> float:
+    """Give the share of good answers trusted, less five times the share of wrong and unrelated ones."""
+    good = [row.confidence >= threshold for row in rows if not row.failed]
+    wrong = [row.confidence >= threshold for row in rows if row.failed]
+    wrong += [row.unrelated_confidence >= threshold for row in rows]
+    return float(np.mean(good) if good else 0) - 5 * float(np.mean(wrong))
+
+
+def _share(which: np.ndarray) -> str:
+    return f"{100 * np.mean(which):.1f} %" if len(which) else "none"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print the tables."""
+    if arguments.json:
+        check_writable(arguments.json)
+    found = {
+        method: [
+            trial for folder in arguments.folders for trial in trials(folder, method, arguments.frames, arguments.model)
+        ]
+        for method in arguments.method or ["gradients"]
+    }
+    print(to_markdown(found))
+    if "gradients" in found:
+        print(f"\n{to_confidence(found['gradients'])}")
+    if arguments.json:
+        record: Dict[str, Any] = {"frames": arguments.frames, "model": arguments.model}
+        record["trials"] = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
+        write_bytes(arguments.json, (json.dumps(record, indent=2) + "\n").encode())
+    return 0
+
+
+def main() -> int:
+    """Run ``python -m irvis.benchmarks.registration``."""
+    parser = argparse.ArgumentParser(description="measure automatic registration on pairs warped on purpose")
+    parser.add_argument("folders", type=Path, nargs="+", help="data sets")
+    parser.add_argument(
+        "--method", action="append", choices=METHODS, help="may be repeated (default: gradients, as the runtime has it)"
+    )
+    parser.add_argument("--model", choices=("similarity", "affine", "homography"), default="similarity")
+    parser.add_argument("--frames", type=int, default=1, help="pairs of one size that share a warp (gradients only)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
+    arguments = parser.parse_args()
+    return guarded("registration", lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
