@@ -19,7 +19,8 @@ def compressed(fused):
 
 
 def main():
-    rospy.init_node("fused_jpeg")
+    # rospy's own handler of Ctrl-C would close the topics from within publish, and wait for ever for what that holds.
+    rospy.init_node("fused_jpeg", disable_signals=True)
     publisher = rospy.Publisher("fused/compressed", CompressedImage, queue_size=1)
     core = FusionCore(
         Settings(engine=rospy.get_param("~engine", "")),
@@ -32,7 +33,12 @@ def main():
     rospy.on_shutdown(core.stop)
     infrared, visible = (message_filters.Subscriber(name, Image, buff_size=1 << 24) for name in ("infrared", "visible"))
     synchronise(message_filters, infrared, visible, core)
-    core.run()
+    try:
+        core.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        rospy.signal_shutdown("done")
 
 
 if __name__ == "__main__":

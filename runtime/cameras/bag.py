@@ -9,7 +9,7 @@ import numpy as np
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.reader import Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, yes_or_no
-from irvis.runtime.errors import FileError, FrameError, one_line
+from irvis.runtime.errors import FileError, FrameError, IrvisError, one_line
 from irvis.runtime.ros.image_message import to_array
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -36,25 +36,24 @@ class BagReader:
             reader.close()
         # Opened again by whoever reads: SQLite, in which ROS 2 records, keeps to one thread.
         self._reader: Any = None
-        self._messages: Iterator[Tuple[Any, float]] = iter(())
+        self._messages: Iterator[Tuple[Any, int, bytes]] = iter(())
         self._played_s = 0.0  # by the rounds before this one
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Give the next image; None at the end. Raises FrameError where it cannot be used."""
-        if self._reader is None:
-            self._reader = _open_bag(self._path)
-            self._messages = self._iterate()
-        item = next(self._messages, None)
-        if item is None and self._loop and self._count:
-            self._played_s += self._reader.duration / 1e9
-            self._messages = self._iterate()
-            item = next(self._messages, None)
-        if item is None:
+        """Give the next image; None at the end, or behind a place where the file is damaged.
+
+        Raises FileError where it is, FrameError for an image that cannot be used.
+        """
+        try:
+            found = self._next()
+        except IrvisError:
+            raise
+        except Exception as error:  # the library, and SQLite below it, raise of many kinds for a broken file
+            raise FileError(f"{self._path} is damaged ({_told(error)})") from error
+        if found is None:
             return None
-        message, stamp_s = item
-        self._count += 1
-        image = to_array(message, self._role) if message.__msgtype__ == IMAGE else _decoded(message)
+        image, stamp_s = found
         return Reading(as_role(image, self._role, buffers), self._played_s + stamp_s)
 
     def close(self) -> None:
@@ -63,17 +62,34 @@ class BagReader:
             self._reader.close()
             self._reader = None
 
-    def _iterate(self) -> Iterator[Tuple[Any, float]]:
-        """Give each message and its stamp, seconds since the bag's start."""
+    def _next(self) -> Optional[Tuple[np.ndarray, float]]:
+        """Give the next image and its stamp, in seconds since the bag's start; None at the end."""
+        if self._reader is None:
+            self._reader = _open_bag(self._path)
+            self._messages = self._iterate()
         reader = self._reader
-        connections = [found for found in reader.connections if found.topic == self._topic]
-        for connection, recorded_ns, data in reader.messages(connections=connections):
-            message = reader.deserialize(data, connection.msgtype)
-            stamp = message.header.stamp
-            stamp_ns = stamp.sec * 10**9 + stamp.nanosec
-            if abs(stamp_ns - recorded_ns) > FAR_S * 1e9:
-                stamp_ns = recorded_ns
-            yield message, (stamp_ns - reader.start_time) / 1e9
+        item = next(self._messages, None)
+        if item is None and self._loop and self._count:
+            self._played_s += reader.duration / 1e9
+            self._messages = self._iterate()
+            item = next(self._messages, None)
+        if item is None:
+            return None
+        connection, recorded_ns, data = item
+        message = reader.deserialize(data, connection.msgtype)
+        self._count += 1
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+        if abs(stamp_ns - recorded_ns) > FAR_S * 1e9:
+            stamp_ns = recorded_ns
+        image = to_array(message, self._role) if connection.msgtype == IMAGE else _decoded(message)
+        return image, (stamp_ns - reader.start_time) / 1e9
+
+    def _iterate(self) -> Iterator[Tuple[Any, int, bytes]]:
+        """Give each message's connection, when it was recorded, in nanoseconds, and its bytes."""
+        connections = [found for found in self._reader.connections if found.topic == self._topic]
+        messages: Iterator[Tuple[Any, int, bytes]] = self._reader.messages(connections=connections)
+        return messages
 
 
 def _open_bag(path: Path) -> Any:
@@ -88,8 +104,8 @@ def _open_bag(path: Path) -> Any:
         # A ROS 2 bag need not say what its messages look like; images have looked alike since Foxy.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_FOXY))
         reader.open()
-    except Exception as error:  # the library raises of many kinds for a broken file
-        raise FileError(f"not a bag that can be read: {path} ({one_line(error, 120)})") from error
+    except Exception as error:  # of many kinds, as in ``read``
+        raise FileError(f"not a bag that can be read: {path} ({_told(error)})") from error
     return reader
 
 
@@ -104,6 +120,10 @@ def _choose_topic(reader: Any, uri: SourceUri) -> str:
     found = f"It has images on {', '.join(topics)}" if topics else "It has images on none"
     asked = f"no images on topic {wanted}" if wanted else "which topic? give ?topic=NAME"
     raise FileError(f"{uri.location}: {asked}. {found}")
+
+
+def _told(error: Exception) -> str:
+    return one_line(error, 120) or type(error).__name__  # some are bare assertions
 
 
 def _decoded(message: Any) -> np.ndarray:

@@ -5,11 +5,12 @@ import math
 import statistics
 import threading
 from time import monotonic
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from irvis.runtime.errors import FrameError, IrvisError, one_line
 from irvis.runtime.frames import to_grey
 from irvis.runtime.fuser import Fuser
+from irvis.runtime.mailbox import Mailbox
 from irvis.runtime.ros.image_message import fill, to_array
 from irvis.runtime.ros.settings import Settings
 
@@ -54,9 +55,10 @@ class FusionCore:
         self.counts = {"infrared": 0, "visible": 0, "paired": 0, "fused": 0, "dropped": 0, "refused": 0}
         self._new_message, self._publish, self._now_s = new_message, publish, now_s
         self._report, self._warn = report, warn
-        self._changed = threading.Condition()
-        self._waiting: Optional[Tuple[Any, Any, float]] = None  # infrared, visible, when they came
-        self._is_open = self._is_stopped = False
+        self._pairs: Mailbox[Tuple[Any, Any, float]] = Mailbox()  # infrared, visible, when they came
+        self._stopped = threading.Event()
+        self._is_open = False
+        self._lock = threading.Lock()  # of the counts and all below
         self._came_s = dict.fromkeys(("infrared", "visible", "paired"), monotonic())
         self._reported_s, self._warned_s = monotonic(), -math.inf
         self._latencies_ms: List[Tuple[float, float]] = []  # from the older stamp and from arrival, since the report
@@ -64,7 +66,7 @@ class FusionCore:
 
     def saw(self, message: Any, name: str) -> None:
         """Take note of a message of a camera, "infrared" or "visible", paired or not. From any thread."""
-        with self._changed:
+        with self._lock:
             self._count(name)
 
     def put(self, infrared: Any, visible: Any) -> None:
@@ -72,12 +74,9 @@ class FusionCore:
 
         It raises nothing, for ROS's synchroniser would never pair again: it keeps its lock over an exception.
         """
-        with self._changed:
+        with self._lock:
             self._count("paired")
-            if self._waiting is not None:
-                self.counts["dropped"] += 1
-            self._waiting = infrared, visible, monotonic()
-            self._changed.notify_all()
+            self.counts["dropped"] += self._pairs.put((infrared, visible, monotonic())) is not None
 
     def run(self) -> None:
         """Open the model and fuse in this thread until ``stop``. Raises IrvisError where the model cannot be used."""
@@ -93,26 +92,22 @@ class FusionCore:
                 engine_cache=settings.engine_cache or None,
             ) as fuser:
                 self._is_open = True
-                while True:
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._is_stopped or self._waiting is not None)
-                        pair, self._waiting = self._waiting, None
-                    if self._is_stopped or pair is None:
-                        return
-                    self._fuse(fuser, *pair)
+                while not self._stopped.is_set():
+                    pair = self._pairs.take()
+                    if pair is not None:
+                        self._fuse(fuser, *pair)
         finally:
             self.stop()
             reporter.join()
 
     def stop(self) -> None:
         """Let ``run`` return after the frame at hand. From any thread."""
-        with self._changed:
-            self._is_stopped = True
-            self._changed.notify_all()
+        self._stopped.set()
+        self._pairs.close()
 
     def diagnostics(self) -> Report:
         """Say how it went since the last call: rate and latencies of that time, counts since the start."""
-        with self._changed:
+        with self._lock:
             now_s = monotonic()
             period_s, self._reported_s = now_s - self._reported_s, now_s
             latencies, self._latencies_ms = self._latencies_ms, []
@@ -156,7 +151,7 @@ class FusionCore:
         try:
             fuse_messages(fuser, infrared, visible, fused)
         except FrameError as error:
-            with self._changed:
+            with self._lock:
                 self.counts["refused"] += 1
                 self._refusals.append(str(error))
             if monotonic() - self._warned_s >= WARN_S:
@@ -165,15 +160,12 @@ class FusionCore:
             return
         self._publish(fused)
         older_s = min(stamp_s(message.header.stamp) for message in (infrared, visible))
-        with self._changed:
+        with self._lock:
             self.counts["fused"] += 1
             self._latencies_ms.append(((self._now_s() - older_s) * 1e3, (monotonic() - came_s) * 1e3))
 
     def _report_each_second(self) -> None:
-        while True:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._is_stopped, REPORT_S):
-                    return
+        while not self._stopped.wait(REPORT_S):
             self._report(self.diagnostics())
 
 

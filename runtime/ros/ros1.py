@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not rosgraph.is_master_online():
         raise IrvisError(f"no ROS master at {rosgraph.get_master_uri()}; start `roscore` or set ROS_MASTER_URI")
     try:
-        # Without rospy's signal handlers Ctrl-C reaches this thread, even while it runs the model.
+        # rospy's own handler of Ctrl-C runs in this thread, even within publish, whose lock it would wait for for ever.
         rospy.init_node(node.NAME, [sys.argv[0], *arguments.ros_arguments], disable_signals=True)
         told = settings.read_settings(rospy.get_param("~", {}), arguments)
         infrared, visible = (

@@ -80,7 +80,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
         node.synchronise(message_filters, infrared, visible, core)
         executor.add_node(ros_node)
-        spinning = threading.Thread(target=_spin, args=(executor, executors, core), name="irvis-spin", daemon=True)
+        spinning = threading.Thread(target=_spin, args=(rclpy, executor, core), name="irvis-spin", daemon=True)
         spinning.start()
         try:
             core.run()
@@ -101,11 +101,12 @@ def parameters_of(ros_node: Any) -> Dict[str, Any]:
     return {name: parameter.value for name, parameter in found.items() if name != "use_sim_time" and "." not in name}
 
 
-def _spin(executor: Any, executors: Any, core: FusionCore) -> None:
+def _spin(rclpy: Any, executor: Any, core: FusionCore) -> None:
     """Hand messages to the core until ROS is shut down, which ends the core."""
     try:
         executor.spin()
-    except executors.ExternalShutdownException:
-        pass
+    except Exception:  # ExternalShutdownException, or of whatever the shutdown took away first
+        if rclpy.ok():
+            raise
     finally:
         core.stop()

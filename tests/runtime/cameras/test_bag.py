@@ -1,3 +1,5 @@
+import random
+
 import cv2
 import numpy as np
 import pytest
@@ -97,6 +99,37 @@ def test_a_stamp_of_another_clock_gives_way_to_the_recordings(tmp_path):
     write_bag(tmp_path / "one.bag", messages, ros1=True)
     with open_source(str(tmp_path / "one.bag"), "infrared", realtime=False) as source:
         np.testing.assert_allclose(np.diff([frame.stamp_s for frame in source]), 0.1, atol=1e-6)
+
+
+def damageable(bag):
+    """The file of a bag that holds its messages."""
+    return bag if bag.is_file() else next(bag.glob("*.db3"))
+
+
+def test_a_damaged_message_costs_that_frame(bag):
+    file = damageable(bag)
+    file.write_bytes(file.read_bytes().replace(b"mono16", b"\xff" * 6, 1))  # no text
+    with open_source(f"bag:{bag}?topic=/ir", "infrared", realtime=False) as source:
+        assert len(list(source)) == 4
+        assert source.status.bad == 1
+
+
+def test_no_damage_shows_a_traceback(bag):
+    file = damageable(bag)
+    whole, chance = file.read_bytes(), random.Random(1)
+    lines = []
+    for _ in range(30):
+        damaged = bytearray(whole)
+        for _ in range(20):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            with open_source(f"bag:{bag}?topic=/ir", "infrared", realtime=False) as source:
+                assert len(list(source)) <= 5
+        except FileError as error:
+            lines.append(str(error))
+    assert lines
+    assert "\n" not in "".join(lines)
 
 
 def test_what_cannot_be_read_is_one_line(bag, tmp_path):

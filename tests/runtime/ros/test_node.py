@@ -92,9 +92,9 @@ def running():
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """The core's monotonic clock, which a test moves by hand."""
+    """The core's monotonic clock, which a test moves by hand: on a busy machine a second passes unasked."""
     clock = SimpleNamespace(s=50.0)
     monkeypatch.setattr(node, "monotonic", lambda: clock.s)
     return clock
@@ -222,9 +222,13 @@ def test_reports_come_each_second_and_end_with_the_node(monkeypatch):
     assert running.reports[-1] == node.Report("OK", "fusing", running.reports[-1].values)
 
 
-def test_latency_is_from_the_older_stamp_and_lateness_a_warning():
+def test_latency_is_from_the_older_stamp_and_lateness_a_warning(clock):
     with Running(deadline_ms=45) as running:
+        running.gate.clear()
         running.core.put(*make_pair(at_s=NOW_S))
+        running.wait_for(lambda: running.published)
+        clock.s += 0.25
+        running.gate.set()
         running.wait_for(lambda: running.core.counts["fused"] == 1)
         late = running.core.diagnostics()
         running.core.put(*make_pair(at_s=NOW_S + 0.02))
@@ -233,7 +237,7 @@ def test_latency_is_from_the_older_stamp_and_lateness_a_warning():
     assert (late.level, late.message) == ("WARN", "1 of 1 frames later than 45 ms")
     values = dict(late.values)
     assert float(values["latency_median_ms"]) == float(values["latency_worst_ms"]) == 50
-    assert 0 < float(values["since_arrival_median_ms"]) < 20_000
+    assert float(values["since_arrival_median_ms"]) == 250
     assert (in_time.level, in_time.message) == ("OK", "fusing")
     assert dict(in_time.values)["latency_median_ms"] == "30.0"
     assert dict(in_time.values)["late"] == "0"
