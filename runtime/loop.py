@@ -77,7 +77,6 @@ class FusionLoop:
         **fuser_options: Any,
     ) -> None:
         self.latencies = Latencies(deadline_ms)
-        self.skipped = 0  # pairs that a newer one replaced between being prepared and being taken
         self.backend_name = ""
         self._realtime = realtime
         self._prepared: Mailbox[_Job] = Mailbox(every=not realtime)
@@ -141,7 +140,7 @@ class FusionLoop:
         }
         if self._pairs is not None:
             status.update(self._pairs.status())
-            status["skipped"] += self.skipped
+            status["skipped"] += self._prepared.replaced + self._inferred.replaced
         return status
 
     def close(self) -> None:
@@ -227,7 +226,6 @@ class FusionLoop:
     def _hand_on(self, mailbox: "Mailbox[_Job]", job: _Job) -> None:
         replaced = mailbox.put(job)
         if replaced is not None:
-            self.skipped += 1
             self._release(replaced)
 
     def _release(self, job: _Job) -> None:

@@ -11,6 +11,7 @@ class Mailbox(Generic[Item]):
     """Holds one item. A newer one takes its place; or, with ``every``, waits until it was taken."""
 
     def __init__(self, every: bool = False) -> None:
+        self.replaced = 0  # items that a newer one took the place of
         self._every = every
         self._item: Optional[Item] = None
         self.closed = False
@@ -24,6 +25,7 @@ class Mailbox(Generic[Item]):
             if self.closed:
                 return item
             replaced, self._item = self._item, item
+            self.replaced += replaced is not None
             self._changed.notify_all()
             return replaced
 

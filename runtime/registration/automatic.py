@@ -18,7 +18,7 @@ from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.sizes import MINIMUM, format_size
 
 MODELS = ("similarity", "affine", "homography")
-TRUSTED = 0.4  # the least confidence to trust, chosen by irvis.benchmarks.registration
+TRUSTED = 0.4  # the least confidence to trust: irvis.benchmarks.registration tells what it lets through
 
 # The search, in pixels of a visible frame scaled to SEARCH_WIDTH.
 SEARCH_WIDTH = 240

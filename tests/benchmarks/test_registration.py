@@ -110,9 +110,9 @@ def test_the_tables_count_failures():
     assert "of the good 33.3 % refused; of the unrelated 25.0 % trusted" in said
 
 
-@pytest.fixture
-def scenes(tmp_path):
-    folder = tmp_path / "scenes" / "test"
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets") / "scenes" / "test"
     write_samples(folder, 300, 400)
     (folder / "ir" / "glare.png").unlink()
     return folder
@@ -129,10 +129,24 @@ def test_the_command_measures_and_keeps_every_trial(scenes, tmp_path, capsys, mo
     assert all(trial["confidence"] > trial["unrelated_confidence"] for trial in kept)
 
 
+def test_a_subset_may_be_taken(scenes, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["registration", str(scenes), "--every", "2"])
+    assert main() == 1
+    assert "two trials of 1 need 2 pairs or more. Got 1 from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--every", "--frames"])
+def test_a_count_below_one_is_refused(option, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["registration", "TNO", option, "0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err
+
+
 def test_two_trials_are_the_least(scenes, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["registration", str(scenes), "--frames", "2"])
     assert main() == 1
-    assert "has 2 pairs, too few for two trials of 2" in capsys.readouterr().err
+    assert "two trials of 2 need 4 pairs or more. Got 2 from" in capsys.readouterr().err
 
 
 def test_a_folder_without_pairs_is_one_line(tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ def test_the_newest_takes_the_place_of_the_older():
     box = Mailbox()
     assert box.put(1) is None
     assert box.put(2) == 1
+    assert box.replaced == 1
     assert box.take() == 2
     assert box.take(timeout_s=0.01) is None
 
