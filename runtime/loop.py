@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import deque
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, Dict, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from irvis.runtime.work import StageTimes, Work
 
 DEADLINE_MS = 33.0
 PERCENTILES = (50, 90, 99)
+WORKS = 5  # one in preparation, one prepared, one in the model, one inferred, one with the caller
 
 
 class FusedFrame(NamedTuple):
@@ -81,7 +83,8 @@ class FusionLoop:
         self._realtime = realtime
         self._prepared: Mailbox[_Job] = Mailbox(every=not realtime)
         self._inferred: Mailbox[_Job] = Mailbox(every=not realtime)
-        self._free: List[Work] = []
+        # In turn, so that all are touched at once: memory is level from the first second on, however the threads run.
+        self._free: Deque[Work] = deque(Work(keeps=True) for _ in range(WORKS))
         self._given: Optional[_Job] = None
         self._last_s = self._interval_s = self._skew_ms = 0.0
         self._failure: Optional[BaseException] = None
@@ -173,7 +176,7 @@ class FusionLoop:
         assert pairs is not None
         try:
             for pair in iter(pairs.read, None):
-                job = _Job(pair, self._free.pop() if self._free else Work(keeps=True))
+                job = _Job(pair, self._free.popleft())
                 fuser.prepare(pair.infrared.image, pair.visible.image, job.work)
                 self._hand_on(self._prepared, job)
                 if self._prepared.closed:

@@ -1,6 +1,7 @@
 """One frame of a source, and the memory that it lies in."""
 
-from typing import List
+from collections import deque
+from typing import Deque
 
 import numpy as np
 
@@ -31,11 +32,19 @@ class Frame:
 
 
 class FramePool:
-    """Frames to read into: as many as are held at once, made when needed and never given back."""
+    """Frames to read into, in turn: as many as a loop holds at once, and more where they are needed after all.
+
+    More are needed while one of two cameras is silent, and the other's frames wait for it.
+    """
+
+    USUAL = 10  # in a loop's five works, paired, waiting for a partner, and being read
 
     def __init__(self) -> None:
-        self.free: List[Frame] = []  # append and pop are atomic: released in any thread, taken in one
+        # append and popleft are atomic: released in any thread, taken in one.
+        self.free: Deque[Frame] = deque()
+        for _ in range(self.USUAL):
+            Frame(self).release()
 
     def take(self) -> Frame:
         """Give a frame that nobody holds."""
-        return self.free.pop().hold() if self.free else Frame(self)
+        return self.free.popleft().hold() if self.free else Frame(self)
