@@ -210,13 +210,13 @@ class Trial(NamedTuple):
         return self.recovered_px > FAILED_PX or self.error_px > LOST_PX
 
 
-def trials(folder: Path, method: str, frames: int, model: str) -> Iterator[Trial]:
-    """Warp and register the pairs of a data set. Raises IrvisError."""
-    pairs = pairs_of(folder)
+def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -> Iterator[Trial]:
+    """Warp and register the pairs of a data set, or one in ``every``. Raises IrvisError."""
+    pairs = pairs_of(folder)[::every]
     data_set = "/".join(folder.resolve().parts[-2:])
     groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
     if len(groups) < 2:
-        raise IrvisError(f"{folder} has {len(pairs)} pairs, too few for two trials of {frames}")
+        raise IrvisError(f"two trials of {frames} need {2 * frames} pairs or more. Got {len(pairs)} from {folder}")
     for index, group in enumerate(tqdm(groups, desc=f"{method} {data_set}", disable=None, leave=False)):
         originals = [(read_infrared(pair.infrared), read_visible(pair.visible)) for pair in group]
         seed = zlib.crc32(group[0].name.encode())
@@ -292,6 +292,13 @@ def _separation(rows: List[Trial], threshold: float) -> float:
     return float(np.mean(good) if good else 0) - 5 * float(np.mean(wrong))
 
 
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
+    return value
+
+
 def _share(which: np.ndarray) -> str:
     return f"{100 * np.mean(which):.1f} %" if len(which) else "none"
 
@@ -302,7 +309,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(arguments.json)
     found = {
         method: [
-            trial for folder in arguments.folders for trial in trials(folder, method, arguments.frames, arguments.model)
+            trial
+            for folder in arguments.folders
+            for trial in trials(folder, method, arguments.frames, arguments.model, arguments.every)
         ]
         for method in arguments.method or ["gradients"]
     }
@@ -310,7 +319,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "gradients" in found:
         print(f"\n{to_confidence(found['gradients'])}")
     if arguments.json:
-        record: Dict[str, Any] = {"frames": arguments.frames, "model": arguments.model}
+        record: Dict[str, Any] = {"frames": arguments.frames, "model": arguments.model, "every": arguments.every}
         record["trials"] = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
         write_bytes(arguments.json, (json.dumps(record, indent=2) + "\n").encode())
     return 0
@@ -324,7 +333,10 @@ def main() -> int:
         "--method", action="append", choices=METHODS, help="may be repeated (default: gradients, as the runtime has it)"
     )
     parser.add_argument("--model", choices=("similarity", "affine", "homography"), default="similarity")
-    parser.add_argument("--frames", type=int, default=1, help="pairs of one size that share a warp (gradients only)")
+    parser.add_argument(
+        "--frames", type=_positive, default=1, metavar="N", help="pairs of one size that share a warp (gradients only)"
+    )
+    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of N pairs take only the first")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
     arguments = parser.parse_args()
     return guarded("registration", lambda: run(arguments))
