@@ -7,7 +7,7 @@ messages of both releases; the names of rclpy and message_filters were read in t
 import argparse
 import dataclasses
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from irvis.runtime.errors import IrvisError, one_line
 from irvis.runtime.ros import node, settings
@@ -80,7 +80,9 @@ def main(arguments: argparse.Namespace) -> int:
         )
         node.synchronise(message_filters, infrared, visible, core)
         executor.add_node(ros_node)
-        spinning = threading.Thread(target=_spin, args=(rclpy, executor, core), name="irvis-spin", daemon=True)
+        failures: List[Exception] = []
+        spins = (rclpy, executor, core, failures)
+        spinning = threading.Thread(target=_spin, args=spins, name="irvis-spin", daemon=True)
         spinning.start()
         try:
             core.run()
@@ -88,6 +90,8 @@ def main(arguments: argparse.Namespace) -> int:
             rclpy.try_shutdown()  # which ends the spinning
             spinning.join()
             ros_node.destroy_node()
+        if failures:
+            raise failures[0]
     except exceptions.NameValidationException as error:
         raise IrvisError(f"ROS: {one_line(error)}") from error
     finally:
@@ -101,12 +105,12 @@ def parameters_of(ros_node: Any) -> Dict[str, Any]:
     return {name: parameter.value for name, parameter in found.items() if name != "use_sim_time" and "." not in name}
 
 
-def _spin(rclpy: Any, executor: Any, core: FusionCore) -> None:
-    """Hand messages to the core until ROS is shut down, which ends the core."""
+def _spin(rclpy: Any, executor: Any, core: FusionCore, failures: List[Exception]) -> None:
+    """Hand messages to the core until ROS is shut down, which ends the core; keep what else ended it."""
     try:
         executor.spin()
-    except Exception:  # ExternalShutdownException, or of whatever the shutdown took away first
+    except Exception as error:  # ExternalShutdownException, or of whatever the shutdown took away first
         if rclpy.ok():
-            raise
+            failures.append(error)
     finally:
         core.stop()

@@ -175,3 +175,17 @@ def test_without_ros_2_the_command_says_what_to_do():
     ros2.add_arguments(parser)
     with pytest.raises(IrvisError, match=r"rclpy.*source /opt/ros/humble/setup\.bash"):
         ros2.main(parser.parse_args([]))
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_what_ends_the_spinning_is_kept_unless_ros_shut_down(ok):
+    """After a shutdown rclpy raises of several kinds; before it, an error must not pass unseen in a thread."""
+    error, stopped, failures = RuntimeError("a callback failed"), [], []
+
+    def spin():
+        raise error
+
+    core = SimpleNamespace(stop=lambda: stopped.append(True))
+    ros2._spin(SimpleNamespace(ok=lambda: ok), SimpleNamespace(spin=spin), core, failures)
+    assert stopped == [True]
+    assert failures == ([error] if ok else [])
