@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -83,8 +82,10 @@ class FusionLoop:
         self._realtime = realtime
         self._prepared: Mailbox[_Job] = Mailbox(every=not realtime)
         self._inferred: Mailbox[_Job] = Mailbox(every=not realtime)
-        # In turn, so that all are touched at once: memory is level from the first second on, however the threads run.
-        self._free: Deque[Work] = deque(Work(keeps=True) for _ in range(WORKS))
+        # New ones are taken first: all are used at the start, so that memory is level from then on. After that the one
+        # given back last, which is still in cache.
+        self._free: List[Work] = []
+        self._new = [Work(keeps=True) for _ in range(WORKS)]
         self._given: Optional[_Job] = None
         self._last_s = self._interval_s = self._skew_ms = 0.0
         self._failure: Optional[BaseException] = None
@@ -176,7 +177,7 @@ class FusionLoop:
         assert pairs is not None
         try:
             for pair in iter(pairs.read, None):
-                job = _Job(pair, self._free.popleft())
+                job = _Job(pair, (self._new or self._free).pop())
                 fuser.prepare(pair.infrared.image, pair.visible.image, job.work)
                 self._hand_on(self._prepared, job)
                 if self._prepared.closed:

@@ -1,7 +1,6 @@
 """One frame of a source, and the memory that it lies in."""
 
-from collections import deque
-from typing import Deque
+from typing import List
 
 import numpy as np
 
@@ -32,19 +31,21 @@ class Frame:
 
 
 class FramePool:
-    """Frames to read into, in turn: as many as a loop holds at once, and more where they are needed after all.
+    """Frames to read into: at first as many as a loop holds at once, so that memory is level from then on.
 
-    More are needed while one of two cameras is silent, and the other's frames wait for it.
+    More are made while one of two cameras is silent, and the other's frames wait for it.
     """
 
     USUAL = 10  # in a loop's five works, paired, waiting for a partner, and being read
 
     def __init__(self) -> None:
-        # append and popleft are atomic: released in any thread, taken in one.
-        self.free: Deque[Frame] = deque()
-        for _ in range(self.USUAL):
-            Frame(self).release()
+        # append and pop are atomic: released in any thread, taken in one. The latest is taken, which is still in cache.
+        self.free: List[Frame] = []
+        self._made = 0
 
     def take(self) -> Frame:
         """Give a frame that nobody holds."""
-        return self.free.popleft().hold() if self.free else Frame(self)
+        if self.free and self._made >= self.USUAL:
+            return self.free.pop().hold()
+        self._made += 1
+        return Frame(self)
