@@ -1,6 +1,6 @@
 """One frame of a source, and the memory that it lies in."""
 
-from typing import List
+from typing import Callable, Iterator, List, Optional, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,3 +49,18 @@ class FramePool:
             return self.free.pop().hold()
         self._made += 1
         return Frame(self)
+
+
+class _Releasable(Protocol):
+    def release(self) -> None:
+        """Give the memory back."""
+
+
+Held = TypeVar("Held", bound=_Releasable)
+
+
+def each(read: Callable[[], Optional[Held]]) -> Iterator[Held]:
+    """Give what ``read`` gives until that is None; each is released when the next is asked for, and not before."""
+    for held in iter(read, None):
+        yield held
+        held.release()

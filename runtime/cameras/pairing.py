@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
-from irvis.runtime.cameras.frame import Frame
+from irvis.runtime.cameras.frame import Frame, each
 from irvis.runtime.cameras.matcher import FramePair, Matcher
 from irvis.runtime.cameras.reader import ROLES, Reader
 from irvis.runtime.cameras.recording import FolderReader
@@ -54,7 +54,6 @@ class PairedSources:
         self._matcher = Matcher(slop_s)
         self._changed = threading.Condition()
         self._ready: Deque[FramePair] = deque()
-        self._given: Optional[FramePair] = None
         self._closed = False
         self.sources: Dict[str, Source] = {}
         try:
@@ -132,13 +131,7 @@ class PairedSources:
         self._matcher.clear()
 
     def __iter__(self) -> Iterator[FramePair]:
-        while True:
-            if self._given is not None:
-                self._given.release()
-            self._given = self.read()
-            if self._given is None:
-                return
-            yield self._given
+        return each(self.read)
 
     def __enter__(self) -> "PairedSources":
         return self

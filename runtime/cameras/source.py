@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, Optional, Union
 
 import cv2
 
-from irvis.runtime.cameras.frame import Frame, FramePool
+from irvis.runtime.cameras.frame import Frame, FramePool, each
 from irvis.runtime.cameras.reader import Reader, open_reader
 from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
 from irvis.runtime.errors import FileError, IrvisError, one_line
@@ -79,17 +79,11 @@ class Source:
         self._sink = sink or self._keep_newest
         self._changed = changed or threading.Condition()
         self._newest: Optional[Frame] = None
-        self._given: Optional[Frame] = None
         self._pool = FramePool()
         self._stopping = threading.Event()
         self._interval_s = 0.0  # between frames, smoothed
         self._stamp_s = self._epoch_s = self._alive_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"grab {role}", daemon=True)
-
-    @property
-    def live(self) -> bool:
-        """Whether it is a camera rather than a recording."""
-        return self._reader.live
 
     @property
     def fps(self) -> Optional[float]:
@@ -145,13 +139,7 @@ class Source:
             self._reader.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        while True:
-            if self._given is not None:
-                self._given.release()
-            self._given = self.read()
-            if self._given is None:
-                return
-            yield self._given
+        return each(self.read)
 
     def __enter__(self) -> "Source":
         return self
