@@ -7,6 +7,7 @@ from setuptools import setup
 STAGES = ("student", "export", "runtime", "benchmarks")
 PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
 PACKAGES["irvis.student.teachers"] = "student/teachers"
+PACKAGES["irvis.benchmarks.gpu_check"] = "benchmarks/gpu_check"
 PACKAGES.update({f"irvis.runtime.{part}": f"runtime/{part}" for part in ("cameras", "registration", "ros", "web")})
 
 # Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.

@@ -28,10 +28,7 @@ def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray
         raise ValueError(f"metrics take uint8 (H, W) of one size. Got {found}")
     a, b, f = (plane.astype(np.float64) for plane in planes)
     return {
-        "CC": (correlation(a, f) + correlation(b, f)) / 2,
-        "PSNR": peak_signal_to_noise(a, b, f),
-        "SCD": correlation(f - b, a) + correlation(f - a, b),
-        "SSIM": sum(structural_similarity(x, f, data_range=255) for x in (a, b)),
+        **published_metrics(a, b, f),
         "EN": entropy(fused),
         "SD": float(f.std()),
         "SF": spatial_frequency(f),
@@ -39,6 +36,16 @@ def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray
         "MI": sum(mutual_information(x, fused) for x in (infrared, visible)),
         "VIF": sum(visual_information_fidelity(x, f) for x in (a, b)),
         "Qabf": edge_preservation(a, b, f),
+    }
+
+
+def published_metrics(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> Dict[str, float]:
+    """Give CC, PSNR, SCD and SSIM, those of the paper's tables, of float64 (H, W) planes in [0, 255]."""
+    return {
+        "CC": (correlation(a, f) + correlation(b, f)) / 2,
+        "PSNR": peak_signal_to_noise(a, b, f),
+        "SCD": correlation(f - b, a) + correlation(f - a, b),
+        "SSIM": sum(structural_similarity(x, f, data_range=255) for x in (a, b)),
     }
 
 

@@ -1,0 +1,99 @@
+"""The command line of the GPU check; see ``--help``."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from irvis.benchmarks.gpu_check.accuracy import measure_accuracy, measure_quality
+from irvis.benchmarks.gpu_check.endurance import check_runtime
+from irvis.benchmarks.gpu_check.engines import ENGINES, build_engines
+from irvis.benchmarks.gpu_check.latency import measure_latency
+from irvis.benchmarks.gpu_check.results import Results
+from irvis.runtime.cli import guarded
+from irvis.runtime.errors import IrvisError
+
+PARTS = ("build", "accuracy", "latency", "runtime", "quality")
+DESCRIPTION = """What only an NVIDIA GPU with TensorRT can show, part by part; each goes on where it was stopped.
+
+build: engines of the student, plain and deploy, in FP32, FP16 and INT8, and of peers, by build_engine.py.
+accuracy: each engine against the ONNX in FP32 on TNO, RoadScene/test and MSRS/test.
+latency: engines and PyTorch in turn. runtime: 50,000 frames, 100 openings, Ctrl-C.
+quality: CC, PSNR, SCD and SSIM of what accuracy fused; needs scikit-image, and no GPU."""
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the parts that were named; give the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="gpu_check", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder for engines and results, PART.json each")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with TNO, MSRS and RoadScene")
+    parser.add_argument(
+        "--models", type=Path, default=Path("models"), help="folder with student_plain.onnx, peers' ONNX and weights"
+    )
+    parser.add_argument("--torch-python", help="interpreter with PyTorch, for the part latency")
+    parser.add_argument(
+        "--engine", action="append", default=[], choices=[spec.name for spec in ENGINES], help="build this; repeat"
+    )
+    parser.add_argument("--limit-s", type=float, default=420, help="start no build after this (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return guarded("gpu_check", lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the parts in their order. Raises IrvisError after the last where one of them failed as a whole."""
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    Results(out / "machine.json").put("machine", describe_machine())
+    parts: Dict[str, Any] = {
+        "build": lambda: build_engines(out, arguments.data, arguments.models, arguments.engine, arguments.limit_s),
+        "accuracy": lambda: measure_accuracy(out, arguments.data),
+        "latency": lambda: measure_latency(out, arguments.models, arguments.torch_python),
+        "runtime": lambda: check_runtime(out),
+        "quality": lambda: measure_quality(out),
+    }
+    failed = []
+    for name in PARTS:
+        if name in (arguments.parts or PARTS):
+            begun = time.monotonic()
+            try:
+                parts[name]()
+            except IrvisError as error:
+                failed.append(f"{name}: {error}")
+            print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
+    if failed:
+        raise IrvisError("; ".join(failed))
+    return 0
+
+
+def describe_machine() -> Dict[str, Any]:
+    """Name the GPU, its driver, TensorRT, Python and the date."""
+    found: Dict[str, Any] = {
+        "date": time.strftime("%F"),
+        "python": sys.version.split()[0],
+        "cpus": os.cpu_count(),
+    }
+    if shutil.which("nvidia-smi"):
+        query = "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
+        done = subprocess.run(["nvidia-smi", query, "--format=csv,noheader"], stdout=subprocess.PIPE, check=False)
+        found["nvidia_smi"] = done.stdout.decode().strip()
+    try:
+        import tensorrt
+
+        found["tensorrt"] = tensorrt.__version__
+    except (ImportError, OSError):
+        found["tensorrt"] = None
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

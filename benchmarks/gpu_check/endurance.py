@@ -1,0 +1,163 @@
+"""Part ``runtime``: the Fuser with an engine over many frames, opened and closed, and interrupted."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+
+from irvis.benchmarks.gpu_check.engines import engine_path
+from irvis.benchmarks.gpu_check.results import Results
+from irvis.benchmarks.latency import measure, summarize
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.gpu import Gpu
+from irvis.runtime.samples import make_scene
+
+ENGINE = "deploy frames FP16"
+FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
+LOOP = """
+import sys
+from irvis.runtime.fuser import Fuser
+from irvis.runtime.samples import make_scene
+with Fuser(sys.argv[1]) as fuser:
+    frames = make_scene("street", *fuser.size)
+    fuser(*frames)
+    print("running", flush=True)
+    while True:
+        fuser(*frames)
+"""
+
+
+def check_runtime(out: Path) -> None:
+    """Run what is not done yet."""
+    results = Results(out / "runtime.json")
+    checks = {"stages": _stages, "frames": _frames, "cycles": _cycles, "two at once": _two, "interrupted": _interrupted}
+    for name, check in checks.items():
+        if name not in results:
+            try:
+                results.put(name, check(engine_path(out, ENGINE)))
+            except Exception as error:  # the other checks go on
+                results.put(name, {"failed": " ".join(f"{type(error).__name__}: {error}".split())})
+        print(f"{name}: {results[name]}", flush=True)
+
+
+def _stages(engine: Path) -> Dict[str, Any]:
+    """Time every stage of a call, for frames in and out, and for grey and 16-bit frames, which the host prepares."""
+    found = {}
+    with Fuser(engine) as fuser:
+        assert fuser.size is not None
+        infrared, visible = make_scene("street", *fuser.size)
+        counts = 7000 + 3 * infrared.astype(np.uint16)
+        for name, frames in (("8 bits, colour", (infrared, visible)), ("16 bits, colour", (counts, visible))):
+            latencies = measure(fuser, frames[0], frames[1], iterations=1000, warmup=100)
+            found[name] = {
+                stage: {"p50": summary.p50_ms, "p99": summary.p99_ms, "max": summary.max_ms}
+                for stage, values in latencies.items()
+                if values
+                for summary in [summarize(values)]
+            }
+    return found
+
+
+def _frames(engine: Path) -> Dict[str, Any]:
+    """Fuse 50,000 frames; give memory of host and GPU on the way, and the latencies of each fiftieth."""
+    rows = []
+    with Fuser(engine) as fuser:
+        assert fuser.size is not None
+        frames = make_scene("street", *fuser.size)
+        out = np.empty_like(frames[1])
+        for _ in range(SAMPLES):
+            begun = time.perf_counter()
+            for _ in range(FRAMES // SAMPLES):
+                fuser(*frames, out=out)
+            mean_ms = (time.perf_counter() - begun) * 1e3 / (FRAMES // SAMPLES)
+            rows.append((_host_bytes(), _device_bytes(), _descriptors(), round(mean_ms, 4)))
+    columns = ("host_bytes", "device_bytes", "descriptors", "mean_ms")
+    first, last = rows[0], rows[-1]
+    return {
+        "count": FRAMES,
+        **{f"{name} first, last": [first[index], last[index]] for index, name in enumerate(columns)},
+        **{f"{name} least, most": [min(c), max(c)] for name, c in zip(columns, zip(*rows))},
+    }
+
+
+def _cycles(engine: Path) -> Dict[str, Any]:
+    """Open and close the engine 100 times."""
+    frames = None
+    rows = []
+    begun = time.perf_counter()
+    for _ in range(CYCLES):
+        with Fuser(engine) as fuser:
+            assert fuser.size is not None
+            frames = frames or make_scene("street", *fuser.size)
+            fuser(*frames)
+        rows.append((_host_bytes(), _device_bytes(), _descriptors()))
+    return {
+        "count": CYCLES,
+        "seconds_a_cycle": round((time.perf_counter() - begun) / CYCLES, 4),
+        "host_bytes after 1, 10, 50, 100": [rows[at][0] for at in (0, 9, 49, 99)],
+        "device_bytes after 1, 10, 50, 100": [rows[at][1] for at in (0, 9, 49, 99)],
+        "descriptors after 1, 10, 50, 100": [rows[at][2] for at in (0, 9, 49, 99)],
+    }
+
+
+def _two(engine: Path) -> Dict[str, Any]:
+    """Two Fusers in turn in one thread give what each gives alone."""
+    with Fuser(engine) as one, Fuser(engine) as other:
+        assert one.size is not None
+        scenes = [make_scene(name, *one.size) for name in ("street", "smoke")]
+        alone = [one(*scene) for scene in scenes]
+        differences = [
+            int(np.abs(fused.astype(int) - wanted).max())
+            for _ in range(20)
+            for fused, wanted in ((one(*scenes[0]), alone[0]), (other(*scenes[1]), alone[1]))
+        ]
+    return {"runs": len(differences), "largest_difference": max(differences)}
+
+
+def _interrupted(engine: Path) -> Dict[str, Any]:
+    """Ctrl-C in the loop: how the process ends, how fast, and what GPU memory it leaves taken."""
+    before = _device_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOP, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    during = _device_bytes()
+    time.sleep(1)
+    begun = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    seconds = time.perf_counter() - begun
+    time.sleep(1)
+    return {
+        "exit": process.returncode,
+        "seconds": round(seconds, 3),
+        "last_line": said.decode(errors="replace").strip().splitlines()[-1:],
+        "device_bytes before, during, after": [before, during, _device_bytes()],
+    }
+
+
+def _host_bytes() -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _device_bytes() -> int:
+    """GPU memory that is taken, by all processes."""
+    gpu = Gpu()
+    try:
+        with gpu.current():
+            free, total = gpu.cuda.mem_get_info()
+    finally:
+        gpu.release()
+    return int(total - free)

@@ -1,0 +1,106 @@
+"""The engines that a GPU check is made of, and its part ``build``: each by the command that a user types."""
+
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from irvis.benchmarks.gpu_check.results import Results
+from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.sidecar import read_sidecar
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size
+
+# Each of these libraries is larger than all the rest together, so a machine that was prepared for the check lacks them.
+WITHOUT_LIBRARIES = "--tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN"
+PEERS = ("SeAFusion", "SFDFusion", "SHIP", "DATFuse")
+TAIL = 2000  # characters of a build's output that are kept
+
+
+class EngineSpec(NamedTuple):
+    """One engine: what it is built from, and how."""
+
+    name: str
+    onnx: str  # file name in the models' folder; "" is the student that irvis ships
+    options: Tuple[str, ...]
+    size: Tuple[int, int] = DEFAULT_SIZE
+
+    @property
+    def is_student(self) -> bool:
+        """Tell whether it computes what the shipped student does."""
+        return self.onnx in ("", PLAIN)
+
+
+PLAIN = "student_plain.onnx"
+CALIBRATE = ("--int8", "--calibrate", "MSRS/train")
+
+# In the order of their worth, should time run out.
+ENGINES = (
+    EngineSpec("deploy frames FP16", "", ()),
+    EngineSpec("deploy planes FP16", "", ("--planes", "--profile")),
+    EngineSpec("deploy planes FP32", "", ("--planes", "--fp32", "--profile")),
+    EngineSpec("deploy frames INT8", "", (*CALIBRATE, "--force", "--profile")),
+    EngineSpec("deploy planes FP16 without pins", "", ("--planes", "--no-pins", "--force", "--profile")),
+    EngineSpec("plain planes FP16", PLAIN, ("--planes", "--force")),
+    EngineSpec("SeAFusion planes FP16", "SeAFusion.onnx", ("--planes", "--force")),
+    EngineSpec("plain planes FP32", PLAIN, ("--planes", "--fp32")),
+    EngineSpec("plain planes FP16 without pins", PLAIN, ("--planes", "--no-pins", "--force")),
+    EngineSpec("deploy planes INT8", "", (*CALIBRATE, "--planes", "--force")),
+    EngineSpec("deploy frames FP32", "", ("--fp32",)),
+    EngineSpec("deploy frames FP16 240x320", "", (), (240, 320)),
+    EngineSpec("deploy frames FP16 1024x1280", "", (), (1024, 1280)),
+    EngineSpec("SFDFusion planes FP16", "SFDFusion.onnx", ("--planes", "--force")),
+    EngineSpec("DATFuse planes FP16", "DATFuse.onnx", ("--planes", "--force")),
+    EngineSpec("SHIP planes FP16", "SHIP.onnx", ("--planes", "--force")),
+)
+
+
+def engine_path(out: Path, name: str) -> Path:
+    """Give the file of an engine."""
+    return out / "engines" / f"{name.replace(' ', '_')}.engine"
+
+
+def built(out: Path) -> List[EngineSpec]:
+    """Give the engines that are there."""
+    return [spec for spec in ENGINES if engine_path(out, spec.name).exists()]
+
+
+def build_engines(out: Path, data: Path, models: Path, names: List[str], limit_s: float) -> None:
+    """Build what is not there yet, all or those of ``names``; what fails is noted, and the rest goes on."""
+    results = Results(out / "build.json")
+    (out / "engines").mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    for spec in ENGINES:
+        if (names and spec.name not in names) or spec.name in results:
+            continue
+        if time.monotonic() - started > limit_s:
+            print(f"no time left to build {spec.name}", flush=True)
+            continue
+        results.put(spec.name, build(spec, out, data, models))
+        found = results[spec.name]
+        print(f"{spec.name}: {found.get('failed') or found['said'].splitlines()[-1]}", flush=True)
+
+
+def build(spec: EngineSpec, out: Path, data: Path, models: Path) -> Dict[str, Any]:
+    """Build one engine; give its sidecar, the seconds and the end of what was said, or why it failed."""
+    onnx = models / spec.onnx if spec.onnx else SHIPPED_MODEL
+    engine = engine_path(out, spec.name)
+    options = [str(data / option) if option == "MSRS/train" else option for option in spec.options]
+    options += ["--calibration-cache", str(engine.with_suffix(".calibration"))] if "--int8" in options else []
+    command = [sys.executable, "-m", "irvis.export.build_engine", str(onnx), "-o", str(engine), *options]
+    command += ["--size", format_size(spec.size), WITHOUT_LIBRARIES, "--timing-cache", str(out / "timing.cache")]
+    if not onnx.exists():
+        return {"failed": f"{onnx} is not there"}
+    begun = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    said = done.stdout.decode(errors="replace")[-TAIL:].strip()
+    if done.returncode != 0:
+        return {"failed": f"exit {done.returncode}: {said}"}
+    return {
+        "command": " ".join(command[3:]),
+        "seconds": round(time.monotonic() - begun, 1),
+        "engine_bytes": engine.stat().st_size,
+        "sidecar": asdict(read_sidecar(engine)),
+        "said": said,
+    }

@@ -1,0 +1,141 @@
+"""Part ``latency``: engines and PyTorch, eager and compiled, in turn in one run, on one pair that is bound already."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from irvis.benchmarks.gpu_check.engines import PEERS, built, engine_path
+from irvis.benchmarks.gpu_check.results import Results
+from irvis.benchmarks.latency import summarize
+from irvis.runtime.errors import IrvisError
+
+SIZES = ("480x640", "240x320", "1024x1280")
+EAGER = "PyTorch student eager FP32"
+ROUNDS, RUNS = 10, 30  # each form RUNS times in each round
+
+
+class _Worker:
+    """A program of ``workers``, and the names of what it opens."""
+
+    def __init__(self, python: str, kind: str, forms: Dict[str, str]) -> None:
+        self.forms = forms
+        command = [python, "-m", "irvis.benchmarks.gpu_check.workers", kind]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def measure(self, form: str, plane: Path) -> Dict[str, Any]:
+        """Time a form; the first time its fused plane goes to ``plane``."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write((json.dumps({"name": self.forms[form], "runs": RUNS, "plane": str(plane)}) + "\n").encode())
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        return json.loads(line) if line else {"failed": f"the program that runs it ended ({self._process.poll()})"}
+
+    def close(self) -> None:
+        """End the program."""
+        self._process.communicate()
+
+
+def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> None:
+    """Time every engine that is there, and what PyTorch makes of the same networks, in rounds."""
+    results = Results(out / "latency.json")
+    for size in SIZES:
+        if size in results:
+            continue
+        engines = {spec.name: str(engine_path(out, spec.name)) for spec in built(out) if _is_of(spec.size, size)}
+        workers = [_Worker(sys.executable, "engines", engines)]
+        if torch_python:
+            workers.append(_Worker(torch_python, "torch", _torch_forms(size, models)))
+        planes = out / "planes" / size
+        planes.mkdir(parents=True, exist_ok=True)
+        forms: Dict[str, Dict[str, Any]] = {}
+        try:
+            for _ in range(ROUNDS):
+                for worker in workers:
+                    for form in worker.forms:
+                        if "failed" not in forms.get(form, {}):
+                            _add(forms, form, worker.measure(form, planes / f"{form.replace(' ', '_')}.npy"))
+        finally:
+            for worker in workers:
+                worker.close()
+        if not any("total_ms" in found for found in forms.values()):
+            raise IrvisError(f"nothing could be timed at {size}: {forms}")
+        results.put(size, {form: _described(found, forms.get(EAGER), planes, form) for form, found in forms.items()})
+        print(_table(size, results[size]), flush=True)
+
+
+def _is_of(size: Tuple[int, int], text: str) -> bool:
+    return "x".join(map(str, size)) == text
+
+
+def _torch_forms(size: str, models: Path) -> Dict[str, str]:
+    forms = {EAGER: f"student eager {size}"}
+    forms["PyTorch student eager FP16"] = f"student half {size}"
+    forms["PyTorch student compiled FP32"] = f"student compile {size}"
+    forms["PyTorch deploy form compiled FP16"] = f"deploy half-compile {size}"
+    forms["PyTorch deploy form eager FP32"] = f"deploy eager {size}"
+    if size == SIZES[0]:
+        for name in PEERS:
+            weights = models / f"{name}.safetensors"
+            if weights.exists():
+                forms[f"PyTorch {name} eager FP32"] = f"{name}={weights} eager {size}"
+    return forms
+
+
+def _add(forms: Dict[str, Dict[str, Any]], form: str, found: Dict[str, Any]) -> None:
+    """Join a round's times to those of the rounds before."""
+    known = forms.setdefault(form, found)
+    if known is not found and "failed" not in found:
+        for key in ("total_ms", "compute_ms"):
+            known[key] += found[key]
+    elif known is not found:
+        forms[form] = found
+
+
+def _described(found: Dict[str, Any], eager: Optional[Dict[str, Any]], planes: Path, form: str) -> Dict[str, Any]:
+    if "failed" in found:
+        return found
+    described = {key: value for key, value in found.items() if key not in ("total_ms", "compute_ms")}
+    for key in ("total_ms", "compute_ms"):
+        summary = summarize(found[key])
+        described[key] = {"median": summary.p50_ms, "p99": summary.p99_ms, "max": summary.max_ms, "n": summary.count}
+        if eager is not None and "failed" not in eager:
+            described[key]["eager_over_this"] = round(median(eager[key]) / summary.p50_ms, 3)
+    described["psnr_to_eager_db"] = _psnr(planes, form)
+    return described
+
+
+def _psnr(planes: Path, form: str) -> Optional[float]:
+    """Give the distance to the eager plane in dB; None where there is none, or the form gives frames."""
+    paths = [planes / f"{name.replace(' ', '_')}.npy" for name in (EAGER, form)]
+    if form == EAGER or not all(path.exists() for path in paths):
+        return None
+    eager, plane = map(np.load, paths)
+    is_student = not any(name in form for name in PEERS)
+    if plane.shape != eager.shape or not is_student or not np.isfinite(plane).all():
+        return None
+    mse = float(np.mean((plane.astype(np.float64) - eager) ** 2))
+    return round(-10 * float(np.log10(max(mse, 1e-20))), 2)
+
+
+def _table(size: str, forms: Dict[str, Dict[str, Any]]) -> str:
+    lines: List[str] = [f"{size}: median total, median compute (ms), eager FP32 over compute, PSNR to eager"]
+    for form, found in forms.items():
+        if "failed" in found:
+            lines.append(f"  {form:<40} failed: {found['failed']}")
+        else:
+            total, compute = found["total_ms"], found["compute_ms"]
+            ratio = compute.get("eager_over_this", "")
+            lines.append(
+                f"  {form:<40}{total['median']:>9.3f}{compute['median']:>9.3f}{ratio:>9}  {found['psnr_to_eager_db']}"
+            )
+    return "\n".join(lines)

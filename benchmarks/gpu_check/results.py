@@ -1,0 +1,38 @@
+"""What a part has found so far, in one JSON file, so that a part that was cut off goes on where it was."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import read_bytes, write_bytes
+
+SCHEMA_VERSION = 1
+
+
+class Results:
+    """Findings of one part by key, written as each comes. Raises FileError where the file is none of these."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: Dict[str, Any] = {}
+        if path.exists():
+            try:
+                document = json.loads(read_bytes(path, "results").decode())
+                if document["schema_version"] != SCHEMA_VERSION:
+                    raise ValueError
+                self.found = dict(document["found"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise FileError(f"not the results of a GPU check: {path}; remove it to start anew") from error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.found and "failed" not in self.found[key]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.found[key]
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep one finding; one with an entry ``failed`` is tried again by the next run. Raises FileError."""
+        self.found[key] = value
+        document = {"schema_version": SCHEMA_VERSION, "found": self.found}
+        write_bytes(self.path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
