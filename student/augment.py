@@ -4,6 +4,7 @@ They commute with all that the losses take of an image or a feature: the mean ov
 and the bilinear samples. So what a teacher gave for a crop, computed once, can be turned together with the crop.
 """
 
+from functools import lru_cache
 from typing import List, Sequence
 
 import numpy as np
@@ -24,17 +25,32 @@ def dihedral(images: Tensor, code: int) -> Tensor:
     return turned.flip(-1) if code >= 4 else turned
 
 
-def augment(tensors: Sequence[Tensor], codes: Sequence[int]) -> List[Tensor]:
-    """Apply ``codes[i]`` to row i of every tensor, (B, C, s, s) -> same; s may differ between tensors.
+def augment(tensors: Sequence[Tensor], codes: Tensor) -> List[Tensor]:
+    """Apply ``codes[i]``, int64 (B,), to row i of every tensor, (B, C, s, s) -> same; s may differ between tensors.
 
     Raises ValueError where a tensor is not of that shape with as many rows as there are codes.
     """
     for tensor in tensors:
         if tensor.ndim != 4 or len(tensor) != len(codes) or tensor.shape[2] != tensor.shape[3]:
             raise ValueError(f"tensors must be ({len(codes)}, C, s, s), one row a code. Got {tuple(tensor.shape)}")
-    return [torch.stack([dihedral(row, code) for row, code in zip(tensor, codes)]) for tensor in tensors]
+    turned = []
+    for tensor in tensors:
+        origins = _origins(tensor.shape[-1], tensor.device).index_select(0, codes).unsqueeze(1)
+        turned.append(tensor.flatten(2).gather(2, origins.expand(-1, tensor.shape[1], -1)).view(tensor.shape))
+    return turned
 
 
-def codes_of(seed: int, step: int, batch: int) -> List[int]:
-    """Draw one code for each image of a step's batch: they depend on seed and step alone, so runs resume to the bit."""
-    return np.random.default_rng([seed, step]).integers(SYMMETRIES, size=batch).tolist()
+@lru_cache(maxsize=None)
+def _origins(side: int, device: torch.device) -> Tensor:
+    """Give for each code where in the square each pixel comes from: int64 (8, side * side)."""
+    square = torch.arange(side * side).view(side, side)
+    return torch.stack([dihedral(square, code).flatten() for code in range(SYMMETRIES)]).to(device)
+
+
+def codes_of(seed: int, steps: int, batch: int) -> Tensor:
+    """Draw one code for each image of each step's batch: int64 (steps, batch).
+
+    A step's depend on seed, step and batch alone, however many steps there are.
+    """
+    # The third word keeps this draw apart from those of the crops and their order.
+    return torch.from_numpy(np.random.default_rng([seed, 0, 1]).integers(SYMMETRIES, size=(steps, batch)))

@@ -19,11 +19,15 @@ def forward_channels_last(student: Student, infrared: Tensor, visible: Tensor) -
     check_planes(infrared, visible)
     planes = torch.cat([student.encoder_ir(infrared), student.encoder_vis(visible)], dim=1)
     feature_0 = planes.contiguous(memory_format=torch.channels_last)
-    feature_g = feature_0
-    for block in student.global_branch:
-        feature_g = _rstb(block, feature_g)  # type: ignore[arg-type]
-    concatenated = torch.cat([feature_g, student.local_branch(feature_0)], dim=1)
-    feature_f = _rstb(student.fusion.rstb, student.fusion.conv(concatenated))
+    features = []
+    if student.config.global_blocks:
+        feature_g = feature_0
+        for block in student.global_branch:
+            feature_g = _rstb(block, feature_g)  # type: ignore[arg-type]
+        features.append(feature_g)
+    if student.config.local_blocks:
+        features.append(student.local_branch(feature_0))
+    feature_f = _rstb(student.fusion.rstb, student.fusion.conv(torch.cat(features or [feature_0], dim=1)))
     return student.decoder(feature_f), feature_f
 
 

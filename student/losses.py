@@ -5,13 +5,13 @@ Every loss of the paper is a scalar, zero where its two sides are equal. ``weigh
 batch; without them each counts 1.
 """
 
+from functools import lru_cache
 from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 SIMILARITY_SIDE = 32  # of eq. 3: features are brought to 32 x 32, so that S is 1024 x 1024
 # Length below which a feature vector counts as zero: the gradient of a normalised vector grows with 1 / length.
 SHORTEST = 1e-6
@@ -22,10 +22,17 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
     The border is replicated, so that the frame's edge is not taken for an edge in the scene.
     """
-    gx = image.new_tensor(SOBEL_X)
-    kernels = torch.stack([gx, gx.t()]).unsqueeze(1)
+    kernels = _sobel_kernels(image.device, image.dtype)
     gradients = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
     return gradients.abs().sum(dim=1, keepdim=True)
+
+
+@lru_cache(maxsize=None)
+def _sobel_kernels(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Give (2, 1, 3, 3), along x and along y; made on the device, since a CUDA graph can hold no copy from the host."""
+    slope = torch.arange(-1, 2, dtype=dtype, device=device)
+    gx = (2 - slope.abs())[:, None] * slope
+    return torch.stack([gx, gx.t()]).unsqueeze(1)
 
 
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What a training step minimises: the task, what the teachers add, eq. 16, and two losses beside it."""
 
-from typing import Dict, Sequence
+from contextlib import nullcontext
+from typing import Dict, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Objective(nn.Module):
     """The student with its losses, in one module, so that what parallelises or averages a module takes both.
 
     ``forward(infrared, visible, teachers, progress)`` takes (B, 1, H, W) planes in [0, 1], each teacher's maps on
-    them, and the share of the run that is done; it gives scalars: ``loss``, the sum, and its parts.
+    them, and the share of the run that is done, (); it gives scalars: ``loss``, the sum, and its parts.
     """
 
     def __init__(self, student: Student, config: TrainConfig) -> None:
@@ -40,9 +41,10 @@ class Objective(nn.Module):
         window = max(1, min(config.crops // config.batch, config.steps // 20))
         self.weighting = WEIGHTINGS[config.weighting](lambdas, window)
         self.amp_dtype = torch.float32  # of the student's forward; the losses stay in float32
+        self.channels_last: Optional[bool] = None  # how the student is laid out; None: on a CPU in float32
 
     def forward(
-        self, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps], progress: float
+        self, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps], progress: Tensor
     ) -> Dict[str, Tensor]:
         config = self.config
         fused, feature = self._run_student(infrared, visible)
@@ -64,18 +66,19 @@ class Objective(nn.Module):
             loss = loss + config.fidelity * parts["fidelity"]
         return {"loss": loss, **parts}
 
-    def beta_grad(self, progress: float) -> float:
+    def beta_grad(self, progress: Tensor) -> Union[Tensor, float]:
         """Weight of the gradient loss, eq. 20, which rises from 0 over the warm-up."""
-        warmup = self.config.warmup
-        return self.config.beta_grad * (min(1.0, progress / warmup) if warmup else 1.0)
+        warmup, full = self.config.warmup, self.config.beta_grad
+        return full * (progress / warmup).clamp(max=1) if warmup else full
 
     def _run_student(self, infrared: Tensor, visible: Tensor) -> Sequence[Tensor]:
-        if self.amp_dtype == torch.float32:
-            if infrared.device.type == "cpu":
-                return forward_channels_last(self.student, infrared, visible)
-            return self.student(infrared, visible, return_feature=True)
-        with torch.autocast(infrared.device.type, self.amp_dtype):
-            fused, feature = self.student(infrared, visible, return_feature=True)
+        device, full = infrared.device.type, self.amp_dtype == torch.float32
+        channels_last = full and device == "cpu" if self.channels_last is None else self.channels_last
+        with nullcontext() if full else torch.autocast(device, self.amp_dtype):
+            if channels_last:
+                fused, feature = forward_channels_last(self.student, infrared, visible)
+            else:
+                fused, feature = self.student(infrared, visible, return_feature=True)
         return fused.float(), feature.float()
 
     def _distil(

@@ -20,7 +20,7 @@ from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import draw_crops
 from irvis.student.distributed import Processes, processes
-from irvis.student.network import Student
+from irvis.student.network import Student, StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.run_log import RunLog
 from irvis.student.teacher_cache import TeacherMaps, cached_maps
@@ -39,16 +39,17 @@ class RunOptions(NamedTuple):
     validate_every: int = 2000  # steps
     amp: Optional[bool] = None  # the student's forward in bfloat16; None: on a GPU that has it
     compiled: bool = False
+    graph: bool = True  # one CUDA graph of the step, on a GPU that is alone in the run
     tensorboard: bool = True
 
 
 DEFAULT = RunOptions()
 
 
-class _Stop:
+class Stop:
     """Turns the first SIGINT or SIGTERM into a flag, so that a step is never cut in two."""
 
-    def __enter__(self) -> "_Stop":
+    def __enter__(self) -> "Stop":
         self.asked = False
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -69,6 +70,7 @@ def train(
     init: Optional[Path] = None,
     options: RunOptions = DEFAULT,
     among: Processes = ALONE,
+    network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
 ) -> Optional[Student]:
     """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
 
@@ -80,7 +82,7 @@ def train(
     maps = _maps_of(teachers, crops, options.cache, among)
     cuda = among.device.type == "cuda"
     amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
-    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled)
+    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled, network, options.graph)
     state_path = output.with_name(output.name + ".state")
     if state_path.exists():
         trainer.restore(state_path)
@@ -90,7 +92,7 @@ def train(
     if not finished:
         return None
     if among.is_first:
-        save_student(output, trainer.best, _provenance(trainer, pairs, teachers))
+        save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
         state_path.unlink(missing_ok=True)
     among.wait()  # the file may be what the others start from next
     return trainer.best
@@ -111,20 +113,19 @@ def _maps_of(
 def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: RunOptions) -> bool:
     """Take the steps that are left; tell whether all were taken. Only the first process has a ``log``."""
     steps, among = trainer.config.steps, trainer.among
-    # Reading a loss waits for the GPU, so it is done now and then there; always before weights are saved.
+    # Reading a loss waits for the GPU, so it is done now and then there; always before weights are saved or looked at.
     read_every = 25 if among.device.type == "cuda" else 1
-    unread: List[Dict[str, Tensor]] = []
     rows: List[Dict[str, float]] = []
-    with _Stop() as stop, tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log) as bar:
+    with Stop() as stop, tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log) as bar:
         while trainer.step < steps:
-            unread.append(trainer.train_step())
+            ends = (read_every, options.save_every, options.validate_every)
+            count = min(steps - trainer.step, *(every - trainer.step % every for every in ends))
+            trainer.launch(count)
+            rows += trainer.read()
+            bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
+            bar.update(count)
             last = among.any(stop.asked) or trainer.step == steps
             save = last or trainer.step % options.save_every == 0
-            if save or trainer.step % read_every == 0:
-                rows += [trainer.read(row) for row in unread]
-                unread.clear()
-                bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
-            bar.update()
             if log is not None:
                 if options.validation and (trainer.step % options.validate_every == 0 or trainer.step == steps):
                     log.add_validation(trainer.step, *validate(trainer.best, options.validation))
@@ -137,13 +138,17 @@ def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: Ru
     return trainer.step == steps
 
 
-def _provenance(trainer: Trainer, pairs: Sequence[Pair], teachers: Sequence[Teacher]) -> Dict[str, Any]:
-    """What the checkpoint tells of how it was made."""
+def data_of(pairs: Sequence[Pair]) -> Dict[str, Any]:
+    """Say what pairs a run was trained on."""
     folders = sorted({"/".join(pair.infrared.resolve().parts[-4:-1]) for pair in pairs})
+    return {"pairs": len(pairs), "data": folders}
+
+
+def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teacher]) -> Dict[str, Any]:
+    """What the checkpoint tells of how it was made."""
     return {
         **asdict(trainer.config),
-        "pairs": len(pairs),
-        "data": folders,
+        **data,
         "teachers": {teacher.name: teacher.digest for teacher in teachers},
         "init": trainer.identity["init"],
         "processes": trainer.among.world,
@@ -206,7 +211,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("how it runs")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
-    run.add_argument("--compile", action="store_true", help="torch.compile the forward, on a GPU or with --amp on")
+    run.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
+    run.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one, not as a CUDA graph")
     run.add_argument("--cache", type=Path, help="folder for the teachers' outputs (default: ~/.cache/irvis/teachers)")
     run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(default: %(default)s)")
     run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
@@ -266,6 +272,7 @@ def main(arguments: argparse.Namespace) -> int:
         validate_every=arguments.validate_every,
         amp={"auto": None, "on": True, "off": False}[arguments.amp],
         compiled=arguments.compile,
+        graph=not arguments.no_graph,
         tensorboard=not arguments.no_tensorboard,
     )
     with processes(arguments.device) as among:

@@ -1,28 +1,31 @@
 """The state of one training run: student, optimiser, schedule, step, and how they go to disk and back.
 
 A run is a function of its options, crops and teachers: the batch of a step and its augmentation depend on the seed and
-the step alone, so that a saved state resumes to the same weights.
+the step alone, so that a saved state resumes to the same weights. A step finds all that it needs on the device.
 """
 
 import math
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, cast
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import replacing, sha256
-from irvis.student.augment import augment, codes_of
+from irvis.student.augment import augment
 from irvis.student.checkpoint import load_student
-from irvis.student.datasets import epoch_order, to_unit
+from irvis.student.datasets import to_unit
 from irvis.student.distributed import Processes
-from irvis.student.network import Student
+from irvis.student.network import Student, StudentConfig
 from irvis.student.objective import Objective
 from irvis.student.recipes import TrainConfig
+from irvis.student.schedule import Schedule, schedule_of
+from irvis.student.step_graph import StepGraph
 from irvis.student.teacher_cache import TeacherMaps, digest_of
 from irvis.student.weighting import TERMS
 
@@ -32,8 +35,10 @@ ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
 class Trainer:
     """One run on ``crops``, uint8 (N, 2, H, W), with each teacher's maps on them by the teacher's name.
 
-    ``init`` is a checkpoint to start from. ``amp`` runs the student's forward in bfloat16, ``compiled`` has
-    torch.compile make its kernels. Raises IrvisError.
+    ``init`` is a checkpoint to start from, ``network`` the shape of a student that starts anew. ``amp`` runs the
+    student's forward in bfloat16, ``compiled`` has torch.compile make the kernels of forward and losses, ``graph`` has
+    a GPU that is alone in the run replay one CUDA graph of the step, ``channels_last`` lays the student out so (None:
+    on a CPU in float32). Raises IrvisError.
     """
 
     def __init__(
@@ -45,6 +50,9 @@ class Trainer:
         among: Processes = ALONE,
         amp: bool = False,
         compiled: bool = False,
+        network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
+        graph: bool = True,
+        channels_last: Optional[bool] = None,
     ) -> None:
         teachers = teachers or {}
         if config.batch % among.world:
@@ -54,32 +62,40 @@ class Trainer:
         self.config = config
         self.among = among
         torch.manual_seed(config.seed)
-        self.student = (load_student(init).train() if init else Student()).to(among.device)
+        self.student = (load_student(init).train() if init else Student(network)).to(among.device)
         self.objective = Objective(self.student, config).to(among.device)
+        self.objective.channels_last = channels_last
         if amp:
             self.objective.amp_dtype = torch.bfloat16
         if compiled:
-            self.student.compile()
+            self.objective.compile()
         self._run = self.objective if among.world == 1 else DistributedDataParallel(self.objective)
-        self.optimizer = torch.optim.Adam(self.objective.parameters(), lr=config.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            config.learning_rate,
-            config.steps,
-            pct_start=config.rise,
-            div_factor=config.learning_rate / config.learning_rate_start,
-            final_div_factor=config.learning_rate_start / config.learning_rate_end,
-            cycle_momentum=False,
-        )
-        self.average = None
-        if config.ema:
-            self.average = AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
-        self.step = 0
+        cuda = among.device.type == "cuda"
+        graph = graph and cuda and among.world == 1
+        self.optimizer = torch.optim.Adam(self.objective.parameters(), capturable=graph, fused=cuda)
+        self.average = deepcopy(self.student) if config.ema else None
+        self.step = 0  # how many were taken
         self.crops = crops.to(among.device)
         self.teachers = [TeacherMaps(*(tensor.to(among.device) for tensor in maps)) for maps in teachers.values()]
+        self.schedule = schedule_of(config, len(crops))
+        mine = slice(among.rank, None, among.world)
+        self._tables = Schedule(
+            self.schedule.crops[:, mine].to(among.device),
+            self.schedule.codes[:, mine].to(among.device),
+            self.schedule.rates.to(among.device, torch.float32),
+        )
+        self._number = torch.zeros(1, dtype=torch.long, device=among.device)  # ``step``, as the device counts it
+        # A tensor, so that it can differ from step to step of a graph.
+        self._rate = torch.zeros((), device=among.device)
+        self.optimizer.param_groups[0]["lr"] = self._rate
+        self._names: List[str] = []
+        self._log = torch.zeros(0, device=among.device)  # (steps, names): the losses
+        self._read = 0  # steps whose losses were given
+        self._graph = StepGraph(self._take_step, among.device) if graph else None
         # What a saved state must agree in to be resumed.
         self.identity: Dict[str, Any] = {
             "options": asdict(config),
+            "network": asdict(self.student.config),
             "crops": digest_of(crops),
             "teachers": sorted(teachers),
             "init": sha256(init) if init else "",
@@ -87,56 +103,85 @@ class Trainer:
 
     @property
     def best(self) -> Student:
-        """The student to save: its averaged weights where they are kept."""
-        return self.student if self.average is None else cast(Student, self.average.module)
+        """The student to save: its averaged weights where they are kept. Of the steps that were read."""
+        return self.student if self.average is None else self.average
 
-    def batch_of(self, step: int) -> List[int]:
-        """Give the crops of a step, for all processes together."""
-        count, batch = len(self.crops), self.config.batch
-        epoch, index = divmod(step * batch, count // batch * batch)
-        return epoch_order(count, self.config.seed, epoch)[index : index + batch].tolist()
+    @property
+    def replays(self) -> bool:
+        """Whether the next step is a CUDA graph."""
+        return self._graph is not None and self._graph.recorded
 
-    def train_step(self) -> Dict[str, Tensor]:
-        """Take one step; give its number from 1, the learning rate and the losses, averaged over the processes."""
-        config, among = self.config, self.among
-        mine = slice(among.rank, None, among.world)
-        rows = self.batch_of(self.step)[mine]
-        tensors = [*to_unit(self.crops[rows]), *(tensor[rows] for maps in self.teachers for tensor in maps)]
+    def launch(self, count: int = 1) -> None:
+        """Take steps. A GPU is given them without waiting; ``read`` waits. Raises ValueError beyond the last step."""
+        if self.step + count > self.config.steps:
+            raise ValueError(f"{self.config.steps - self.step} steps are left. Got {count}")
+        for _ in range(count):
+            if self._graph is None:
+                self._take_step()
+            else:
+                self._graph()
+            self.step += 1
+
+    def read(self) -> List[Dict[str, float]]:
+        """Give each step that was taken since the last call: its number from 1, the learning rate and the losses.
+
+        The losses are means over the processes. Raises IrvisError where the loss is NaN or infinite.
+        """
+        self._wait()
+        rows = []
+        for step, values in enumerate(self._log[self._read : self.step].tolist(), self._read):
+            losses = dict(zip(self._names, values))
+            if not math.isfinite(losses["loss"]):
+                crops = ", ".join(map(str, self.schedule.crops[step].tolist()))
+                raise IrvisError(
+                    f"the loss is {losses['loss']} at step {step + 1}, on crops {crops}; lower --learning-rate"
+                )
+            rows.append({"step": step + 1, "learning_rate": self.schedule.rates[step].item(), **losses})
+        self._read = self.step
+        return rows
+
+    def _take_step(self) -> None:
+        """Take the step whose number is on the device, with all that it needs there: a CUDA graph can hold it."""
+        config = self.config
+        row = self._tables.crops.index_select(0, self._number)[0]
+        tensors = [*to_unit(self.crops[row]), *(tensor[row] for maps in self.teachers for tensor in maps)]
         if config.augment:
-            tensors = augment(tensors, codes_of(config.seed, self.step, config.batch)[mine])
+            tensors = augment(tensors, self._tables.codes.index_select(0, self._number)[0])
         infrared, visible, *flat = tensors
         maps = [TeacherMaps(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
-        parts = self._run(infrared, visible, maps, self.step / config.steps)
+        parts = self._run(infrared, visible, maps, self._number[0] / config.steps)
         self.optimizer.zero_grad()
         parts["loss"].backward()
-        learning_rate = self.schedule.get_last_lr()[0]
+        for parameter in self.objective.parameters():
+            if parameter.grad is not None:  # a fused step refuses other strides, even along axes of length 1
+                parameter.grad = parameter.grad.flatten().view_as(parameter)
+        self._rate.copy_(self._tables.rates.index_select(0, self._number)[0])
         self.optimizer.step()
-        self.schedule.step()
-        means = among.mean(torch.stack([part.detach() for part in parts.values()]))
-        parts = dict(zip(parts, means))
+        losses = self.among.mean(torch.stack([part.detach() for part in parts.values()]))
         if maps:
-            self.objective.weighting.update(torch.stack([parts[name] for name in TERMS]), parts["task"])
+            means = dict(zip(parts, losses))
+            self.objective.weighting.update(torch.stack([means[name] for name in TERMS]), means["task"])
         if self.average is not None:
-            self.average.update_parameters(self.student)
-        self.step += 1
-        return {"step": torch.tensor(self.step), "learning_rate": torch.tensor(learning_rate), **parts}
+            ours, theirs = list(self.average.parameters()), list(self.student.parameters())
+            # The first step's weight is 1; no graph is made of that step.
+            get_ema_multi_avg_fn(config.ema if self.step else 0.0)(ours, theirs, self.step)
+        if not self._names:
+            self._names = list(parts)
+            self._log = self._log.new_zeros(config.steps, len(parts))
+        self._log.index_copy_(0, self._number, losses[None])
+        self._number += 1
 
-    def read(self, row: Dict[str, Tensor]) -> Dict[str, float]:
-        """Turn what ``train_step`` gave into numbers. Raises IrvisError where the loss is NaN or infinite."""
-        values = {name: float(value) for name, value in row.items()}
-        values["step"] = step = int(values["step"])
-        if not math.isfinite(values["loss"]):
-            crops = ", ".join(map(str, self.batch_of(step - 1)))
-            raise IrvisError(f"the loss is {values['loss']} at step {step}, on crops {crops}; lower --learning-rate")
-        return values
+    def _wait(self) -> None:
+        if self._graph is not None:
+            self._graph.wait()
 
     def save(self, path: Path) -> None:
         """Write all that a resumed run needs, whole or not at all. Raises FileError."""
+        self._wait()
         state = {
             **self.identity,
             "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
             "average": self.average.state_dict() if self.average is not None else {},
             "step": self.step,
         }
@@ -144,18 +189,21 @@ class Trainer:
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> None:
-        """Take up a saved run. Raises FileError where the file is none, or was made with other options or data."""
+        """Take up a saved run, before any step. Raises FileError where it is none, or of other options or data."""
         try:
             state = torch.load(path, map_location=self.among.device, weights_only=True)
             for name, wanted in self.identity.items():
-                if state[name] != wanted:
-                    raise FileError(f"{path} was made with other {_difference(name, state[name], wanted)}")
+                if state.get(name) != wanted:
+                    raise FileError(f"{path} was made with other {_difference(name, state.get(name), wanted)}")
             self.objective.load_state_dict(state["objective"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
+            # Its options are this device's, whichever the state comes from.
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+            self.optimizer.param_groups[0]["lr"] = self._rate
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self.step = state["step"]
+            self.step = self._read = state["step"]
+            self._number.fill_(self.step)
         except IrvisError:
             raise
         except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
@@ -163,8 +211,8 @@ class Trainer:
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:
-    if not isinstance(wanted, dict):
-        what = {"crops": "pairs", "teachers": "teachers", "init": "initial weights"}[name]
+    if name != "options":
+        what = {"network": "network", "crops": "pairs", "teachers": "teachers", "init": "initial weights"}[name]
         return f"{what}; give the same, or remove it to start anew"
     names: Sequence[str] = [key for key in wanted if found.get(key) != wanted[key]]
     options = " ".join(f"--{key.replace('_', '-')} {found.get(key)}" for key in names)

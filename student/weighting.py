@@ -1,6 +1,7 @@
 """How much each distillation term, and each of several teachers, weighs at a step; ``fixed`` is the paper's way.
 
-A weighting is a module, so that what it has learned or remembers is saved and resumed with the student.
+A weighting is a module, so that what it has learned or remembers is saved and resumed with the student. It takes no
+decision on the host, so that a CUDA graph can hold it.
 """
 
 import math
@@ -25,11 +26,11 @@ class Fixed(nn.Module):
         self.window = window  # steps that count as an epoch
         self.register_buffer("ones", torch.ones(3), persistent=False)  # a buffer, to be on the module's device
 
-    def forward(self, terms: Tensor, task: Tensor, progress: float) -> Tensor:
-        """Combine ``terms``, the (3,) of TERMS, at ``progress`` in [0, 1) of the run; ``task`` is the task loss."""
+    def forward(self, terms: Tensor, task: Tensor, progress: Tensor) -> Tensor:
+        """Combine ``terms``, the (3,) of TERMS, with ``progress`` () in [0, 1) and the task loss: a scalar."""
         return distillation_loss(*(terms * self.factors(progress)), *self.weights) + self.penalty()
 
-    def factors(self, progress: float) -> Tensor:
+    def factors(self, progress: Tensor) -> Tensor:
         """Give what each weight is multiplied by at this step: (3,), without a gradient unless learned."""
         return self.ones
 
@@ -44,8 +45,8 @@ class Fixed(nn.Module):
 class Anneal(Fixed):
     """All terms fade from 1 to 0 along half a cosine: the teacher leads at first, the task has the last word."""
 
-    def factors(self, progress: float) -> Tensor:
-        return self.ones * (1 + math.cos(progress * math.pi)) / 2
+    def factors(self, progress: Tensor) -> Tensor:
+        return self.ones * (1 + torch.cos(progress * math.pi)) / 2
 
 
 class Uncertainty(Fixed):
@@ -55,11 +56,11 @@ class Uncertainty(Fixed):
         super().__init__(weights, window)
         self.log_variances = nn.Parameter(torch.zeros(3))
 
-    def factors(self, progress: float) -> Tensor:
+    def factors(self, progress: Tensor) -> Tensor:
         return torch.exp(-self.log_variances)
 
     def penalty(self) -> Tensor:
-        return (self.log_variances * self.log_variances.new_tensor(self.weights)).sum()
+        return distillation_loss(*self.log_variances, *self.weights)
 
 
 class DynamicAverage(Fixed):
@@ -83,21 +84,19 @@ class DynamicAverage(Fixed):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
 
-    def factors(self, progress: float) -> Tensor:
-        if self.epochs < 2:
-            return self.ones
+    def factors(self, progress: Tensor) -> Tensor:
         ratios = self.last / self.before.clamp_min(1e-12)
-        return 3 * torch.softmax(ratios / self.temperature, dim=0)
+        return torch.where(self.epochs < 2, self.ones, 3 * torch.softmax(ratios / self.temperature, dim=0))
 
     def update(self, terms: Tensor, task: Tensor) -> None:
         self.total += terms
         self.count += 1
-        if self.count == self.window:
-            self.before.copy_(self.last)
-            self.last.copy_(self.total / self.window)
-            self.total.zero_()
-            self.count.zero_()
-            self.epochs += 1
+        full = self.count == self.window
+        self.before.copy_(torch.where(full, self.last, self.before))
+        self.last.copy_(torch.where(full, self.total / self.window, self.last))
+        self.total.masked_fill_(full, 0)
+        self.count.masked_fill_(full, 0)
+        self.epochs += full
 
 
 class Balance(Fixed):
@@ -110,10 +109,8 @@ class Balance(Fixed):
         super().__init__(weights, window)
         self.register_buffer("means", torch.zeros(4))  # of the three terms and the task; 0: none seen
 
-    def factors(self, progress: float) -> Tensor:
-        if not self.means.any():
-            return self.ones
-        return self.means[3] / self.means[:3].clamp_min(1e-12)
+    def factors(self, progress: Tensor) -> Tensor:
+        return torch.where(self.means.any(), self.means[3] / self.means[:3].clamp_min(1e-12), self.ones)
 
     def update(self, terms: Tensor, task: Tensor) -> None:
         now = torch.cat([terms, task.reshape(1)])

@@ -73,7 +73,7 @@ def test_the_symmetries_commute_with_what_the_losses_take(taken, side):
 def test_each_row_of_every_tensor_gets_its_own_code():
     tensors = [random_images(8, 1, 12, 12), random_images(8, 3, 5, 5), random_images(8, 2, 6, 6).mul(255).byte()]
     codes = [3, 0, 7, 4, 1, 6, 5, 2]
-    turned = augment(tensors, codes)
+    turned = augment(tensors, torch.tensor(codes))
     for before, after in zip(tensors, turned):
         assert (after.dtype, after.shape) == (before.dtype, before.shape)
         for row, code in enumerate(codes):
@@ -83,11 +83,11 @@ def test_each_row_of_every_tensor_gets_its_own_code():
 def test_augmenting_leaves_its_input_alone_and_passes_gradients():
     image = random_images(2, 1, 4, 4).requires_grad_()
     before = image.detach().clone()
-    (turned,) = augment([image], [0, 5])
+    (turned,) = augment([image], torch.tensor([0, 5]))
     turned.detach().zero_()
     assert torch.equal(image.detach(), before)
     weight = random_images(2, 1, 4, 4, seed=1)
-    (augment([image], [0, 5])[0] * weight).sum().backward()
+    (augment([image], torch.tensor([0, 5]))[0] * weight).sum().backward()
     assert torch.equal(image.grad[0], weight[0])
     assert torch.equal(dihedral(image.grad[1], 5), weight[1])
 
@@ -101,15 +101,15 @@ def test_a_code_that_is_none_is_refused(code):
 @pytest.mark.parametrize("shape", [(2, 1, 4, 5), (3, 1, 4, 4), (2, 4, 4)], ids=["not square", "rows", "axes"])
 def test_tensors_that_do_not_fit_the_codes_are_refused_with_their_shape(shape):
     with pytest.raises(ValueError, match=r"must be \(2, C, s, s\), one row a code\. Got \(" + str(shape)[1:-1]):
-        augment([torch.zeros(2, 1, 4, 4), torch.zeros(shape)], [0, 1])
+        augment([torch.zeros(2, 1, 4, 4), torch.zeros(shape)], torch.tensor([0, 1]))
 
 
 def test_codes_depend_on_seed_and_step_alone_and_are_all_drawn_alike():
-    assert codes_of(0, 5, 4) == codes_of(0, 5, 4)
-    assert codes_of(0, 5, 64) != codes_of(0, 6, 64)
-    assert codes_of(0, 5, 64) != codes_of(1, 5, 64)
-    drawn = [code for step in range(1000) for code in codes_of(3, step, 4)]
-    assert all(type(code) is int for code in drawn)
-    counts = np.bincount(drawn, minlength=8)
+    assert torch.equal(codes_of(0, 5, 4), codes_of(0, 9, 4)[:5])
+    assert not torch.equal(codes_of(0, 2, 64)[0], codes_of(0, 2, 64)[1])
+    assert not torch.equal(codes_of(0, 5, 64), codes_of(1, 5, 64))
+    drawn = codes_of(3, 1000, 4)
+    assert (drawn.shape, drawn.dtype) == ((1000, 4), torch.int64)
+    counts = np.bincount(drawn.flatten().numpy(), minlength=8)
     assert len(counts) == 8
     assert ((counts - 500) ** 2 / 500).sum() < 24.3  # chi-squared, 7 degrees of freedom, p = 0.001

@@ -85,14 +85,14 @@ def assert_same_weights(one, other):
 
 def stop_after(monkeypatch, step, number=signal.SIGINT):
     """Have this process signalled in the middle of a step."""
-    original = Trainer.train_step
+    original = Trainer.launch
 
-    def train_step(trainer):
+    def launch(trainer, count):
         if trainer.step + 1 == step:
             signal.raise_signal(number)
-        return original(trainer)
+        original(trainer, count)
 
-    monkeypatch.setattr(Trainer, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "launch", launch)
 
 
 def last_line(capsys):
@@ -152,15 +152,15 @@ def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, monkeypatch, s
 
 def test_a_run_that_was_cut_off_goes_on_from_its_last_save(straight, run, tmp_path, monkeypatch):
     output = tmp_path / "student.safetensors"
-    original = Trainer.train_step
+    original = Trainer.launch
 
-    def train_step(trainer):
+    def launch(trainer, count):
         if trainer.step == 5:
             raise KeyboardInterrupt
-        return original(trainer)
+        original(trainer, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", train_step)
+        patch.setattr(Trainer, "launch", launch)
         with pytest.raises(KeyboardInterrupt):
             run(output, save_every=3)
     assert len(rows_of(output)) == 3
@@ -420,16 +420,16 @@ def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monk
     output, straight = tmp_path / "s.safetensors", tmp_path / "straight.safetensors"
     command = ["train", str(samples), "--no-tensorboard", "--recipe", "second", "-o"]
     taken = []
-    original = Trainer.train_step
+    original = Trainer.launch
 
-    def train_step(trainer):
+    def launch(trainer, count):
         taken.append(trainer)
         if len(taken) == step:
             signal.raise_signal(signal.SIGINT)
-        return original(trainer)
+        original(trainer, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", train_step)
+        patch.setattr(Trainer, "launch", launch)
         assert main([*command, str(output)]) == 130
     assert main([*command, str(output)]) == main([*command, str(straight)]) == 0
     assert_same_weights(output, straight)

@@ -1,12 +1,15 @@
 from dataclasses import replace
-from itertools import chain
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from irvis.runtime.errors import IrvisError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.pairs import pairs_of
+from irvis.student import trainer as trainer_module
 from irvis.student.augment import dihedral
 from irvis.student.datasets import draw_crops, to_unit
 from irvis.student.distributed import Processes
@@ -19,9 +22,11 @@ from irvis.student.losses import (
     task_loss,
     total_loss,
 )
+from irvis.student.network import StudentConfig
 from irvis.student.recipes import TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
 from irvis.student.trainer import Trainer
+from irvis.student.weighting import WEIGHTINGS
 
 SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=10, learning_rate=1e-3, warmup=0.0)
 CROPS = torch.randint(0, 256, (8, 2, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -49,31 +54,32 @@ def test_the_defaults_are_the_papers():
     assert (config.weighting, config.correlation, config.augment, config.ema) == ("fixed", 0, False, 0)
 
 
-def test_the_schedule_is_that_of_the_paper():
-    trainer = Trainer(replace(TrainConfig(), steps=100), CROPS)
-    rates = []
-    for _ in range(100):
-        rates.append(trainer.schedule.get_last_lr()[0])
-        trainer.optimizer.step()
-        trainer.schedule.step()
-    assert rates[0] == pytest.approx(1e-5)
-    assert max(rates) == pytest.approx(1e-4)
-    assert rates[-1] == pytest.approx(1e-6)
-    peak = rates.index(max(rates))
-    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+def losses_of(trainer, count=1):
+    """Take steps; give the loss of each."""
+    trainer.launch(count)
+    return [row["loss"] for row in trainer.read()]
+
+
+def seen_by(trainer, monkeypatch):
+    """Give a list to which each step adds what its objective was given."""
+    seen = []
+    original = trainer.objective.forward
+    monkeypatch.setattr(trainer.objective, "forward", lambda *given: seen.append(given) or original(*given))
+    return seen
 
 
 def test_training_lowers_the_loss(samples):
     crops = draw_crops(pairs_of(samples), 8, 16, seed=0)
     trainer = Trainer(replace(SMALL, batch=8, steps=30, learning_rate=3e-3), crops)
-    losses = [trainer.train_step()["loss"].item() for _ in range(30)]
+    losses = losses_of(trainer, 30)
     assert losses[-1] < 0.85 * losses[0]
 
 
 def test_the_gradient_loss_gains_its_weight_during_the_warmup():
     objective = Trainer(replace(SMALL, warmup=0.2), CROPS).objective
-    assert [objective.beta_grad(progress) for progress in (0, 0.05, 0.1, 0.2, 0.99)] == [0, 2.5, 5, 10, 10]
-    assert Trainer(SMALL, CROPS).objective.beta_grad(0) == 10
+    weights = [objective.beta_grad(torch.tensor(progress)).item() for progress in (0, 0.05, 0.1, 0.2, 0.99)]
+    assert weights == pytest.approx([0, 2.5, 5, 10, 10], rel=1e-6)
+    assert Trainer(SMALL, CROPS).objective.beta_grad(torch.tensor(0.0)) == 10
 
 
 def test_a_step_minimises_the_papers_sum():
@@ -82,7 +88,7 @@ def test_a_step_minimises_the_papers_sum():
         SMALL, alpha_kd=0.5, lambda_att=2.0, lambda_sim=3.0, lambda_out=4.0, lambda_grad=5.0, beta_grad=6.0
     )
     trainer = Trainer(replace(config, correlation=0.7), CROPS, {"Toy": toy_maps()})
-    infrared, visible = to_unit(CROPS[trainer.batch_of(0)])
+    infrared, visible = to_unit(CROPS[trainer.schedule.crops[0]])
     feature, image = Toy()(infrared, visible)
     with torch.no_grad():
         fused, own = trainer.student(infrared, visible, return_feature=True)
@@ -93,41 +99,30 @@ def test_a_step_minimises_the_papers_sum():
             ),
             0.5,
         )
-    assert trainer.train_step()["loss"].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert losses_of(trainer) == [pytest.approx(wanted.item(), rel=1e-4)]
 
 
 def test_the_same_teacher_twice_teaches_what_it_teaches_once():
     once = Trainer(SMALL, CROPS, {"Toy": toy_maps()})
     twice = Trainer(SMALL, CROPS, {"Toy": toy_maps(), "Toy again": toy_maps()})
     confident = Trainer(replace(SMALL, teacher_weighting="confidence"), CROPS, {"a": toy_maps(), "b": toy_maps()})
-    for _ in range(3):
-        wanted = once.train_step()["loss"].item()
-        assert twice.train_step()["loss"].item() == pytest.approx(wanted, rel=1e-5)
-        assert confident.train_step()["loss"].item() == pytest.approx(wanted, rel=1e-5)
-
-
-def test_an_epoch_uses_every_crop_once():
-    trainer = Trainer(SMALL, CROPS)
-    first, second = (list(chain(*(trainer.batch_of(step) for step in steps))) for steps in (range(4), range(4, 8)))
-    assert sorted(first) == sorted(second) == list(range(8))
-    assert first != second
+    wanted = losses_of(once, 3)
+    assert losses_of(twice, 3) == pytest.approx(wanted, rel=1e-5)
+    assert losses_of(confident, 3) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_augmentation_turns_the_crops_and_the_teachers_maps_alike(monkeypatch):
     """With every crop turned, a teacher that runs in each step gives what its turned outputs from the cache give."""
     trainer = Trainer(replace(SMALL, augment=True), CROPS, {"Toy": toy_maps()})
-    seen = []
-    original = trainer.objective.forward
-    monkeypatch.setattr(trainer.objective, "forward", lambda *given: seen.append(given) or original(*given))
-    for _ in range(3):
-        trainer.train_step()
+    seen = seen_by(trainer, monkeypatch)
+    trainer.launch(3)
     turned = 0
     for step, (infrared, visible, (maps,), _) in enumerate(seen):
         wanted = teacher_maps(Toy(), infrared, visible)
         for found, right in zip(maps, wanted):
             torch.testing.assert_close(found, right, rtol=0, atol=1e-3)
-        for row, plane in zip(trainer.batch_of(step), infrared):
-            crop = to_unit(CROPS[row : row + 1])[0][0]
+        for row, plane in zip(trainer.schedule.crops[step], infrared):
+            crop = to_unit(CROPS[row][None])[0][0]
             codes = [code for code in range(8) if torch.equal(dihedral(crop, code), plane)]
             assert len(codes) == 1
             turned += codes != [0]
@@ -136,10 +131,11 @@ def test_augmentation_turns_the_crops_and_the_teachers_maps_alike(monkeypatch):
 
 def test_averaged_weights_are_the_running_mean_of_the_weights():
     trainer = Trainer(replace(SMALL, ema=0.5), CROPS)
-    trainer.train_step()
+    trainer.launch()
     wanted = trainer.student.decoder.conv2.weight.clone()
+    assert torch.equal(trainer.best.decoder.conv2.weight, wanted)
     for _ in range(3):
-        trainer.train_step()
+        trainer.launch()
         wanted = 0.5 * wanted + 0.5 * trainer.student.decoder.conv2.weight
     torch.testing.assert_close(trainer.best.decoder.conv2.weight, wanted)
     assert trainer.best is not trainer.student
@@ -147,20 +143,18 @@ def test_averaged_weights_are_the_running_mean_of_the_weights():
 
 def test_a_loss_of_nan_is_told_with_its_step_and_crops():
     trainer = Trainer(SMALL, CROPS)
-    trainer.train_step()
+    trainer.launch()
     with torch.no_grad():
         trainer.student.decoder.conv2.bias.fill_(float("nan"))
-    crops = ", ".join(str(one) for one in trainer.batch_of(1))
+    trainer.launch(2)
+    crops = ", ".join(str(one) for one in trainer.schedule.crops[1].tolist())
     with pytest.raises(IrvisError, match=f"the loss is nan at step 2, on crops {crops}; lower --learning-rate"):
-        trainer.read(trainer.train_step())
+        trainer.read()
 
 
 def test_bfloat16_stays_near_float32():
     full, half = Trainer(SMALL, CROPS, {"Toy": toy_maps()}), Trainer(SMALL, CROPS, {"Toy": toy_maps()}, amp=True)
-    for _ in range(3):
-        wanted, found = full.train_step(), half.train_step()
-        assert found["loss"].dtype == torch.float32
-        assert found["loss"].item() == pytest.approx(wanted["loss"].item(), rel=2e-2)
+    assert losses_of(half, 3) == pytest.approx(losses_of(full, 3), rel=2e-2)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
@@ -169,18 +163,16 @@ def test_a_batch_that_cannot_be_shared_out_is_refused():
 
 
 def test_each_process_takes_its_share_of_the_batch(monkeypatch):
+    monkeypatch.setattr(Processes, "mean", lambda self, values: values)
+    monkeypatch.setattr(trainer_module, "DistributedDataParallel", lambda module: module)
     rows = []
     for rank in range(2):
-        trainer = Trainer(replace(SMALL, batch=4), CROPS)
-        trainer.among = Processes(rank, 2, torch.device("cpu"))
-        monkeypatch.setattr(Processes, "mean", lambda self, values: values)
-        original = trainer.objective.forward
-        monkeypatch.setattr(
-            trainer.objective, "forward", lambda *given, call=original: rows.append(given[0]) or call(*given)
-        )
-        trainer.train_step()
+        trainer = Trainer(replace(SMALL, batch=4), CROPS, among=Processes(rank, 2, torch.device("cpu")))
+        seen = seen_by(trainer, monkeypatch)
+        trainer.launch()
+        rows.append(seen[0][0])
     together = torch.stack([rows[0], rows[1]], dim=1).flatten(0, 1)
-    assert torch.equal(together, to_unit(CROPS[trainer.batch_of(0)])[0])
+    assert torch.equal(together, to_unit(CROPS[trainer.schedule.crops[0]])[0])
 
 
 def test_maps_keep_their_order_through_the_trainer():
@@ -190,13 +182,61 @@ def test_maps_keep_their_order_through_the_trainer():
     assert all(torch.equal(one, other) for one, other in zip(trainer.teachers[0], maps))
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "anneal", "uncertainty"])
-def test_a_step_on_another_device_leaves_nothing_behind_on_the_cpu(weighting):
+class Ops(TorchDispatchMode):
+    """Keeps the name of each operation, and the devices of the tensors that it takes and gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        given = operation(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves((args, kwargs, given)) if isinstance(one, torch.Tensor)]
+        self.seen.append((str(operation), {one.device.type for one in tensors}))
+        return given
+
+
+@pytest.mark.parametrize(("weighting", "channels_last"), [*((name, False) for name in WEIGHTINGS), ("balance", True)])
+def test_a_step_on_another_device_neither_reads_from_it_nor_copies_to_it(monkeypatch, weighting, channels_last):
     """The meta device computes no numbers, but refuses to mix with the CPU's tensors as a GPU does."""
-    options = {"weighting": weighting, "teacher_weighting": "confidence", "augment": True, "ema": 0.9}
+    options = {"weighting": weighting, "teacher_weighting": "confidence", "augment": True, "ema": 0.9, "warmup": 0.5}
     config = replace(SMALL, correlation=1.0, fidelity=1.0, **options)
     elsewhere = Processes(0, 1, torch.device("meta"))
     trainer = Trainer(config, CROPS, {"a": toy_maps(), "b": toy_maps()}, among=elsewhere)
-    for _ in range(2):
-        row = trainer.train_step()
-    assert {row[name].device.type for name in ("loss", "task", "attention", "fidelity")} == {"meta"}
+    trainer.objective.channels_last = channels_last
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: None)  # on a GPU it promises the same: `capturable`
+    trainer.launch()  # which makes what is kept for all steps
+    with Ops() as ops:
+        trainer.launch()
+    assert len(ops.seen) > 500
+    assert {(name, device) for name, devices in ops.seen for device in devices - {"meta"}} == set()
+    assert not [name for name, _ in ops.seen if "local_scalar" in name or "lift_fresh" in name or "nonzero" in name]
+
+
+def test_a_network_of_another_shape_is_trained_and_no_other_state_taken_for_its(tmp_path):
+    narrow = StudentConfig(channels=16, global_blocks=1)
+    trainer = Trainer(SMALL, CROPS, network=narrow)
+    losses_of(trainer)
+    assert trainer.best.config == narrow
+    trainer.save(tmp_path / "run.state")
+    Trainer(SMALL, CROPS, network=narrow).restore(tmp_path / "run.state")
+    with pytest.raises(FileError, match="was made with other network; give the same"):
+        Trainer(SMALL, CROPS).restore(tmp_path / "run.state")
+
+
+def test_steps_beyond_the_last_are_refused():
+    trainer = Trainer(SMALL, CROPS)
+    trainer.launch(9)
+    with pytest.raises(ValueError, match=r"1 steps are left\. Got 2"):
+        trainer.launch(2)
+
+
+def test_what_was_read_is_not_given_again():
+    trainer = Trainer(SMALL, CROPS)
+    assert trainer.read() == []
+    trainer.launch(2)
+    assert [row["step"] for row in trainer.read()] == [1, 2]
+    trainer.launch()
+    (row,) = trainer.read()
+    assert (row["step"], row["learning_rate"]) == (3, pytest.approx(trainer.schedule.rates[2].item()))
+    assert trainer.read() == []

@@ -9,6 +9,7 @@ from irvis.student.weighting import WEIGHTINGS, DynamicAverage, confidence_share
 LAMBDAS = (1.0, 2.0, 3.0)
 TERMS = torch.tensor([0.2, 0.03, 0.5])
 TASK = torch.tensor(0.4)
+HALF = torch.tensor(0.5)  # of the run
 SUM = 0.2 + 2 * 0.03 + 3 * 0.5
 
 
@@ -20,11 +21,11 @@ def made(name, window=2):
 @pytest.mark.parametrize("progress", [0.0, 0.5])
 def test_the_first_step_is_the_fixed_sum_or_a_share_of_it(name, progress):
     share = 0.5 if (name, progress) == ("anneal", 0.5) else 1.0
-    assert made(name)(TERMS, TASK, progress).item() == pytest.approx(share * SUM, rel=1e-6)
+    assert made(name)(TERMS, TASK, torch.tensor(progress)).item() == pytest.approx(share * SUM, rel=1e-6)
 
 
 def test_annealing_falls_from_one_to_zero():
-    factors = [made("anneal").factors(step / 100)[0].item() for step in range(101)]
+    factors = [made("anneal").factors(torch.tensor(step / 100))[0].item() for step in range(101)]
     assert factors == sorted(factors, reverse=True)
     assert (factors[0], factors[-1]) == (1, pytest.approx(0, abs=1e-6))
 
@@ -33,31 +34,31 @@ def test_learned_uncertainty_settles_where_each_term_weighs_its_inverse():
     weighting = made("uncertainty")
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)
     for _ in range(500):
-        loss = weighting(TERMS, TASK, 0.0)
+        loss = weighting(TERMS, TASK, HALF)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     # d/ds (exp(-s) L + s) = 0 at exp(-s) = 1 / L.
-    assert weighting.factors(0.0).tolist() == pytest.approx((1 / TERMS).tolist(), rel=1e-2)
+    assert weighting.factors(HALF).tolist() == pytest.approx((1 / TERMS).tolist(), rel=1e-2)
 
 
 def test_dwa_is_the_papers_softmax_of_two_epochs():
     weighting = DynamicAverage(LAMBDAS, window=2)
     epochs = [[(1.0, 1.0, 1.0), (3.0, 1.0, 0.0)], [(1.0, 1.0, 0.1), (1.0, 1.0, 0.3)]]
     for epoch in epochs:
-        assert weighting.factors(0.0).tolist() == [1, 1, 1]
+        assert weighting.factors(HALF).tolist() == [1, 1, 1]
         for terms in epoch:
             weighting.update(torch.tensor(terms), TASK)
     ratios = [1.0 / 2.0, 1.0, 0.2 / 0.5]
     raised = [math.exp(ratio / 2) for ratio in ratios]
-    assert weighting.factors(0.0).tolist() == pytest.approx([3 * one / sum(raised) for one in raised], rel=1e-6)
+    assert weighting.factors(HALF).tolist() == pytest.approx([3 * one / sum(raised) for one in raised], rel=1e-6)
 
 
 def test_balance_brings_every_term_to_the_size_of_the_task():
     weighting = made("balance")
     for _ in range(3):
         weighting.update(TERMS, TASK)
-    assert (TERMS * weighting.factors(0.0)).tolist() == pytest.approx([0.4] * 3, rel=1e-5)
+    assert (TERMS * weighting.factors(HALF)).tolist() == pytest.approx([0.4] * 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
@@ -68,7 +69,7 @@ def test_what_a_weighting_remembers_is_in_its_state(name):
     other.load_state_dict(one.state_dict())
     one.update(TERMS, TASK)
     other.update(TERMS, TASK)
-    assert torch.equal(one(TERMS, TASK, 0.3), other(TERMS, TASK, 0.3))
+    assert torch.equal(one(TERMS, TASK, HALF), other(TERMS, TASK, HALF))
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
@@ -76,7 +77,7 @@ def test_terms_of_zero_give_no_nan(name):
     weighting = made(name)
     for _ in range(5):
         weighting.update(torch.zeros(3), torch.zeros(()))
-    assert weighting(torch.zeros(3), torch.zeros(()), 0.5).isfinite()
+    assert weighting(torch.zeros(3), torch.zeros(()), HALF).isfinite()
 
 
 def test_shares_of_several_teachers_add_up_to_one_in_each_image():

@@ -1,0 +1,306 @@
+"""Train a queue of students on a machine that has a GPU, but neither the pairs nor much time.
+
+``python -m irvis.benchmarks.gpu_train pack crops.npz MSRS/train`` draws the crops where the pairs are;
+``python -m irvis.benchmarks.gpu_train run crops.npz OUT --teachers FOLDER --seconds 240`` trains there. Called again
+with what stood in OUT, it goes on.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from irvis.runtime.cli import guarded
+from irvis.runtime.errors import FileError, IrvisError, one_line
+from irvis.runtime.files import check_writable, read_bytes, write_bytes
+from irvis.runtime.pairs import pairs_of
+from irvis.student.checkpoint import save_student
+from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
+from irvis.student.datasets import to_unit
+from irvis.student.distributed import Processes, processes
+from irvis.student.network import StudentConfig
+from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.teacher_cache import TeacherMaps, teacher_maps
+from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.train import Stop, data_of, provenance
+from irvis.student.trainer import Trainer
+
+CHUNK = 200  # steps between two looks at the losses
+SAVE_S = 15.0  # between two saves of a state
+TEACHER_BATCH = 32  # crops that go through a teacher together
+PROGRESS = "progress.json"
+
+
+class Run(NamedTuple):
+    """One student to train."""
+
+    name: str
+    config: TrainConfig
+    teachers: Sequence[str] = ()  # names of published networks
+    init: str = ""  # name of the run whose student it starts from
+    network: StudentConfig = StudentConfig()
+
+
+def named_runs(name: str) -> List[Run]:
+    """Give ``paper-TEACHER``, the paper's run with a published network, or a recipe with what it starts from first.
+
+    Raises IrvisError where it is neither.
+    """
+    if name.startswith("paper-"):
+        return [Run(name, RECIPES["paper"].config, (name[len("paper-") :],))]
+    if name not in RECIPES:
+        raise IrvisError(f"no run is called {name}. There are paper-TEACHER, {', '.join(RECIPES)}, and JSON files")
+    recipe = RECIPES[name]
+    base = named_runs(recipe.base) if recipe.base else []
+    return [*base, Run(name, recipe.config, recipe.teachers, init=recipe.base or "")]
+
+
+def runs_of(names: Sequence[str]) -> List[Run]:
+    """Give the queue of the runs that are named, or described in ``.json`` files; each once, in order.
+
+    A file holds a list of objects: ``name``, and where wanted ``recipe``, ``options`` (of TrainConfig, over the
+    recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). Raises IrvisError.
+    """
+    runs: Dict[str, Run] = {}
+    for name in names:
+        found = _described(Path(name)) if name.endswith(".json") else named_runs(name)
+        runs.update((run.name, run) for run in found)
+    for run in runs.values():
+        if run.init and run.init not in runs:
+            raise IrvisError(f"{run.name} starts from {run.init}, which is not among the runs: {', '.join(runs)}")
+    return list(runs.values())
+
+
+def _described(path: Path) -> List[Run]:
+    try:
+        return [_run_of(**one) for one in _read_json(path, "runs")]
+    except (TypeError, ValueError, KeyError) as error:
+        raise IrvisError(f"{path} must be a list of runs, each with a name: {one_line(error, 200)}") from error
+
+
+def _read_json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(read_bytes(path, what))
+    except ValueError as error:
+        raise FileError(f"{path} is no JSON: {one_line(error, 200)}") from error
+
+
+def _run_of(
+    name: str,
+    recipe: str = "paper",
+    options: Optional[Dict[str, Any]] = None,
+    teachers: Optional[Sequence[str]] = None,
+    init: str = "",
+    network: Optional[Dict[str, int]] = None,
+) -> Run:
+    base = RECIPES[recipe]
+    used = base.teachers if teachers is None else teachers
+    return Run(name, replace(base.config, **(options or {})), used, init, StudentConfig(**(network or {})))
+
+
+class Active:
+    """A run that is under way, and what is told of it."""
+
+    def __init__(self, run: Run, trainer: Trainer, teachers: Sequence[Teacher], told: Dict[str, Any]) -> None:
+        self.run, self.trainer, self.teachers, self.told = run, trainer, teachers, told
+        self._began = (0.0, -1)  # time and step of the first look: after the recording and the compilation
+        told.update(status="running", steps=trainer.step, of=run.config.steps)
+        told["losses"] = [row for row in told.get("losses", []) if row["step"] <= trainer.step]
+
+    def launch(self) -> None:
+        """Have the GPU take the next steps."""
+        self.trainer.launch(min(CHUNK, self.run.config.steps - self.trainer.step))
+
+    def read(self) -> bool:
+        """Take note of the steps; tell whether they were the last. Raises IrvisError where a loss is not finite."""
+        rows = self.trainer.read()
+        means = {name: float(f"{fmean(row[name] for row in rows):.6g}") for name in rows[0]}
+        self.told["losses"].append({**means, "step": self.trainer.step})
+        now, step = time.monotonic(), self.trainer.step
+        if self._began[1] < 0:
+            self._began = now, step
+        else:
+            self.told["steps_per_s"] = round((step - self._began[1]) / (now - self._began[0]), 2)
+        self.told.update(steps=step, graph=self.trainer.replays)
+        return step == self.run.config.steps
+
+
+class Queue:
+    """The runs that are to be trained into ``out``, ``together`` at a time."""
+
+    def __init__(self, runs: Sequence[Run], pack: CropPack, out: Path, teachers: Path, among: Processes) -> None:
+        self.waiting, self.pack, self.out, self.folder, self.among = list(runs), pack, out, teachers, among
+        self.active: List[Active] = []
+        self._maps: Dict[Tuple[str, str], Tuple[Teacher, TeacherMaps]] = {}
+        self.progress: Dict[str, Any] = {"runs": {}}
+        if (out / PROGRESS).exists():
+            self.progress = _read_json(out / PROGRESS, "progress")
+        self.progress.update(
+            device=torch.cuda.get_device_name() if among.device.type == "cuda" else "cpu", torch=torch.__version__
+        )
+
+    def start(self, together: int, **options: Any) -> None:
+        """Start what can be started; ``options`` go to the Trainer."""
+        for run in list(self.waiting):
+            told = self.progress["runs"].setdefault(run.name, {"status": "waiting"})
+            before = self.progress["runs"][run.init]["status"] if run.init else "done"
+            if self._file(run.name).exists():
+                self.waiting.remove(run)
+                told["status"] = "done"
+            elif before.startswith("failed"):
+                self.waiting.remove(run)
+                told["status"] = f"failed: {run.init} did"
+            elif len(self.active) < together and before == "done":
+                self.waiting.remove(run)
+                try:
+                    self.active.append(self._started(run, told, options))
+                except (IrvisError, RuntimeError) as error:
+                    told["status"] = f"failed: {one_line(error)}"
+
+    def step(self) -> None:
+        """Take some steps of each run that is under way, all at once."""
+        for work in (Active.launch, self._look):
+            for one in list(self.active):
+                try:
+                    work(one)
+                except (IrvisError, RuntimeError) as error:
+                    one.told["status"] = f"failed: {one_line(error)}"
+                    self.active.remove(one)
+
+    def save(self) -> None:
+        """Write the states of the runs under way, and the progress."""
+        for one in self.active:
+            one.trainer.save(self._state(one.run.name))
+        write_bytes(self.out / PROGRESS, json.dumps(self.progress).encode())
+
+    def _look(self, one: Active) -> None:
+        if one.read():
+            self.active.remove(one)
+            save_student(
+                self._file(one.run.name),
+                one.trainer.best,
+                provenance(one.trainer, self.pack.source, one.teachers),
+            )
+            self._state(one.run.name).unlink(missing_ok=True)
+            one.told["status"] = "done"
+
+    def _started(self, run: Run, told: Dict[str, Any], options: Dict[str, Any]) -> Active:
+        crops = self.pack.crops_of(run.config)
+        taught = [self._taught(name, key_of(run.config), crops) for name in run.teachers]
+        maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
+        init = self._file(run.init) if run.init else None
+        trainer = Trainer(run.config, crops, maps, init, self.among, network=run.network, **options)
+        if self._state(run.name).exists():
+            trainer.restore(self._state(run.name))
+        return Active(run, trainer, [teacher for teacher, _ in taught], told)
+
+    def _taught(self, name: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
+        """Give a teacher and its maps on the crops, kept for the next run that wants them."""
+        if (name, key) not in self._maps:
+            teacher = open_teacher(f"{name}={self.folder / name}.safetensors", self.among.device)
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as those that are cached
+                parts = [
+                    teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
+                ]
+            self._maps[name, key] = teacher, TeacherMaps(*(torch.cat(tensors) for tensors in zip(*parts)))
+        return self._maps[name, key]
+
+    def _file(self, name: str) -> Path:
+        return self.out / f"{name}.safetensors"
+
+    def _state(self, name: str) -> Path:
+        return self.out / f"{name}.state"
+
+
+def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> bool:
+    """Train until all is done, the time is up, or SIGINT or SIGTERM comes; tell whether all is done."""
+    began = saved = time.monotonic()
+    with Stop() as stop:
+        queue.start(together, **options)
+        while queue.active and not stop.asked and time.monotonic() - began < seconds:
+            queue.step()
+            queue.start(together, **options)
+            if time.monotonic() - saved > SAVE_S:
+                queue.save()
+                saved = time.monotonic()
+        for one in queue.active:
+            one.told["status"] = "stopped"
+        queue.save()
+    return not queue.active and not queue.waiting
+
+
+def pack(arguments: argparse.Namespace) -> int:
+    """Draw the crops of the runs and write them; give the exit code."""
+    check_writable(arguments.pack)
+    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    write_pack(arguments.pack, pairs, [run.config for run in runs_of(arguments.runs)], data_of(pairs))
+    print(f"wrote {arguments.pack}: {arguments.pack.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train the runs; give the exit code: 0 when all is done, 130 when stopped and resumable."""
+    check_writable(arguments.out / PROGRESS)
+    runs, crops = runs_of(arguments.runs), read_pack(arguments.pack)
+    with processes(arguments.device) as among:
+        cuda = among.device.type == "cuda"
+        amp = cuda and torch.cuda.is_bf16_supported() if arguments.amp == "auto" else arguments.amp == "on"
+        queue = Queue(runs, crops, arguments.out, arguments.teachers, among)
+        done = train_queue(
+            queue,
+            arguments.seconds,
+            arguments.together,
+            amp=amp,
+            compiled=arguments.compile,
+            graph=not arguments.no_graph,
+            channels_last=arguments.channels_last or None,
+        )
+    for name, told in queue.progress["runs"].items():
+        loss = told["losses"][-1]["loss"] if told.get("losses") else float("nan")
+        print(
+            f"{name:<18}{told.get('status', 'waiting')}, {told.get('steps', 0)} of {told.get('of', '?')} steps, "
+            f"{told.get('steps_per_s', 0)} steps/s, loss {loss:.4f}"
+        )
+    return 0 if done else 130
+
+
+def main() -> int:
+    """Parse the command line and run; give the exit code."""
+    parser = argparse.ArgumentParser(prog="gpu_train.py", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    packing = commands.add_parser("pack", help="draw the crops where the pairs are")
+    packing.add_argument("pack", type=Path, help="file to write")
+    packing.add_argument("folders", type=Path, nargs="+", help="data sets to train on")
+    packing.set_defaults(body=pack)
+    running = commands.add_parser("run", help="train on the packed crops, or go on")
+    running.add_argument("pack", type=Path, help="file that was packed")
+    running.add_argument("out", type=Path, help="folder for students, states and progress.json")
+    running.add_argument("--teachers", type=Path, default=Path(), help="folder with NAME.safetensors (default: here)")
+    running.add_argument("--seconds", type=float, default=float("inf"), help="stop after these, to be resumed")
+    running.add_argument("--together", type=int, default=1, metavar="N", help="runs at once (default: %(default)s)")
+    running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    running.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 (auto: on a GPU)")
+    running.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
+    running.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one")
+    running.add_argument("--channels-last", action="store_true", help="lay the student out with its channels last")
+    running.set_defaults(body=run)
+    for command in (packing, running):
+        command.add_argument(
+            "--runs",
+            nargs="+",
+            default=["paper-SHIP", "shipped", "paper-SeAFusion", "paper-PFCFuse"],
+            help="paper-TEACHER, recipes, or JSON files (default: %(default)s)",
+        )
+    arguments = parser.parse_args()
+    return guarded("gpu_train.py", lambda: arguments.body(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Training crops in one file, to be carried to a machine that has a GPU and not the pairs."""
+
+import io
+import json
+import zipfile
+from typing import Any, Dict, NamedTuple, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import PathLike, read_bytes, write_bytes
+from irvis.runtime.pairs import Pair
+from irvis.student.datasets import draw_crops
+from irvis.student.recipes import TrainConfig
+
+SOURCE = "source"  # what the crops were drawn from, as JSON
+
+
+class CropPack(NamedTuple):
+    """The crops of one run or more, and where they come from."""
+
+    crops: Dict[str, Tensor]  # by ``key_of``: uint8 (N, 2, H, W)
+    source: Dict[str, Any]
+
+    def crops_of(self, config: TrainConfig) -> Tensor:
+        """Give the crops that a run draws. Raises FileError where they are not among these."""
+        key = key_of(config)
+        if key not in self.crops:
+            raise FileError(f"the pack has crops {', '.join(self.crops)}. Wanted {key}; pack them too")
+        return self.crops[key]
+
+
+def key_of(config: TrainConfig) -> str:
+    """Name what the draw of crops depends on, beside the pairs."""
+    return f"{config.crops} of {config.crop_side} by seed {config.seed}"
+
+
+def write_pack(path: PathLike, pairs: Sequence[Pair], configs: Sequence[TrainConfig], source: Dict[str, Any]) -> None:
+    """Draw the crops of each run and write them as one PNG each in an ``.npz``. Raises IrvisError."""
+    arrays: Dict[str, Any] = {SOURCE: np.frombuffer(json.dumps(source).encode(), np.uint8)}
+    for config in {key_of(config): config for config in configs}.values():
+        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
+        # Infrared beside visible, one crop below the other.
+        arrays[key_of(config)] = cv2.imencode(".png", crops.transpose(1, 2).flatten(2).flatten(0, 1).numpy())[1].ravel()
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    write_bytes(path, stream.getvalue())
+
+
+def read_pack(path: PathLike) -> CropPack:
+    """Give the crops of a file that ``write_pack`` wrote. Raises FileError."""
+    content = io.BytesIO(read_bytes(path, "crops"))
+    try:
+        with np.load(content) as arrays:
+            source = json.loads(arrays[SOURCE].tobytes())
+            crops = {key: _crops(arrays[key]) for key in arrays.files if key != SOURCE}
+    except (ValueError, KeyError, OSError, EOFError, AttributeError, zipfile.BadZipFile, cv2.error) as error:
+        raise FileError(f"not a pack of crops: {path}") from error
+    return CropPack(crops, source)
+
+
+def _crops(png: np.ndarray) -> Tensor:
+    rows: Any = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)  # None where it is no picture
+    side = rows.shape[1] // 2
+    return torch.from_numpy(rows).view(-1, side, 2, side).transpose(1, 2).contiguous()

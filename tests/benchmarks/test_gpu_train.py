@@ -1,0 +1,140 @@
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from irvis.benchmarks import gpu_train
+from irvis.benchmarks.gpu_train import Queue, named_runs, runs_of, train_queue
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.pairs import pairs_of
+from irvis.student.checkpoint import load_student, read_metadata
+from irvis.student.network import StudentConfig
+from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+from irvis.student.train import RunOptions, train
+from irvis.student.trainer import ALONE
+
+SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=6, learning_rate=1e-3, warmup=0.0, ema=0.5, augment=True)
+
+
+class Toy:
+    """A teacher of three channels at half size."""
+
+    def __init__(self, name):
+        self.name, self.digest = name, name[0] * 64
+
+    def __call__(self, infrared, visible):
+        feature = torch.cat([infrared, visible, infrared - visible], dim=1)[..., ::2, ::2]
+        return feature, torch.maximum(infrared, visible)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Recipes of a few steps, toys for published networks, and a look at the losses every other step."""
+    monkeypatch.setitem(RECIPES, "paper", Recipe("", SMALL))
+    monkeypatch.setitem(RECIPES, "base", Recipe("", replace(SMALL, steps=3)))
+    config = replace(SMALL, steps=4, weighting="balance")
+    monkeypatch.setitem(RECIPES, "shipped", Recipe("", config, teachers=("SHIP", "PFCFuse"), base="base"))
+    monkeypatch.setattr(gpu_train, "open_teacher", lambda spec, device: Toy(spec.split("=")[0]))
+    monkeypatch.setattr(gpu_train, "CHUNK", 2)
+
+
+@pytest.fixture
+def packed(samples, tmp_path, monkeypatch):
+    """The samples' crops for the small recipes, in a file."""
+    assert called(monkeypatch, "pack", tmp_path / "crops.npz", samples, "--runs", "paper-SHIP", "shipped") == 0
+    return tmp_path / "crops.npz"
+
+
+def called(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gpu_train.py", *map(str, arguments)])
+    return gpu_train.main()
+
+
+def weights(path):
+    return load_student(path).state_dict()
+
+
+def assert_same(one, other):
+    for name, tensor in weights(one).items():
+        assert torch.equal(weights(other)[name], tensor), name
+
+
+def test_a_recipe_brings_what_it_starts_from_and_the_paper_any_teacher():
+    assert [run.name for run in runs_of(["shipped", "base", "paper-SHIP"])] == ["base", "shipped", "paper-SHIP"]
+    assert named_runs("paper-SHIP")[0].teachers == ("SHIP",)
+    with pytest.raises(
+        IrvisError, match=r"no run is called fast\. There are paper-TEACHER, paper, base, shipped, and JSON"
+    ):
+        runs_of(["fast"])
+
+
+def test_runs_are_described_in_a_file(tmp_path):
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps([{"name": "narrow", "options": {"steps": 9}, "network": {"channels": 16}}]))
+    (run,) = runs_of([str(path)])
+    assert (run.config, run.network) == (replace(SMALL, steps=9), StudentConfig(channels=16))
+    for content, said in (("[", "is no JSON"), ('[{"name": "a", "size": 1}]', "size"), ('[{"options": {}}]', "name")):
+        path.write_text(content)
+        with pytest.raises(IrvisError, match=said):
+            runs_of([str(path)])
+    path.write_text('[{"name": "a", "init": "b"}]')
+    with pytest.raises(IrvisError, match="a starts from b, which is not among the runs: a"):
+        runs_of([str(path)])
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path, monkeypatch, capsys, together):
+    out = tmp_path / "out"
+    runs = ["--runs", "paper-SHIP", "shipped"]
+    assert called(monkeypatch, "run", packed, out, *runs, "--together", together, "--device", "cpu") == 0
+    names = ("paper-SHIP", "base", "shipped")
+    assert {path.name for path in out.iterdir()} == {"progress.json", *(f"{name}.safetensors" for name in names)}
+    options, pairs = RunOptions(cache=tmp_path / "cache", tensorboard=False), pairs_of(samples)
+    base = tmp_path / "base.safetensors"
+    train(pairs, base, RECIPES["base"].config, options=options)
+    teachers = [Toy("SHIP"), Toy("PFCFuse")]
+    train(pairs, tmp_path / "s.safetensors", RECIPES["shipped"].config, teachers, base, options)
+    assert_same(base, out / "base.safetensors")
+    assert_same(tmp_path / "s.safetensors", out / "shipped.safetensors")
+    for part in ('"pairs": 3', '"steps": 4', '"PFCFuse": "PPPP'):
+        assert part in read_metadata(out / "shipped.safetensors")["training"]
+    told = json.loads((out / "progress.json").read_text())["runs"]
+    assert [(told[name]["status"], told[name]["steps"]) for name in names] == [("done", 6), ("done", 3), ("done", 4)]
+    assert [row["step"] for row in told["paper-SHIP"]["losses"]] == [2, 4, 6]
+    assert "paper-SHIP        done, 6 of 6 steps" in capsys.readouterr().out
+
+
+def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = ["--runs", "shipped", "--device", "cpu"]
+    assert called(monkeypatch, "run", packed, whole, *command) == 0
+    codes, seen = [], []
+    for _ in range(9):  # of no time at all: one look each
+        monkeypatch.setattr(gpu_train.time, "monotonic", iter([0.0, 0.0, 1.0, *([99.0] * 99)]).__next__)
+        codes.append(called(monkeypatch, "run", packed, parts, *command, "--seconds", "10"))
+        seen.append({path.name for path in parts.iterdir()})
+    assert codes[0] == 130
+    assert codes[-1] == 0
+    assert "base.state" in seen[0]
+    assert_same(whole / "shipped.safetensors", parts / "shipped.safetensors")
+    losses = [json.loads((out / "progress.json").read_text())["runs"]["shipped"]["losses"] for out in (whole, parts)]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_fails_lets_the_others_go_on(packed, tmp_path, monkeypatch):
+    wild = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)
+    monkeypatch.setitem(RECIPES, "base", Recipe("", wild))
+    crops = gpu_train.read_pack(packed)
+    queue = Queue(runs_of(["shipped", "paper-SHIP"]), crops, tmp_path / "out", tmp_path, ALONE)
+    assert train_queue(queue, seconds=999, together=2)
+    status = {name: told["status"] for name, told in queue.progress["runs"].items()}
+    assert "lower --learning-rate" in status["base"]
+    assert (status["shipped"], status["paper-SHIP"]) == ("failed: base did", "done")
+
+
+def test_bad_files_are_one_line(tmp_path, monkeypatch, capsys):
+    assert called(monkeypatch, "run", tmp_path / "none.npz", tmp_path / "out") == 1
+    assert capsys.readouterr().err == f"gpu_train.py: crops not found: {tmp_path / 'none.npz'}\n"

@@ -1,0 +1,52 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.pairs import pairs_of
+from irvis.student.crop_pack import read_pack, write_pack
+from irvis.student.datasets import draw_crops
+from irvis.student.recipes import TrainConfig
+
+CONFIG = TrainConfig(crops=6, crop_side=20, batch=2)
+
+
+@pytest.fixture(scope="module")
+def pack(samples, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "crops.npz"
+    configs = [CONFIG, replace(CONFIG, crops=4, crop_side=32), replace(CONFIG, steps=7)]
+    write_pack(path, pairs_of(samples), configs, {"pairs": 3})
+    return path
+
+
+def test_the_crops_come_back_as_a_run_draws_them(pack, samples):
+    found = read_pack(pack)
+    assert found.source == {"pairs": 3}
+    assert len(found.crops) == 2
+    for config in (CONFIG, replace(CONFIG, crops=4, crop_side=32)):
+        wanted = draw_crops(pairs_of(samples), config.crops, config.crop_side, config.seed)
+        assert torch.equal(found.crops_of(config), wanted)
+
+
+def test_crops_that_were_not_packed_are_named(pack):
+    with pytest.raises(FileError, match=r"has crops 6 of 20 by seed 0, .*\. Wanted 6 of 20 by seed 1; pack them too"):
+        read_pack(pack).crops_of(replace(CONFIG, seed=1))
+
+
+@pytest.mark.parametrize("content", [b"", b"no pack", "half", "other"])
+def test_another_file_is_refused_in_one_line(pack, tmp_path, content):
+    path = tmp_path / "crops.npz"
+    if content == "other":
+        np.savez(path, source=np.zeros(3, np.uint8), a=np.zeros(3))
+    else:
+        path.write_bytes(pack.read_bytes()[: pack.stat().st_size // 2] if content == "half" else content)
+    with pytest.raises(FileError, match=f"not a pack of crops: {path}"):
+        read_pack(path)
+
+
+def test_no_file_is_said(tmp_path):
+    with pytest.raises(FileError, match="crops not found"):
+        read_pack(tmp_path / "none.npz")
