@@ -164,8 +164,8 @@ class ConcatenatedFusion(DeployFusion):
 
     conv: nn.Conv2d
 
-    def forward(self, global_feature: Tensor, local_feature: Tensor) -> Tensor:
-        return self.rstb(self.conv(torch.cat([global_feature, local_feature], dim=1)))
+    def forward(self, *features: Tensor) -> Tensor:
+        return self.rstb(self.conv(torch.cat(features, dim=1)))
 
 
 class LinearSqueezeExcite(DeployDACB):

@@ -10,7 +10,8 @@ growing after some thousand terms.
 """
 
 import copy
-from typing import Iterable, List, NamedTuple, Optional, Union
+import itertools
+from typing import Dict, Iterable, List, NamedTuple, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -326,25 +327,41 @@ class DeployEncoders(nn.Module):
         return F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(planes))))
 
 
-class DeployFusion(nn.Module):
-    """Eq. 13: concatenation and 1x1 convolution as a sum, W [F_g; F_l] = W_g F_g + W_l F_l, then the RSTB."""
+class Feature(NamedTuple):
+    """One of those that are fused: the matrix that makes F_g or F_l of how it is kept, and the bounds of F_g or F_l."""
 
-    def __init__(self, fusion: Fusion, global_branch: DeployRSTBs, local: Interval) -> None:
+    leave: Tensor  # float64 (C, C)
+    leaving: Interval
+
+
+class DeployFusion(nn.Module):
+    """Eq. 13: concatenation and 1x1 convolution as a sum, W [F_g; F_l] = W_g F_g + W_l F_l, then the RSTB.
+
+    ``features`` are those that there are, as the 1x1 convolution sees them, by the term of the sum that each enters.
+    """
+
+    of_global: nn.Conv2d
+    of_local: nn.Conv2d
+
+    def __init__(self, fusion: Fusion, features: Dict[str, Feature]) -> None:
         super().__init__()
         weight, bias = matrix_of(fusion.conv), fusion.conv.bias.data.double()  # type: ignore[union-attr]
-        of_global, of_local = weight.chunk(2, dim=1)
+        channels = len(bias)
+        joined = Interval(*map(torch.cat, zip(*(feature.leaving for feature in features.values()))))
         entering, rotated = (
-            through_conv(conv(turn @ of_global, turn @ bias), global_branch.leaving)
-            + through_conv(conv(turn @ of_local), local)
-            for turn in (torch.eye(len(bias), dtype=bias.dtype), rotation(len(bias)))
+            through_conv(conv(turn @ weight, turn @ bias), joined)
+            for turn in (torch.eye(channels, dtype=bias.dtype), rotation(channels))
         )
         self.rstb = DeployRSTBs([fusion.rstb], entering, rotated)
+        self.terms = list(features)
         enter = self.rstb.basis.enter
-        self.of_global = conv(enter @ of_global @ global_branch.basis.leave, enter @ bias)
-        self.of_local = conv(enter @ of_local)
+        biases = itertools.chain([enter @ bias], itertools.repeat(None))
+        for part, own, (term, feature) in zip(weight.split(channels, dim=1), biases, features.items()):
+            self.add_module(term, conv(enter @ part @ feature.leave, own))
 
-    def forward(self, global_feature: Tensor, local_feature: Tensor) -> Tensor:
-        return self.rstb(self.of_global(global_feature) + self.of_local(local_feature))
+    def forward(self, *features: Tensor) -> Tensor:
+        first, *others = (getattr(self, term)(feature) for term, feature in zip(self.terms, features))
+        return self.rstb(sum(others, first))
 
 
 class DeployDecoder(nn.Module):
@@ -376,19 +393,29 @@ class DeployStudent(nn.Module):
         dtype = student.decoder.conv1.weight.dtype
         student = copy.deepcopy(student).double()
         self.encoders = DeployEncoders(student.encoder_ir, student.encoder_vis)
-        rotated = through_conv(conv(rotation(student.config.channels)), self.encoders.leaving)
-        self.global_branch = DeployRSTBs(student.global_branch, self.encoders.leaving, rotated)  # type: ignore[arg-type]
-        self.enter_global = conv(self.global_branch.basis.enter)
-        blocks, leaving = [], self.encoders.leaving
+        config, leaving = student.config, self.encoders.leaving
+        features: Dict[str, Feature] = {}
+        if config.global_blocks:
+            rotated = through_conv(conv(rotation(config.channels)), leaving)
+            self.global_branch = DeployRSTBs(student.global_branch, leaving, rotated)  # type: ignore[arg-type]
+            self.enter_global = conv(self.global_branch.basis.enter)
+            features["of_global"] = Feature(self.global_branch.basis.leave, self.global_branch.leaving)
+        blocks = []
         for block in student.local_branch:
             blocks.append(DeployDACB(block, leaving))  # type: ignore[arg-type]
             leaving = blocks[-1].leaving
         self.local_branch = nn.Sequential(*blocks)
-        self.fusion = DeployFusion(student.fusion, self.global_branch, leaving)
+        if blocks or not features:  # without any block, F_0 itself goes through here
+            features["of_local"] = Feature(torch.eye(config.channels, dtype=torch.float64), leaving)
+        self.fusion = DeployFusion(student.fusion, features)
         self.decoder = DeployDecoder(student.decoder, self.fusion.rstb)
         self.to(dtype).requires_grad_(False)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         feature_0 = self.encoders(infrared, visible)
-        global_feature = self.global_branch(self.enter_global(feature_0))
-        return self.decoder(self.fusion(global_feature, self.local_branch(feature_0)))
+        features = []
+        if "of_global" in self.fusion.terms:
+            features.append(self.global_branch(self.enter_global(feature_0)))
+        if "of_local" in self.fusion.terms:
+            features.append(self.local_branch(feature_0))
+        return self.decoder(self.fusion(*features))

@@ -20,16 +20,17 @@ class StudentConfig:
 
     channels: int = 32  # C of eq. 9
     heads: int = 4  # of the transposed attention
-    global_blocks: int = 3  # RSTBs in series, eq. 10
-    local_blocks: int = 3  # DACBs in series, eq. 11
+    global_blocks: int = 3  # RSTBs in series, eq. 10; 0 leaves the global branch out
+    local_blocks: int = 3  # DACBs in series, eq. 11; 0 leaves the local branch out
     expansion: int = 2  # hidden width of the feed-forward and of the DACB, in units of C
     reduction: int = 2  # of the squeeze-excite, eq. 12
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            least = 0 if name.endswith("_blocks") else 1
             # Bounded, since a checkpoint's config is believed before its tensors are seen.
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
-                raise ValueError(f"StudentConfig.{name} must be an integer from 1 to 1024. Got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1024:
+                raise ValueError(f"StudentConfig.{name} must be an integer from {least} to 1024. Got {value!r}")
         for name, divisor in (("heads", self.heads), ("reduction", self.reduction), ("2 encoders", 2)):
             if self.channels % divisor:
                 raise ValueError(f"StudentConfig.channels must divide by {name}. Got {self.channels} and {divisor}")
@@ -151,15 +152,18 @@ class DACB(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Eq. 13 and 14: F_g and F_l of (B, C, H, W) each -> F_f of (B, C, H, W), the feature that is distilled."""
+    """Eq. 13 and 14: F_g and F_l of (B, C, H, W) each -> F_f of (B, C, H, W), the feature that is distilled.
 
-    def __init__(self, channels: int, heads: int, expansion: int) -> None:
+    Of one feature alone the 1x1 convolution has the half that sees it.
+    """
+
+    def __init__(self, channels: int, heads: int, expansion: int, features: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2 * channels, channels, 1)
+        self.conv = nn.Conv2d(features * channels, channels, 1)
         self.rstb = RSTB(channels, heads, expansion)
 
-    def forward(self, global_feature: Tensor, local_feature: Tensor) -> Tensor:
-        return self.rstb(self.conv(torch.cat([global_feature, local_feature], dim=1)))
+    def forward(self, *features: Tensor) -> Tensor:
+        return self.rstb(self.conv(torch.cat(features, dim=1)))
 
 
 class Decoder(nn.Module):
@@ -179,6 +183,7 @@ class Student(nn.Module):
 
     ``forward(infrared, visible)`` takes two luminance planes of (B, 1, H, W) in [0, 1], any H and W from 16 up, and
     gives the fused plane I_f of (B, 1, H, W) in (0, 1); with ``return_feature=True`` also F_f of (B, C, H, W).
+    A branch without blocks is left out; without both, F_0 itself is what is fused.
     Raises ValueError where the two planes differ in shape, are not (B, 1, H, W), or are smaller than 16 x 16.
     """
 
@@ -190,7 +195,8 @@ class Student(nn.Module):
         self.encoder_vis = Encoder(c // 2)
         self.global_branch = nn.Sequential(*(RSTB(c, heads, expansion) for _ in range(config.global_blocks)))
         self.local_branch = nn.Sequential(*(DACB(c, expansion, config.reduction) for _ in range(config.local_blocks)))
-        self.fusion = Fusion(c, heads, expansion)
+        branches = bool(config.global_blocks) + bool(config.local_blocks)
+        self.fusion = Fusion(c, heads, expansion, max(1, branches))
         self.decoder = Decoder(c)
 
     def forward(
@@ -198,7 +204,8 @@ class Student(nn.Module):
     ) -> Union[Tensor, Tuple[Tensor, Tensor]]:
         check_planes(infrared, visible)
         feature_0 = torch.cat([self.encoder_ir(infrared), self.encoder_vis(visible)], dim=1)
-        feature_f = self.fusion(self.global_branch(feature_0), self.local_branch(feature_0))
+        features = [branch(feature_0) for branch in (self.global_branch, self.local_branch) if len(branch)]
+        feature_f = self.fusion(*features or [feature_0])
         fused = self.decoder(feature_f)
         return (fused, feature_f) if return_feature else fused
 

@@ -68,6 +68,21 @@ def test_another_shape_of_the_student_is_rewritten_too(config):
     assert difference(student, DeployStudent(student), torch.rand(2, 1, 1, 19, 16, dtype=torch.float64)) <= 1e-10
 
 
+WITHOUT_BRANCHES = [["global_blocks"], ["local_blocks"], ["global_blocks", "local_blocks"]]
+
+
+@pytest.mark.parametrize("gone", WITHOUT_BRANCHES)
+@settings(max_examples=5, deadline=None)
+@given(height=st.integers(16, 30), width=st.integers(16, 30), seed=st.integers(0, 10**6))
+def test_a_student_without_branches_is_rewritten_exactly(gone, height, width, seed):
+    student = perturbed_student(seed, **dict.fromkeys(gone, 0)).double()
+    generator = torch.Generator().manual_seed(seed)
+    planes = torch.rand(2, 1, 1, height, width, generator=generator, dtype=torch.float64)
+    assert difference(student, DeployStudent(student), planes) <= 1e-10
+    single = copy.deepcopy(student).float()
+    assert difference(single, DeployStudent(single), planes.float()) <= 1e-5
+
+
 @pytest.mark.parametrize("part", ["norm1", "norm2", "temperature", "excite", "encoder_vis", "fusion.conv"])
 def test_each_rewritten_part_counts(part):
     """Off from the student where one part is, so that the equality above has seen each of them."""
@@ -145,9 +160,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("planes", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_no_tensor_passes_its_bound(seed, planes):
-    deployed = DeployStudent(perturbed_student(seed).double())
+@pytest.mark.parametrize(("seed", "gone"), [(0, []), (1, []), (2, []), *enumerate(WITHOUT_BRANCHES, 3)])
+def test_no_tensor_passes_its_bound(seed, gone, planes):
+    deployed = DeployStudent(perturbed_student(seed, **dict.fromkeys(gone, 0)).double())
     planes = planes.double()
     for block, entering, leaving in outputs_of(deployed, (DeployAttention, DeployFeedForward), planes):
         added = (leaving - entering).abs().amax((0, 2, 3))
@@ -158,7 +173,7 @@ def test_no_tensor_passes_its_bound(seed, planes):
         assert (plain.amax((0, 2, 3)) <= branch.leaving.high).all()
         assert (plain.amin((0, 2, 3)) >= branch.leaving.low).all()
         assert leaving[:, 1:].square().mean(1).max() <= LIMIT
-    for block, _, leaving in outputs_of(deployed, DeployDACB, planes):
+    for block, _, leaving in outputs_of(deployed, DeployDACB, planes) if len(deployed.local_branch) else ():
         assert (leaving.amax((0, 2, 3)) <= block.leaving.high).all()
         assert (leaving.amin((0, 2, 3)) >= block.leaving.low).all()
 

@@ -48,8 +48,9 @@ def test_a_student_comes_back_bit_for_bit(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_student_of_another_shape_comes_back(tmp_path):
-    config = StudentConfig(channels=8, heads=2, global_blocks=1, local_blocks=2)
+@pytest.mark.parametrize(("global_blocks", "local_blocks"), [(1, 2), (0, 3), (3, 0), (0, 0)])
+def test_a_student_of_another_shape_comes_back(tmp_path, global_blocks, local_blocks):
+    config = StudentConfig(channels=8, heads=2, global_blocks=global_blocks, local_blocks=local_blocks)
     student = Student(config)
     save_student(tmp_path / "small.safetensors", student)
     loaded = load_student(tmp_path / "small.safetensors")

@@ -145,6 +145,7 @@ def test_wrong_planes_are_refused_with_what_came(infrared, visible, said):
         ({"channels": 10**9}, "Got 1000000000"),
         ({"heads": 4.0}, "heads must be an integer from 1 to 1024. Got 4.0"),
         ({"local_blocks": True}, "local_blocks must .* Got True"),
+        ({"global_blocks": -1}, "global_blocks must be an integer from 0 to 1024. Got -1"),
         ({"channels": 30}, "channels must divide by heads. Got 30 and 4"),
         ({"channels": 33, "heads": 1, "reduction": 1}, "must divide by 2 encoders. Got 33 and 2"),
         ({"reduction": 5}, "channels must divide by reduction. Got 32 and 5"),
@@ -160,6 +161,33 @@ def test_another_shape_runs():
     fused, feature = student(*uniform(2, 1, 1, 17, 16), return_feature=True)
     assert fused.shape == (1, 1, 17, 16)
     assert feature.shape == (1, 8, 17, 16)
+
+
+def without(*branches):
+    student = perturbed(Student(StudentConfig(**{f"{branch}_blocks": 0 for branch in branches})))
+    return student, uniform(2, 1, 1, 16, 18)
+
+
+@pytest.mark.parametrize(("gone", "left"), [("global", "local"), ("local", "global")])
+def test_without_a_branch_the_other_alone_is_fused(gone, left):
+    student, planes = without(gone)
+    with torch.no_grad():
+        fused, feature = student(*planes, return_feature=True)
+        feature_0 = torch.cat([student.encoder_ir(planes[0]), student.encoder_vis(planes[1])], dim=1)
+        branch = getattr(student, f"{left}_branch")
+        assert torch.equal(feature, student.fusion.rstb(student.fusion.conv(branch(feature_0))))
+        assert torch.equal(fused, student.decoder(feature))
+    assert not list(getattr(student, f"{gone}_branch").parameters())
+    assert student.fusion.conv.weight.shape == (32, 32, 1, 1)
+
+
+def test_without_both_branches_the_encoders_feature_is_fused():
+    student, planes = without("global", "local")
+    with torch.no_grad():
+        _, feature = student(*planes, return_feature=True)
+        feature_0 = torch.cat([student.encoder_ir(planes[0]), student.encoder_vis(planes[1])], dim=1)
+        assert torch.equal(feature, student.fusion.rstb(student.fusion.conv(feature_0)))
+    assert {name.split(".")[0] for name in student.state_dict()} == {"encoder_ir", "encoder_vis", "fusion", "decoder"}
 
 
 def test_channel_layer_norm_is_layer_norm_over_channels():

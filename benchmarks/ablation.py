@@ -1,0 +1,243 @@
+"""Table 3: ``irvis experiment ablation MSRS/train --test MSRS/test --teacher SHIP=SHIP.safetensors -o ablation``.
+
+Every variant is trained with every seed, alike but for what it lacks; then all are measured on the test set. What is
+there is not done again: a stopped command goes on, and checkpoints that were made elsewhere are only measured. With
+``--plan runs.json`` the runs are written down for ``irvis.benchmarks.gpu_train``, and none is made.
+"""
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from irvis.benchmarks.ablation_tables import Setting, write_tables
+from irvis.benchmarks.metrics import published_metrics
+from irvis.benchmarks.published import METRICS
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import Pair, pairs_of
+from irvis.student.ablation import VARIANTS, Variant
+from irvis.student.checkpoint import load_student, read_metadata
+from irvis.student.distributed import Processes, processes
+from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.teachers.load import open_teacher
+from irvis.student.train import RunOptions, train
+from irvis.student.validation import fuse_planes, spread
+
+STEPS, SEEDS = 4000, 3
+QUICK_SEEDS, QUICK_PAIRS, QUICK_SIDE = 2, 1, 128
+QUICK: Dict[str, Any] = {"steps": 2, "crops": 8, "crop_side": 32}
+
+
+class Run(NamedTuple):
+    """One variant with one seed."""
+
+    variant: Variant
+    config: TrainConfig
+    checkpoint: Path
+
+    @property
+    def figures(self) -> Path:
+        """Where its metrics are kept."""
+        return self.checkpoint.with_suffix(".json")
+
+
+class DataSet(NamedTuple):
+    """What is measured on."""
+
+    name: str
+    pairs: Sequence[Pair]
+    side: Optional[int]  # of the corner that is measured, None: all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis experiment ablation``."""
+    parser.add_argument("folder", type=Path, help="data set to train on, such as MSRS/train")
+    parser.add_argument("--test", type=Path, help="data set to measure on, such as MSRS/test; without it, only train")
+    parser.add_argument("--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; repeat")
+    parser.add_argument("-o", "--output", type=Path, default=Path("ablation"), help="folder (default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="INT", help=f"of each run (default: {STEPS}; the paper: 80000)")
+    parser.add_argument("--seeds", type=int, metavar="INT", help=f"runs of each variant (default: {SEEDS})")
+    parser.add_argument(
+        "--recipe",
+        choices=("paper", "base"),
+        default="base",
+        help="base has ten times the paper's learning rate, for few steps (default: %(default)s)",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few steps, pairs and seeds: all files, no meaning")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="only write the runs here, for gpu_train")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as of irvis train)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis experiment ablation``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    runs = runs_of(arguments)
+    check_writable(arguments.output / "ablation.md")
+    if arguments.plan is not None:
+        write_bytes(arguments.plan, (json.dumps(plan_of(runs, arguments.teacher), indent=1) + "\n").encode())
+        print(f"wrote {arguments.plan}")
+        return 0
+    test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
+    for run in runs:
+        if run.checkpoint.exists():
+            provenance(run)
+    with processes(arguments.device) as among:
+        if not _train_all(runs, arguments, among):
+            print("stopped; the same command goes on from there")
+            return 130
+        if test is None:
+            print(f"trained into {arguments.output}; give --test to measure")
+            return 0
+        setting = setting_of(runs, _counted(len(test.pairs), test.name))
+        figures: Dict[Variant, List[Dict[str, float]]] = {variant: [] for variant in VARIANTS}
+        for run in runs:
+            figures[run.variant].append(figures_of(run, test) or _measure(run, test, among.device))
+    for file in write_tables(arguments.output, figures, setting):
+        print(f"wrote {file}")
+    return 0
+
+
+def test_set_of(folder: Path, quick: bool) -> DataSet:
+    """Give the pairs of ``folder``, or one's corner. Raises FileError."""
+    name, pairs = "/".join(folder.resolve().parts[-2:]), _pairs_of(folder, quick)
+    if quick:
+        return DataSet(f"{name}, cut to {QUICK_SIDE}x{QUICK_SIDE}", pairs, QUICK_SIDE)
+    return DataSet(name, pairs, None)
+
+
+def runs_of(arguments: argparse.Namespace) -> List[Run]:
+    """Give the runs, seed by seed, so that one cut off leaves whole seeds. Raises IrvisError."""
+    quick = arguments.quick
+    seeds = arguments.seeds if arguments.seeds is not None else QUICK_SEEDS if quick else SEEDS
+    if seeds < 1:
+        raise IrvisError(f"--seeds must be 1 or more. Got {seeds}")
+    base = replace(RECIPES[arguments.recipe].config, **(QUICK if quick else {"steps": STEPS}))
+    if arguments.steps is not None:
+        base = replace(base, steps=arguments.steps)
+    return [
+        Run(
+            variant,
+            variant.config(replace(base, seed=seed)),
+            arguments.output / f"{variant.slug}.seed{seed}.safetensors",
+        )
+        for seed in range(seeds)
+        for variant in VARIANTS
+    ]
+
+
+def plan_of(runs: Sequence[Run], teachers: Sequence[str]) -> List[Dict[str, Any]]:
+    """Give the runs as ``irvis.benchmarks.gpu_train`` takes them, each named as its checkpoint."""
+    names = [spec.partition("=")[0] for spec in teachers]
+    return [
+        {
+            "name": run.checkpoint.stem,
+            "options": asdict(run.config),
+            "teachers": names if run.variant.distils else [],
+            "network": asdict(run.variant.network),
+        }
+        for run in runs
+    ]
+
+
+def provenance(run: Run) -> Dict[str, Any]:
+    """Give the pairs, data and teachers of a run's checkpoint. Raises FileError where its options were others."""
+    metadata = read_metadata(run.checkpoint)
+    try:
+        training, network = json.loads(metadata["training"]), json.loads(metadata["config"])
+        wanted = {**asdict(run.config), **asdict(run.variant.network)}
+        found = {**training, **network}
+        other = [f"{name} {found[name]}" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
+        said = {name: training[name] for name in ("pairs", "data", "teachers")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"not a checkpoint of irvis train: {run.checkpoint}; remove it") from error
+    if other:
+        raise FileError(f"{run.checkpoint} was trained with {', '.join(other)}; give another --output, or remove it")
+    return said
+
+
+def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
+    """Give what the runs have in common. Raises FileError where they have not the same pairs and teachers."""
+    said = {}
+    for run in runs:
+        training = provenance(run)
+        teachers = ", ".join(sorted(training["teachers"]))
+        said[run] = _counted(training["pairs"], ", ".join(training["data"])), teachers
+    distilled = [said[run] for run in runs if run.variant.distils]
+    for run, (trained_on, teachers) in said.items():
+        if trained_on != distilled[0][0] or (run.variant.distils and teachers != distilled[0][1]):
+            raise FileError(
+                f"{run.checkpoint} is from {trained_on} and teacher {teachers or 'none'}, others are from "
+                f"{distilled[0][0]} and {distilled[0][1]}; remove it"
+            )
+    config = runs[0].config
+    return Setting(config.steps, config.learning_rate, len(runs) // len(VARIANTS), *distilled[0], tested_on)
+
+
+def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
+    """Give a run's metrics, None where they are not there or of another checkpoint or test set. Raises FileError."""
+    if not run.figures.exists():
+        return None
+    try:
+        kept = json.loads(read_bytes(run.figures, "figures"))
+        if kept["of"] != _identity(run, test):
+            return None
+        return {name: float(kept["metrics"][name]) for name in METRICS}
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"not the figures of an ablation: {run.figures}; remove it") from error
+
+
+def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Processes) -> bool:
+    """Train what is not there; tell whether that came to its end."""
+    if all(run.checkpoint.exists() for run in runs):
+        return True
+    if not arguments.teacher:
+        raise IrvisError("most variants learn from a teacher; give --teacher, such as SHIP=SHIP.safetensors")
+    pairs = _pairs_of(arguments.folder, arguments.quick)
+    teachers = [open_teacher(spec, among.device) for spec in arguments.teacher]
+    options = RunOptions(cache=arguments.cache, tensorboard=False)
+    for number, run in enumerate(runs, 1):
+        if run.checkpoint.exists():
+            continue
+        print(f"{number} of {len(runs)}: {run.variant.name}, seed {run.config.seed}", flush=True)
+        used = teachers if run.variant.distils else ()
+        if train(pairs, run.checkpoint, run.config, used, None, options, among, run.variant.network) is None:
+            return False
+    return True
+
+
+def _measure(run: Run, test: DataSet, device: torch.device) -> Dict[str, float]:
+    """Give a run's metrics, means over the test set, and keep them."""
+    student = load_student(run.checkpoint).to(device)
+    with ThreadPoolExecutor() as pool:  # the metrics take longer than a GPU's forward pass
+        rows = []
+        for pair in tqdm(test.pairs, desc=run.checkpoint.stem, unit="pair", disable=None, leave=False):
+            infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
+            rows.append(pool.submit(_metrics, infrared, visible, fuse_planes(student, infrared, visible)))
+        metrics = {name: float(np.mean([row.result()[name] for row in rows])) for name in METRICS}
+    write_bytes(run.figures, (json.dumps({"of": _identity(run, test), "metrics": metrics}, indent=1) + "\n").encode())
+    return metrics
+
+
+def _metrics(*planes: np.ndarray) -> Dict[str, float]:
+    return published_metrics(*(plane.astype(np.float64) for plane in planes))
+
+
+def _identity(run: Run, test: DataSet) -> Dict[str, Any]:
+    return {"checkpoint_sha256": sha256(run.checkpoint), "tested_on": test.name, "pairs": len(test.pairs)}
+
+
+def _pairs_of(folder: Path, quick: bool) -> Sequence[Pair]:
+    pairs = pairs_of(folder)
+    return spread(pairs, QUICK_PAIRS) if quick else pairs
+
+
+def _counted(pairs: int, data_set: str) -> str:
+    return f"{pairs} pair{'s' if pairs > 1 else ''} of {data_set}"

@@ -1,0 +1,111 @@
+"""The ablation as tables: Markdown and LaTeX as Table 3 has it, the published figures beside, and CSV."""
+
+import csv
+import io
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Dict, List, NamedTuple, Sequence
+
+from irvis.benchmarks.published import ABLATION, METRICS, NOT_COMPARABLE
+from irvis.benchmarks.ranked_tables import BEST, DIGITS, SECOND, TICK, Cell, ranks, to_latex, to_markdown
+from irvis.benchmarks.tables import FOOTNOTE, MARK, PUBLISHED
+from irvis.runtime.files import write_bytes
+from irvis.student.ablation import FULL, PARTS, VARIANTS, Variant
+from irvis.student.network import Student
+
+SMOKE_STEPS = 4000  # under these, a run shows that all works, and nothing of the method
+
+# Variant -> its metrics, seed by seed.
+Figures = Dict[Variant, List[Dict[str, float]]]
+
+
+class Setting(NamedTuple):
+    """What all runs have in common, for the tables to say."""
+
+    steps: int
+    learning_rate: float  # at its peak
+    seeds: int
+    trained_on: str
+    teachers: str
+    tested_on: str
+
+
+def write_tables(folder: Path, figures: Figures, setting: Setting) -> List[Path]:
+    """Write ablation.md, ablation.csv and ablation.tex; give their paths. Raises FileError."""
+    published = [f"{name}, {PUBLISHED}{MARK if name == NOT_COMPARABLE else ''}" for name in METRICS]
+    head = ["configuration", *PARTS, "parameters", *METRICS, *published]
+    rows, note = cells_of(figures), describe(figures, setting)
+    contents = {
+        "ablation.md": f"# Table 3: ablation\n\n{note}\n\n{to_markdown(head, rows)}\n{FOOTNOTE}\n",
+        "ablation.csv": to_csv(figures, setting),
+        "ablation.tex": to_latex(head, rows, f"{note} {FOOTNOTE}"),
+    }
+    for name, content in contents.items():
+        write_bytes(folder / name, content.encode())
+    return [folder / name for name in contents]
+
+
+def cells_of(figures: Figures) -> List[List[Cell]]:
+    """Give a row a variant: ticks of its parts, parameters, mean ± standard deviation, and the published figures."""
+    measured = _ranks(figures)
+    published = dict(zip(METRICS, map(ranks, zip(*(ABLATION[variant.name] for variant in VARIANTS)))))
+    rows = []
+    for at, variant in enumerate(VARIANTS):
+        row = [Cell(variant.name), *(Cell("" if part in variant.lacks else TICK) for part in PARTS)]
+        row.append(Cell(f"{parameters(variant):,}"))
+        row += [Cell(_with_deviation(_values(figures[variant], name)), measured[name][at]) for name in METRICS]
+        values = zip(METRICS, ABLATION[variant.name])
+        row += [Cell(f"{value:.{DIGITS}f}", published[name][at]) for name, value in values]
+        rows.append(row)
+    return rows
+
+
+def describe(figures: Figures, setting: Setting) -> str:
+    """Say in a few sentences what the table is of, and where the full method ranks."""
+    places = [column[VARIANTS.index(FULL)] for column in _ranks(figures).values()]
+    smoke = ": a smoke run, whose figures mean nothing" if setting.steps < SMOKE_STEPS else ""
+    sentences = [
+        f"{setting.steps} steps a run at a peak rate of {setting.learning_rate} (the paper: 80000 at 0.0001){smoke}.",
+        f"Trained on crops of {setting.trained_on}, teacher {setting.teachers}; measured on {setting.tested_on}.",
+        f"Mean ± standard deviation over {setting.seeds} seeds." if setting.seeds > 1 else "One seed.",
+        "Published: on the 361 pairs of MSRS, teacher CDDFuse.",
+        f"The full method is best in {places.count(BEST)} of {len(places)} metrics, second in {places.count(SECOND)}.",
+    ]
+    return " ".join(sentences)
+
+
+def to_csv(figures: Figures, setting: Setting) -> str:
+    """Give every figure unrounded, one row a variant; the standard deviation of one seed is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    kinds = ("mean", "std", PUBLISHED)
+    head = ["configuration", *PARTS, "parameters", "steps", "seeds", "teachers"]
+    writer.writerow([*head, *(f"{name}_{kind}" for name in METRICS for kind in kinds)])
+    for variant in VARIANTS:
+        parts = [int(part not in variant.lacks) for part in PARTS]
+        row = [variant.name, *parts, parameters(variant), setting.steps, setting.seeds]
+        row.append(setting.teachers if variant.distils else "")
+        for name, published in zip(METRICS, ABLATION[variant.name]):
+            values = _values(figures[variant], name)
+            row += [mean(values), stdev(values) if len(values) > 1 else "", published]
+        writer.writerow(row)
+    return stream.getvalue()
+
+
+def parameters(variant: Variant) -> int:
+    """Count a variant's parameters."""
+    return sum(parameter.numel() for parameter in Student(variant.network).parameters())
+
+
+def _values(rows: Sequence[Dict[str, float]], name: str) -> List[float]:
+    return [row[name] for row in rows]
+
+
+def _ranks(figures: Figures) -> Dict[str, List[int]]:
+    """Rank the variants, in their order, by the means of each metric."""
+    return {name: ranks([mean(_values(figures[variant], name)) for variant in VARIANTS]) for name in METRICS}
+
+
+def _with_deviation(values: Sequence[float]) -> str:
+    text = f"{mean(values):.{DIGITS}f}"
+    return f"{text} ± {stdev(values):.{DIGITS}f}" if len(values) > 1 else text

@@ -1,0 +1,35 @@
+"""The paper's experiments, each by one command: ``irvis experiment NAME ...``.
+
+Without an installed irvis, as where it is only on the path: ``python -m irvis.benchmarks.experiment NAME ...``.
+"""
+
+import argparse
+import sys
+
+from irvis.benchmarks import ablation
+from irvis.runtime.cli import guarded
+
+# Name -> module with add_arguments(parser) and main(arguments) -> int, and what it is.
+EXPERIMENTS = {
+    "ablation": (ablation, "Table 3: the method without each of its parts, trained alike"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis experiment``."""
+    experiments = parser.add_subparsers(dest="experiment", metavar="NAME", required=True)
+    for name, (module, summary) in EXPERIMENTS.items():
+        module.add_arguments(experiments.add_parser(name, help=summary, description=summary))
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the experiment that was named."""
+    module, _ = EXPERIMENTS[arguments.experiment]
+    return module.main(arguments)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="irvis experiment", description="the paper's experiments")
+    add_arguments(parser)
+    parsed = parser.parse_args()
+    sys.exit(guarded("irvis experiment", lambda: main(parsed)))

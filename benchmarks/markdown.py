@@ -1,0 +1,35 @@
+"""Markdown tables, and the blocks of a page that a command writes, between two HTML comments."""
+
+import re
+from typing import Dict, Sequence
+
+from irvis.runtime.errors import FileError
+
+BEGIN, END = "<!-- {name}: made by `make figures` -->", "<!-- end of {name} -->"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Give a table whose first ``left`` columns are texts and whose others are numbers, aligned to the right."""
+    rules = ["---"] * left + ["---:"] * (len(head) - left)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rules, *rows))
+
+
+def fill(page: str, name: str, blocks: Dict[str, str]) -> str:
+    """Put each of ``blocks`` between its two comments in a page; what else stands there is left as it is.
+
+    Blocks that the page does not ask for are left out. Raises FileError for one that is asked for and not given.
+
+    Args:
+        page: the text.
+        name: of the page, for the error.
+        blocks: by name.
+    """
+    pattern = re.escape(BEGIN).replace(r"\{name\}", r"([\w-]+)") + r"\n.*?" + re.escape(END).replace(r"\{name\}", r"\1")
+
+    def replaced(match: "re.Match[str]") -> str:
+        block = match[1]
+        if block not in blocks:
+            raise FileError(f"{name} asks for the block {block}. Known: {', '.join(blocks)}")
+        return f"{BEGIN.format(name=block)}\n{blocks[block].strip()}\n{END.format(name=block)}"
+
+    return re.sub(pattern, replaced, page, flags=re.DOTALL)

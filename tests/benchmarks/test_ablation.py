@@ -1,0 +1,185 @@
+import json
+import runpy
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("skimage")
+
+from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import pairs_of
+from irvis.student.ablation import VARIANTS
+from irvis.student.checkpoint import load_student
+from irvis.student.trainer import Trainer
+from irvis.student.validation import fuse_planes
+
+BUILDER = """
+import torch
+
+class Toy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encode, self.decode = torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, infrared, visible):
+        return self.decode(self.encode(torch.cat([infrared, visible], dim=1)))
+"""
+TABLES = ["ablation.md", "ablation.csv", "ablation.tex"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, samples):
+    """Give the options that all commands have, and their folder with the toy teacher in it."""
+    folder = tmp_path_factory.mktemp("ablation")
+    (folder / "toy_ablation_teacher.py").write_text(BUILDER)
+    return folder, [str(samples), "--cache", str(folder / "cache"), "--quick", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def there(base, monkeypatch):
+    monkeypatch.chdir(base[0])
+
+
+TEACHER = ["--teacher", "toy_ablation_teacher:Toy,feature=encode"]
+
+
+def run(base, output, *options):
+    """Run ``irvis experiment ablation``; give its exit code."""
+    folder, given = base
+    argv = ["experiment", "ablation", *given, "-o", str(folder / output), *map(str, options)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)
+        patch.delitem(sys.modules, "irvis.benchmarks.experiment", raising=False)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("irvis.benchmarks.experiment", run_name="__main__")
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def whole(base, samples):
+    """The folder of a command that nothing stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base[0])
+        assert run(base, "whole", "--test", samples, *TEACHER) == 0
+    return base[0] / "whole"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_every_variant_and_seed_is_trained_and_measured(whole, samples):
+    names = sorted(contents(whole))
+    runs = [f"{variant.slug}.seed{seed}" for variant in VARIANTS for seed in (0, 1)]
+    wanted = [f"{run_}.{suffix}" for run_ in runs for suffix in ("safetensors", "safetensors.csv", "json")]
+    assert names == sorted([*wanted, *TABLES])
+    infrared, visible = (plane[:128, :128] for plane in read_luminance(pairs_of(samples)[0]))
+    student = load_student(whole / "without-lpb.seed1.safetensors")
+    expected = evaluate_fusion(infrared, visible, fuse_planes(student, infrared, visible))
+    found = json.loads((whole / "without-lpb.seed1.json").read_text())["metrics"]
+    assert found == pytest.approx({name: expected[name] for name in found})
+    assert list(found) == ["CC", "PSNR", "SCD", "SSIM"]
+
+
+def test_the_tables_say_that_it_is_a_smoke_run(whole, samples):
+    for name in ("ablation.md", "ablation.tex"):
+        text = (whole / name).read_text(encoding="utf-8")
+        assert "2 steps a run" in text
+        assert "a smoke run" in text
+    figures = [json.loads((whole / f"full.seed{seed}.json").read_text())["metrics"]["PSNR"] for seed in (0, 1)]
+    cell = f"{np.mean(figures):.4f} ± {np.std(figures, ddof=1):.4f}"
+    assert cell in (whole / "ablation.md").read_text(encoding="utf-8")
+    assert f"1 pair of {samples.parent.name}/{samples.name}, cut to 128x128" in (whole / "ablation.md").read_text()
+
+
+def test_what_is_there_is_not_done_again(base, whole, samples, monkeypatch):
+    """Neither trained, nor measured; and without the teacher, as where the checkpoints were made elsewhere."""
+    before = contents(whole)
+    for name in [*TABLES, "full.seed0.json"]:
+        (whole / name).unlink()
+    monkeypatch.setattr(Trainer, "launch", None)
+    assert run(base, "whole", "--test", samples) == 0
+    assert contents(whole) == before
+
+
+def test_stopped_it_goes_on_to_the_same(base, whole, samples, monkeypatch, capsys):
+    original, steps = Trainer.launch, []
+
+    def launch(trainer, count):
+        steps.append(1)
+        if len(steps) == 5:  # the first step of the third run
+            signal.raise_signal(signal.SIGINT)
+        original(trainer, count)
+
+    monkeypatch.setattr(Trainer, "launch", launch)
+    assert run(base, "stopped", *TEACHER, "--seeds", 1) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().out
+    left = contents(base[0] / "stopped")
+    assert {name for name in left if name.endswith(".safetensors")} == {
+        f"{variant.slug}.seed0.safetensors" for variant in VARIANTS[:2]
+    }
+    assert "without-rd.seed0.safetensors.state" in left
+    assert run(base, "stopped", *TEACHER, "--seeds", 1) == 0
+    assert "give --test to measure" in capsys.readouterr().out
+    assert len(steps) == 18
+    for variant in VARIANTS:
+        one, other = (
+            load_student(folder / f"{variant.slug}.seed0.safetensors") for folder in (whole, base[0] / "stopped")
+        )
+        assert all(torch.equal(*both) for both in zip(one.parameters(), other.parameters()))
+
+
+def test_the_plan_is_what_the_gpu_trains(base, samples, capsys):
+    """Each run as the command itself would train it, under the name of the checkpoint that it looks for."""
+    from irvis.benchmarks import gpu_train
+
+    assert run(base, "planned", "--plan", "runs.json", "--teacher", "SHIP=weights.safetensors", "--seeds", 3) == 0
+    runs = gpu_train.runs_of(["runs.json"])
+    assert [one.name for one in runs[:2]] == ["without-mlkd-and-db.seed0", "without-mlkd.seed0"]
+    assert len(runs) == 27
+    for one, variant in zip(runs, VARIANTS * 3):
+        assert one.name.startswith(variant.slug + ".seed")
+        assert one.network == variant.network
+        assert one.config == variant.config(one.config)
+        assert list(one.teachers) == (["SHIP"] if variant.distils else [])
+        assert f"seed{one.config.seed}" in one.name
+        assert (one.config.steps, one.config.learning_rate, one.init) == (2, 1e-3, "")
+    assert not (base[0] / "planned").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds", "0"], "--seeds must be 1 or more. Got 0"),
+        (["--steps", "0"], "--steps must be 1 or more. Got 0"),
+        ([], "give --teacher"),
+        (["--test", "nowhere"], "folder not found: nowhere"),
+        ([*TEACHER, "-o", "whole", "--steps", "3"], "was trained with steps 2; give another --output"),
+    ],
+)
+def test_wrong_options_are_one_line(base, whole, capsys, options, said):
+    assert run(base, "wrong", *options) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("irvis experiment: ")
+    assert said in line
+
+
+def test_a_checkpoint_of_another_variant_is_refused(base, whole, samples, capsys):
+    path, other = whole / "full.seed0.safetensors", whole / "without-gmb.seed0.safetensors"
+    kept = path.read_bytes()
+    path.write_bytes(other.read_bytes())
+    assert run(base, "whole", "--test", samples) == 1
+    assert "full.seed0.safetensors was trained with global_blocks 0" in capsys.readouterr().err
+    path.write_bytes(kept)
+
+
+def test_no_experiment_is_wrong_usage(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiment"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("irvis.benchmarks.experiment", run_name="__main__")
+    assert "NAME" in capsys.readouterr().err

@@ -1,0 +1,40 @@
+import math
+
+from irvis.benchmarks.ranked_tables import BEST, SECOND, Cell, ranks, to_latex, to_markdown
+
+HEAD = ["method", "part", "CC"]
+ROWS = [
+    [Cell("a_b"), Cell("✓"), Cell("0.5000 ± 0.1000", BEST)],
+    [Cell("50 %"), Cell(""), Cell("0.4000", SECOND)],
+    [Cell("c"), Cell(""), Cell("0.3000")],
+]
+
+
+def test_more_is_better_and_what_prints_alike_ranks_alike():
+    assert ranks([0.1, 0.3, 0.2]) == [0, BEST, SECOND]
+    assert ranks([0.12341, 0.12344, 0.1]) == [BEST, BEST, SECOND]
+    assert ranks([-1.0, math.nan, -2.0, -3.0]) == [BEST, 0, SECOND, 0]
+    assert ranks([math.nan]) == [0]
+    assert ranks([]) == []
+
+
+def test_markdown_has_the_best_in_bold_and_the_second_underlined():
+    assert to_markdown(HEAD, ROWS).splitlines() == [
+        "| method | part | CC |",
+        "| --- | ---: | ---: |",
+        "| a_b | ✓ | **0.5000 ± 0.1000** |",
+        "| 50 % |  | <u>0.4000</u> |",
+        "| c |  | 0.3000 |",
+    ]
+
+
+def test_latex_is_escaped_and_has_the_same_cells():
+    lines = to_latex(HEAD, ROWS, "of a_b & c").splitlines()
+    assert lines[2] == r"\caption{of a\_b \& c}"
+    assert lines[3] == r"\begin{tabular}{lrr}"
+    assert lines[5] == r"method & part & CC \\"
+    assert lines[7:10] == [
+        r"a\_b & \checkmark & \textbf{0.5000 $\pm$ 0.1000} \\",
+        r"50 \% &  & \underline{0.4000} \\",
+        r"c &  & 0.3000 \\",
+    ]
