@@ -71,8 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--frames",
         dest="frames",
         action="store_true",
-        default=True,
-        help="take and give uint8 frames: luminance, colour and rounding are done on the GPU (the default)",
+        default=None,
+        help="take and give uint8 frames: luminance, colour and rounding are done on the GPU (the default, "
+        "or planes where this TensorRT cannot build frames)",
     )
     interface.add_argument(
         "--planes", dest="frames", action="store_false", help="take and give float32 planes in [0, 1], as the ONNX does"

@@ -16,7 +16,8 @@ class BuildOptions:
     workspace_mib: Optional[int] = None  # None: half of the memory that is free
     timing_cache: Optional[Path] = None
     tactic_sources: Tuple[str, ...] = ()  # names, all of them with + or -, or none
-    frames: bool = True  # uint8 frames in and out; False: float32 planes in [0, 1]
+    # Uint8 frames in and out; False: float32 planes in [0, 1]; None: frames where this TensorRT can build them.
+    frames: Optional[bool] = None
     pins: bool = True  # keep FP32 where FP16 would lose too much, as irvis.export.pins says
     calibrate: Optional[Path] = None  # folder of registered pairs
     calibration_cache: Optional[Path] = None  # None: beside the engine
@@ -27,7 +28,7 @@ class BuildOptions:
     def arguments(self) -> List[str]:
         """Give the words of the command line that build the same elsewhere, but for the ONNX and the size."""
         words = [f"--{self.precision}"]
-        words += [] if self.frames else ["--planes"]
+        words += ["--planes"] if self.frames is False else []
         words += [] if self.pins else ["--no-pins"]
         for name, value in (
             ("--workspace", self.workspace_mib),

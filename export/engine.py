@@ -14,7 +14,7 @@ from irvis.export.clock import under_clock
 from irvis.export.layer_profile import describe_profile, write_profile
 from irvis.export.onnx_wire import is_onnx
 from irvis.export.sample_frames import Frames, find_pairs, read_frames
-from irvis.export.trt_build import Build, Source, build_on_gpu
+from irvis.export.trt_build import Build, CannotBuild, Source, build_on_gpu
 from irvis.export.trt_network import tensor_specs
 from irvis.export.trt_profile import profile_layers
 from irvis.runtime.backend import ENGINE_SUFFIXES
@@ -46,10 +46,10 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
     label = f"building {engine.name} with TensorRT {trt.__version__}, {options.precision.upper()}"
     started = time.monotonic()
     source = Source(model, hashlib.sha256(model).hexdigest(), str(onnx), to_calibrate, cache)
-    build = _under_clock(lambda progress: build_on_gpu(trt, source, options, progress), label, plain)
+    build, frames = _build(trt, source, options, label, plain, say)
     for note in build.notes:
         say(note)
-    sidecar = _describe(build, source, onnx.name, options.frames, trt.__version__, time.monotonic() - started)
+    sidecar = _describe(build, source, onnx.name, frames, trt.__version__, time.monotonic() - started)
     # Both are whole before either is put in place; the sidecar goes last, and an older one fails by the engine's hash.
     with replacing(sidecar_path(engine)) as new_sidecar, replacing(engine) as new_engine:
         new_engine.write_bytes(build.engine)
@@ -64,6 +64,28 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
             sidecar_path(new_engine).unlink(missing_ok=True)
         new_sidecar.write_bytes(encode_sidecar(sidecar))
     return sidecar
+
+
+def _build(trt: Any, source: Source, options: BuildOptions, label: str, plain: bool, say: Say) -> Tuple[Build, bool]:
+    """Give the built engine, and whether it takes frames; from planes where that was left open and frames fail.
+
+    TensorRT 8.5.2 fails on the frames' layers (seen on Hopper, in every precision) after seconds, with an assertion of
+    its own; an engine of planes is as good, but for what the host then does.
+    """
+
+    def built(frames: bool) -> Build:
+        chosen = replace(options, frames=frames)
+        return _under_clock(lambda progress: build_on_gpu(trt, source, chosen, progress), label, plain)
+
+    if options.frames is False:
+        return built(False), False
+    try:
+        return built(True), True
+    except CannotBuild as error:
+        if options.frames:
+            raise
+        say(f"warning: no engine of frames: {error}. It is built from planes")
+        return built(False), False
 
 
 def read_onnx(path: Path) -> bytes:

@@ -31,6 +31,10 @@ from irvis.runtime.tensorrt_messages import TensorRTErrors, tensorrt_logger
 Progress = Callable[[str], None]
 
 
+class CannotBuild(ModelError):
+    """TensorRT took the network and then made no engine of it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What is built: the ONNX, and what INT8 is calibrated on."""
@@ -81,7 +85,7 @@ class _Builder:
             except Exception as error:  # pybind11 raises TypeError for the null pointer that TensorRT returned
                 raise ModelError(f"TensorRT {trt.__version__} does not start: {errors}") from error
             network = make_network(
-                trt, builder, logger, errors, self.source.model, self.source.name, options.size, options.frames
+                trt, builder, logger, errors, self.source.model, self.source.name, options.size, bool(options.frames)
             )
         config = builder.create_builder_config()
         forbid_tf32(trt, config)
@@ -160,7 +164,7 @@ class _Builder:
                     f"warning: TensorRT cannot hold every layer to its precision ({errors}); "
                     "built again with those as wishes, which it may pass over"
                 )
-        raise ModelError(
+        raise CannotBuild(
             f"TensorRT {self.trt.__version__} cannot build {self.source.name}: {errors}; "
             "--verbose shows all that it says"
         )
@@ -169,7 +173,7 @@ class _Builder:
         self, builder: Any, network: Any, config: Any, size: Tuple[int, int], constraints: Sequence[str]
     ) -> Tuple[bytes, Optional[str]]:
         """Calibrate, or take the ranges that an earlier calibration kept, and give what ``_serialise`` does."""
-        pairs, path, frames = self.source.calibration_pairs, self.source.calibration_cache, self.options.frames
+        pairs, path, frames = self.source.calibration_pairs, self.source.calibration_cache, bool(self.options.frames)
         key = calibration_key(self.source.sha256, self.trt.__version__, size, frames, pairs)
         kept = None
         if path.exists():

@@ -1,6 +1,7 @@
 """Part ``latency``: engines and PyTorch, eager and compiled, in turn in one run, on one pair that is bound already."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ class _Worker:
     def __init__(self, python: str, kind: str, forms: Dict[str, str]) -> None:
         self.forms = forms
         command = [python, "-m", "irvis.benchmarks.gpu_check.workers", kind]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        environment = None if python == sys.executable else _without_our_interpreter()
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def measure(self, form: str, plane: Path) -> Dict[str, Any]:
         """Time a form; the first time its fused plane goes to ``plane``."""
@@ -43,6 +45,14 @@ class _Worker:
     def close(self) -> None:
         """End the program."""
         self._process.communicate()
+
+
+def _without_our_interpreter() -> Dict[str, str]:
+    """Give an environment in which another interpreter finds its own libraries, and irvis where we have it."""
+    ours = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PYTHONPATH")
+    places = [place for place in sys.path if (Path(place) / "irvis").is_dir()]
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**kept, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> None:
@@ -80,10 +90,10 @@ def _is_of(size: Tuple[int, int], text: str) -> bool:
 def _torch_forms(size: str, models: Path) -> Dict[str, str]:
     forms = {EAGER: f"student eager {size}"}
     forms["PyTorch student eager FP16"] = f"student half {size}"
-    forms["PyTorch student compiled FP32"] = f"student compile {size}"
-    forms["PyTorch deploy form compiled FP16"] = f"deploy half-compile {size}"
     forms["PyTorch deploy form eager FP32"] = f"deploy eager {size}"
-    if size == SIZES[0]:
+    if size == SIZES[0]:  # compiling takes a minute a form
+        forms["PyTorch student compiled FP32"] = f"student compile {size}"
+        forms["PyTorch deploy form compiled FP16"] = f"deploy half-compile {size}"
         for name in PEERS:
             weights = models / f"{name}.safetensors"
             if weights.exists():

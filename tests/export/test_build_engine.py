@@ -138,7 +138,7 @@ def test_options() -> None:
 def test_options_of_precision_and_interface() -> None:
     parse = build_engine.make_parser().parse_args
     defaults = parse([])
-    assert (defaults.frames, defaults.pins, defaults.force, defaults.profile) == (True, True, False, None)
+    assert (defaults.frames, defaults.pins, defaults.force, defaults.profile) == (None, True, False, None)
     arguments = parse("a.onnx --int8 --calibrate pairs --planes --no-pins --force --pairs other --profile".split())
     assert (arguments.precision, arguments.calibrate, arguments.pairs) == ("int8", Path("pairs"), Path("other"))
     assert (arguments.frames, arguments.pins, arguments.force, arguments.profile) == (False, False, True, "")

@@ -17,7 +17,7 @@ from irvis.export import engine as engine_module
 from irvis.export.build_options import BuildOptions
 from irvis.export.engine import build_engine
 from irvis.export.layer_profile import LayerTimes, read_profile
-from irvis.export.trt_build import Build
+from irvis.export.trt_build import Build, CannotBuild
 from irvis.runtime.errors import IrvisError, ModelError
 from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.sidecar import read_sidecar, sidecar_path
@@ -69,6 +69,40 @@ def test_a_good_engine_is_written_with_what_was_measured(stand_ins: Any, tmp_pat
     assert sidecar.measured_error is not None
     assert sidecar.measured_error["pairs"] == 3
     assert 48 < sidecar.measured_error["worst_psnr_db"] <= sidecar.measured_error["mean_psnr_db"] < 54
+
+
+@pytest.fixture
+def no_frames(stand_ins: Any, monkeypatch: pytest.MonkeyPatch, noisy_engine: Any) -> None:
+    """A TensorRT that builds no engine of frames, as 8.5.2.2 was seen to."""
+    stand_ins(0.0)
+    build = engine_module.build_on_gpu
+
+    def build_planes(trt: Any, source: Any, options: BuildOptions, progress: Any) -> Build:
+        if options.frames:
+            raise CannotBuild("TensorRT 8.5.2.2 cannot build student.onnx: Assertion failed; --verbose shows more")
+        return build(trt, source, options, progress)
+
+    noisy_engine(0.001)
+    monkeypatch.setattr(engine_module, "build_on_gpu", build_planes)
+
+
+@pytest.mark.usefixtures("no_frames")
+def test_planes_where_tensorrt_cannot_build_frames(tmp_path: Path) -> None:
+    said: List[str] = []
+    sidecar = build_engine(SHIPPED_MODEL, tmp_path / "a.engine", BuildOptions(), said.append)
+    assert not sidecar.takes_frames
+    assert sidecar.accepted is True
+    assert "--planes" in sidecar.rebuild_command()
+    warning = next(line for line in said if "frames" in line)
+    assert warning.startswith("warning: no engine of frames: TensorRT 8.5.2.2 cannot build student.onnx: Assertion")
+    assert warning.endswith("It is built from planes")
+
+
+@pytest.mark.usefixtures("no_frames")
+def test_frames_that_were_asked_for_are_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(CannotBuild, match="cannot build student"):
+        build_engine(SHIPPED_MODEL, tmp_path / "a.engine", BuildOptions(frames=True), lambda _: None)
+    assert files(tmp_path) == []
 
 
 def test_a_bad_engine_leaves_the_older_one(stand_ins: Any, tmp_path: Path) -> None:
