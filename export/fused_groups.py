@@ -56,6 +56,16 @@ class Group(NamedTuple):
         return self.read_bytes + self.written_bytes
 
 
+class Kernel(NamedTuple):
+    """The same before bytes are counted: tensors by name, each once."""
+
+    kind: str
+    nodes: Tuple[onnx.NodeProto, ...]
+    read: Tuple[str, ...]  # computed outside
+    constants: Tuple[str, ...]
+    written: Tuple[str, ...]  # used outside
+
+
 class _Operator(NamedTuple):
     node: onnx.NodeProto
     inputs: Tuple[str, ...]  # computed tensors, past what is free
@@ -76,13 +86,29 @@ class _Operator(NamedTuple):
 
 def fused_groups(model: onnx.ModelProto, shapes: Shapes) -> List[Group]:
     """Give the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
+
+    def count(names: Tuple[str, ...]) -> int:
+        return BYTES * sum(math.prod(shapes[name]) for name in names)
+
+    groups = []
+    for kernel in fused_kernels(model, shapes):
+        read, written = count(kernel.read), count(kernel.written)
+        if kernel.kind == "copy":
+            read = min(read, written)
+        nodes = tuple(node.name or node.output[0] for node in kernel.nodes)
+        groups.append(Group(kernel.kind, nodes, read + count(kernel.constants), written))
+    return groups
+
+
+def fused_kernels(model: onnx.ModelProto, shapes: Shapes) -> List[Kernel]:
+    """Give the same with the tensors that each reads and writes."""
     operators, results = _operators(model, shapes)
     plan = _Plan(operators, results, shapes)
     plan.fuse_epilogues()
     plan.fuse_into_reductions()
     plan.merge_convolutions()
     plan.merge_pointwise()
-    return plan.groups()
+    return plan.kernels()
 
 
 def _operators(model: onnx.ModelProto, shapes: Shapes) -> Tuple[List[_Operator], Set[str]]:
@@ -247,21 +273,21 @@ class _Plan:
                 ):
                     self.merge(maker, index)
 
-    def groups(self) -> List[Group]:
-        groups = []
+    def kernels(self) -> List[Kernel]:
+        kernels = []
         for members in sorted(self.members.values(), key=min):
             inside = [self.operators[index] for index in sorted(members)]
-            made = {name for operator in inside for name in operator.outputs}
-            written = {name for name in made if name in self.results or self.users.get(name, set()) - set(members)}
-            computed = {name for operator in inside for name in operator.inputs} - made
-            read = sum(map(self._bytes, computed))
-            kind = next((operator.kind for operator in inside if operator.kind != "pointwise"), "pointwise")
-            if kind == "copy":
-                read = min(read, sum(map(self._bytes, written)))
-            read += sum(map(self._bytes, {name for operator in inside for name in operator.constants}))
-            nodes = tuple(operator.node.name or operator.outputs[0] for operator in inside)
-            groups.append(Group(kind, nodes, read, sum(map(self._bytes, written))))
-        return groups
+            made = dict.fromkeys(name for operator in inside for name in operator.outputs)
+            kernels.append(
+                Kernel(
+                    next((operator.kind for operator in inside if operator.kind != "pointwise"), "pointwise"),
+                    tuple(operator.node for operator in inside),
+                    tuple(dict.fromkeys(name for each in inside for name in each.inputs if name not in made)),
+                    tuple(dict.fromkeys(name for operator in inside for name in operator.constants)),
+                    tuple(name for name in made if self._is_used_outside(name, members)),
+                )
+            )
+        return kernels
 
-    def _bytes(self, name: str) -> int:
-        return BYTES * math.prod(self.shapes[name])
+    def _is_used_outside(self, name: str, members: List[int]) -> bool:
+        return name in self.results or bool(self.users.get(name, set()) - set(members))

@@ -1,0 +1,1 @@
+"""What bounds a network on a device, kernel by kernel."""

@@ -1,0 +1,105 @@
+"""What bounds each fused group of an ONNX on a device, and how long it takes: ``irvis roofline student.onnx``.
+
+The bound of a kernel is its bytes at the device's bandwidth or its operations at the device's peak, whichever takes
+longer. An efficiency by kind of layer, with a range, makes an estimate of it. The efficiencies are fitted on what was
+measured, ``--validate`` on this CPU, ``--measured`` from the profile of an engine, and ``--fit`` writes them for use
+elsewhere. An estimate is never a measurement, and says so.
+"""
+
+import argparse
+from pathlib import Path
+from typing import List
+
+from irvis.benchmarks.roofline.cpu import measure_cpu
+from irvis.benchmarks.roofline.devices import CPU, device, names
+from irvis.benchmarks.roofline.efficiency import SHIPPED, fit, read_efficiencies, write_efficiencies
+from irvis.benchmarks.roofline.estimate import Roofline, estimate, load_graph, on_this_cpu, validate_engine
+from irvis.benchmarks.roofline.report import draw, to_markdown, to_text, write_json
+from irvis.benchmarks.roofline.work import ITEMSIZE
+from irvis.export.layer_profile import read_profile
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.sizes import format_size, parse_size
+
+DEFAULT_DEVICE = "xavier-maxn"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis roofline``."""
+    parser.add_argument(
+        "models", type=Path, nargs="+", metavar="ONNX", help="plain and deploy form, or others of planes"
+    )
+    parser.add_argument(
+        "--device", choices=names(), metavar="NAME", help=f"{', '.join(names())} (default: {DEFAULT_DEVICE})"
+    )
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="of ONNX that take any size")
+    parser.add_argument(
+        "--precision", type=_precisions, default=list(ITEMSIZE), metavar="LIST", help="(default: fp32,fp16,int8)"
+    )
+    measured = parser.add_mutually_exclusive_group()
+    measured.add_argument("--validate", action="store_true", help="run here, and hold the estimate against the times")
+    measured.add_argument("--measured", type=Path, metavar="JSON", help="the same with build_engine.py --profile's")
+    parser.add_argument(
+        "--efficiency", type=Path, default=SHIPPED, metavar="JSON", help="fitted before (default: ours)"
+    )
+    parser.add_argument("--fit", type=Path, metavar="JSON", help="fit efficiencies on what was measured; write them")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="on the CPU (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="list the dearest (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all groups, for programs")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the roofline, and the time by kind")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis roofline``."""
+    outputs = [path for path in (arguments.json, arguments.markdown, arguments.plot, arguments.fit) if path]
+    for path in outputs:
+        check_writable(path)
+    if min(arguments.threads, arguments.rounds) < 1 or arguments.top < 0:
+        raise IrvisError("--threads and --rounds must be 1 or more, --top 0 or more")
+    if arguments.fit and not (arguments.validate or arguments.measured):
+        raise IrvisError("--fit needs something measured: --validate, or --measured student.profile.json")
+    found = _rooflines(arguments)
+    print("\n\n".join(to_text(each, arguments.top) for each in found))
+    if arguments.fit:
+        timed = [pair for each in found for pair in each.timed]
+        source = ", ".join(f"{each.model} {format_size(each.size)}" for each in found)
+        write_efficiencies(fit(timed, found[0].device, f"{source} on {found[0].device.name}"), arguments.fit)
+    if arguments.json:
+        write_json(found, arguments.json)
+    if arguments.markdown:
+        tables = "\n\n".join(to_markdown(each, arguments.top) for each in found)
+        write_bytes(arguments.markdown, (tables + "\n").encode())
+    if arguments.plot:
+        draw(found, arguments.plot)
+    for path in outputs:
+        print(f"wrote {path}")
+    return 0
+
+
+def _rooflines(arguments: argparse.Namespace) -> List[Roofline]:
+    key = arguments.device or (CPU if arguments.validate else DEFAULT_DEVICE)
+    if arguments.validate and key != CPU:
+        raise IrvisError("--validate measures this CPU; an engine on a GPU is held against by --measured PROFILE")
+    if arguments.measured and (key == CPU or len(arguments.models) != 1):
+        raise IrvisError("--measured takes one ONNX, the engine's, and --device, the GPU that it ran on")
+    graphs = [load_graph(path, arguments.size) for path in arguments.models]
+    if key == CPU:
+        on = measure_cpu(arguments.threads, arguments.rounds)
+        efficiencies = read_efficiencies(arguments.efficiency, on.runtime)
+        rounds = arguments.rounds if arguments.validate else 1
+        found = [on_this_cpu(graph, on, efficiencies, arguments.threads, rounds) for graph in graphs]
+        return found if arguments.validate else [each.without_times() for each in found]
+    on = device(key)
+    efficiencies = read_efficiencies(arguments.efficiency, on.runtime)
+    if arguments.measured:
+        return [validate_engine(graphs[0], on, read_profile(arguments.measured), efficiencies)]
+    return [estimate(graph, on, precision, efficiencies) for graph in graphs for precision in arguments.precision]
+
+
+def _precisions(text: str) -> List[str]:
+    found = text.lower().split(",")
+    if not found or any(each not in ITEMSIZE for each in found):
+        raise argparse.ArgumentTypeError(f"some of {', '.join(ITEMSIZE)}, with commas. Got {text!r}")
+    return found

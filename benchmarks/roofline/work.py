@@ -1,0 +1,169 @@
+"""What a kernel moves and computes, whoever runs it: bytes a tensor, operations, kind of layer, unit.
+
+A multiply-add counts as two operations, whatever else an element takes as one; exponentials and their like as
+``TRANSCENDENTAL``, about what a polynomial for them costs.
+"""
+
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import onnx
+
+from irvis.export.fixed_shapes import Shapes
+from irvis.export.fused_groups import Kernel, fused_kernels
+
+TRANSCENDENTAL = 20  # operations an element
+TRANSCENDENTALS = frozenset("Erf Exp Log Sigmoid Tanh Softmax Gelu FastGelu QuickGelu BiasGelu Sin Cos Pow".split())
+ITEMSIZE = {"fp32": 4, "fp16": 2, "int8": 1}
+MATRIX, VECTOR = "matrix", "vector"
+# Fewer outputs leave vector registers or a matrix unit's tile in part empty.
+NARROW = (8, 16)
+
+
+class Work(NamedTuple):
+    """One kernel's."""
+
+    name: str
+    kind: str  # of layer
+    read_bytes: Tuple[int, ...]  # tensor by tensor, weights too
+    written_bytes: Tuple[int, ...]
+    operations: float
+    unit: str  # MATRIX or VECTOR: what computes it on a device that has both
+    precision: str  # that it computes in
+    group: Optional[int] = None  # which of ``fused_kernels`` it belongs to
+
+    @property
+    def bytes(self) -> int:
+        """Read and written."""
+        return sum(self.read_bytes) + sum(self.written_bytes)
+
+    @property
+    def intensity(self) -> float:
+        """Operations a byte."""
+        return self.operations / self.bytes if self.bytes else 0.0
+
+
+def convolution_kind(weight: Sequence[int], channels: int) -> str:
+    """Give the kind of a convolution from its weight's shape (O, I / groups, kh, kw) and its input's channels."""
+    outputs, inputs, *window = weight
+    narrow = next((f", {limit} outputs or fewer" for limit in NARROW if outputs <= limit), "")
+    if inputs == 1 and channels > 1:
+        return "depthwise convolution"
+    if math.prod(window) == 1:
+        return "1x1 convolution"
+    return ("dense convolution" if inputs == channels else "grouped convolution") + narrow
+
+
+def reduction_kind(whole: Sequence[int], reduced: Sequence[int]) -> str:
+    """Tell a reduction that keeps the last axis, and so strides over planes, from one that runs along it."""
+    return "reduction over channels" if len(reduced) == len(whole) and reduced[-1] == whole[-1] > 1 else "reduction"
+
+
+def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[Work]:
+    """Give the kernels of a model from ``fix_shapes`` as ``fused_groups`` takes TensorRT to fuse them.
+
+    In INT8 it is convolutions that compute in INT8, and tensors that they alone read that are written in it; the rest
+    stays in FP16. Reformats are not foreseen.
+    """
+    kernels = fused_kernels(model, shapes)
+    itemsizes = _itemsizes(kernels, precision)
+    fallback = ITEMSIZE["fp16" if precision == "int8" else precision]
+    works = []
+    for index, kernel in enumerate(kernels):
+        main = next((node for node in kernel.nodes if node.op_type == "Conv"), kernel.nodes[-1])
+        kind = kernel.kind
+        if main.op_type == "Conv":
+            kind = convolution_kind(shapes[main.input[1]], shapes[main.input[0]][1])
+        elif kind == "reduction":
+            reducing = next((node for node in kernel.nodes if _reduces(node)), None)
+            kind = (
+                reduction_kind(*(shapes[name] for name in (reducing.input[0], reducing.output[0])))
+                if reducing
+                else "softmax"
+            )
+        elif kind == "pointwise" and any(node.op_type in TRANSCENDENTALS for node in kernel.nodes):
+            kind = "transcendental"
+        of_weights = ITEMSIZE[precision] if main.op_type == "Conv" else fallback
+
+        def sizes(names: Sequence[str]) -> Tuple[int, ...]:
+            return tuple(itemsizes.get(name, fallback) * math.prod(shapes[name]) for name in names)
+
+        read, written = sizes(kernel.read), sizes(kernel.written)
+        if kernel.kind == "copy":
+            read = (min(sum(read), sum(written)),)
+        weights = tuple(of_weights * math.prod(shapes[name]) for name in kernel.constants)
+        works.append(
+            Work(
+                name=main.name or main.output[0],
+                kind=kind,
+                read_bytes=read + weights,
+                written_bytes=written,
+                operations=sum(operations_of(node, shapes) for node in kernel.nodes),
+                unit=MATRIX if kind == "matmul" or ("convolution" in kind and "depthwise" not in kind) else VECTOR,
+                precision="fp16" if precision == "int8" and main.op_type != "Conv" else precision,
+                group=index,
+            )
+        )
+    return works
+
+
+def operations_of(node: onnx.NodeProto, shapes: Shapes) -> float:
+    """Give the operations of one of ONNX's operators."""
+    elements = math.prod(shapes[node.output[0]])
+    if node.op_type == "Conv":
+        return 2.0 * elements * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "MatMul":
+        return 2.0 * elements * shapes[node.input[0]][-1]
+    if node.op_type == "Gemm":
+        transposed = any(item.name == "transA" and item.i for item in node.attribute)
+        return 2.0 * elements * shapes[node.input[0]][0 if transposed else 1]
+    if node.op_type in TRANSCENDENTALS:
+        return float(TRANSCENDENTAL * elements)
+    if _reduces(node):
+        return float(math.prod(shapes[node.input[0]]))
+    return float(elements)
+
+
+def merged(works: Sequence[Work], name: str, kind: str, group: Optional[int]) -> Work:
+    """Give what several kernels do together."""
+    longest = max(works, key=lambda work: work.operations)
+    return Work(
+        name,
+        kind,
+        tuple(count for work in works for count in work.read_bytes),
+        tuple(count for work in works for count in work.written_bytes),
+        sum(work.operations for work in works),
+        longest.unit,
+        longest.precision,
+        group,
+    )
+
+
+def as_json(work: Work) -> Dict[str, Any]:
+    """Give it for programs."""
+    return {
+        "name": work.name,
+        "kind": work.kind,
+        "read_bytes": sum(work.read_bytes),
+        "written_bytes": sum(work.written_bytes),
+        "operations": work.operations,
+        "intensity": work.intensity,
+    }
+
+
+def _reduces(node: onnx.NodeProto) -> bool:
+    return node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool"
+
+
+def _itemsizes(kernels: List[Kernel], precision: str) -> Dict[str, int]:
+    """Give the bytes of an element of what differs from the rest: in INT8, what convolutions alone read."""
+    if precision != "int8":
+        return {}
+    by_convolutions: Dict[str, bool] = {}
+    for kernel in kernels:
+        is_convolution = "convolution" in kernel.kind
+        firsts = {node.input[0] for node in kernel.nodes if node.op_type == "Conv"}
+        for name in kernel.read:
+            alone = is_convolution and name in firsts
+            by_convolutions[name] = by_convolutions.get(name, True) and alone
+    return {name: 1 for name, alone in by_convolutions.items() if alone}
