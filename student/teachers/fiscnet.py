@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from irvis.student.teachers.fourier import Spectrum, invert, transform
 from irvis.student.teachers.network import FusionNetwork, Output
 from irvis.student.teachers.zheng_blocks import (
     DenseBlock,
@@ -22,6 +23,11 @@ from irvis.student.teachers.zheng_blocks import (
 
 def join_phases(base: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     """Give |inverse FFT(|FFT(base)| (e^(i phase of visible) + e^(i phase of infrared)))|; three (B, C, H, W) -> one."""
+    if torch.onnx.is_in_onnx_export():
+        magnitude = transform(base).amplitude
+        a, b = (transform(x).direction for x in (visible, infrared))
+        both = Spectrum(magnitude * (a.real + b.real), magnitude * (a.imaginary + b.imaginary))
+        return invert(both, base.shape[3]).abs()
     magnitude = torch.fft.rfft2(base.float()).abs()
     # Kept as angles, so that a coefficient of 0 has the phase 0, as in the published code.
     phases = [torch.fft.rfft2(x.float()).angle() for x in (visible, infrared)]

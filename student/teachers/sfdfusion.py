@@ -1,10 +1,11 @@
 """SFDFusion: a spatial branch and a branch on amplitude and phase of the Fourier transform."""
 
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from irvis.student.teachers.fourier import Spectrum, invert, transform
 from irvis.student.teachers.network import FusionNetwork, Output, min_max
 
 
@@ -33,9 +34,8 @@ class SFDFusion(FusionNetwork):
         self.fus_block = Decoder()
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        spectra = torch.fft.rfft2(infrared), torch.fft.rfft2(visible)
-        amplitude = self.ff1(*(spectrum.abs() for spectrum in spectra))
-        phase = self.ff2(*(spectrum.angle() for spectrum in spectra))
+        (amplitude_ir, phase_ir), (amplitude_vi, phase_vi) = to_polar(infrared), to_polar(visible)
+        amplitude, phase = self.ff1(amplitude_ir, amplitude_vi), self.ff2(phase_ir, phase_vi)
         feature = torch.cat([self.dmrm(infrared, visible), self.ifft(amplitude, phase)], dim=1)
         return feature, min_max(self.fus_block(feature))
 
@@ -43,6 +43,23 @@ class SFDFusion(FusionNetwork):
     def unwrap(cls, contents: Dict[str, Any]) -> Dict[str, Any]:
         """Give what is under ``fuse_net``; a flat state dict comes back as it is."""
         return super().unwrap(contents.get("fuse_net", contents))
+
+
+def to_polar(plane: Tensor) -> Tuple[Tensor, Tensor]:
+    """Give amplitude and phase of the spectrum: (B, 1, H, W) -> two of (B, 1, H, W // 2 + 1)."""
+    if torch.onnx.is_in_onnx_export():
+        exported = transform(plane)
+        return exported.amplitude, exported.phase
+    spectrum = torch.fft.rfft2(plane)
+    return spectrum.abs(), spectrum.angle()
+
+
+def from_polar(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """Go back: two of (B, 1, H, W / 2 + 1) -> (B, 1, H, W)."""
+    real, imaginary = amplitude * torch.cos(phase) + 1e-8, amplitude * torch.sin(phase) + 1e-8
+    if torch.onnx.is_in_onnx_export():
+        return invert(Spectrum(real, imaginary), 2 * (real.shape[3] - 1))
+    return torch.fft.irfft2(torch.complex(real, imaginary))
 
 
 def _conv3x3(width_in: int, width_out: int, activation: nn.Module) -> nn.Sequential:
@@ -110,8 +127,7 @@ class InverseTransform(nn.Module):
         self.conv1 = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
     def forward(self, amplitude: Tensor, phase: Tensor) -> Tensor:
-        spectrum = torch.complex(amplitude * torch.cos(phase) + 1e-8, amplitude * torch.sin(phase) + 1e-8)
-        plane = torch.fft.irfft2(spectrum).abs()
+        plane = from_polar(amplitude, phase).abs()
         # Maximum and mean over channels in the published code, of which there is one.
         return self.conv1(torch.cat([plane, plane], dim=1))
 

@@ -6,8 +6,21 @@ Module names are those of the published state dict.
 import torch
 from torch import Tensor, nn
 
+from irvis.student.teachers.fourier import Spectrum, invert, transform
 from irvis.student.teachers.network import FusionNetwork, Output
-from irvis.student.teachers.zheng_blocks import EdgeBlock, InvertibleBlock, Reconstruction, convolve_twice
+from irvis.student.teachers.zheng_blocks import EdgeBlock, InvertibleBlock, Reconstruction, convolve_twice, plane_mean
+
+
+def convolve_circularly(x: Tensor, y: Tensor) -> Tensor:
+    """Two of (B, C, H, W) -> the same."""
+    if not torch.onnx.is_in_onnx_export():
+        return torch.fft.irfft2(torch.fft.rfft2(x.float()) * torch.fft.rfft2(y.float()), s=x.shape[2:])
+    # Apart from the means, whose product is the greater part of the result and would cost the rest its last digits.
+    mean_x, mean_y = plane_mean(x), plane_mean(y)
+    a, b = transform(x - mean_x), transform(y - mean_y)
+    real = a.real * b.real - a.imaginary * b.imaginary
+    product = Spectrum(real, a.real * b.imaginary + a.imaginary * b.real)
+    return invert(product, x.shape[3]) + mean_x * mean_y * (x.shape[2] * x.shape[3])
 
 
 class PixelNorm(nn.Module):
@@ -36,8 +49,7 @@ class SpatialInteraction(nn.Module):
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Output:
         """Two of (B, C, H, W) -> visible and infrared, the same."""
-        spectrum = torch.fft.rfft2(visible.float()) * torch.fft.rfft2(infrared.float())
-        fused = self.norm1(torch.fft.irfft2(spectrum, s=visible.shape[2:])) * infrared
+        fused = self.norm1(convolve_circularly(visible, infrared)) * infrared
         for order in (1, 2, 3):
             fused = self.get_submodule(f"norm{order + 1}")(self.get_submodule(f"reflashFused{order}")(fused))
             infrared = self.get_submodule(f"reflashInfrared{order}")(infrared)
@@ -61,7 +73,7 @@ class ChannelInteraction(nn.Module):
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Two of (B, C, H, W) -> visible, the same."""
         both = torch.cat([visible, infrared], dim=1)
-        attention = self.chaAtten(both.mean(dim=(2, 3), keepdim=True)).softmax(dim=1)
+        attention = self.chaAtten(plane_mean(both)).softmax(dim=1)
         fused = both * attention
         for order in (1, 2, 3):
             attention = self.get_submodule(f"reflashChaAtten{order}")(attention).softmax(dim=1)

@@ -13,11 +13,19 @@ def convolve_twice(c_in: int, hidden: int, c_out: int, kernel: int, activation: 
     return nn.Sequential(first, activation, nn.Conv2d(hidden, c_out, kernel, padding=kernel // 2))
 
 
+def plane_mean(x: Tensor) -> Tensor:
+    """Give the mean of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
+    if torch.onnx.is_in_onnx_export():
+        # PyTorch adds up by parts, ONNX Runtime in one run: float32 then loses digits, which a softmax may blow up.
+        return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
+    return x.mean(dim=(2, 3), keepdim=True)
+
+
 def variance_and_mean(x: Tensor) -> Tuple[Tensor, Tensor]:
     """Give the variance and the mean of each channel: (B, C, H, W) -> two of (B, C, 1, 1)."""
     # torch.var_mean takes six times as long where the channels lie innermost.
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    return (x - mean).square().mean(dim=(2, 3), keepdim=True), mean
+    mean = plane_mean(x)
+    return plane_mean((x - mean).square()), mean
 
 
 class CrossDifference(nn.Module):
@@ -123,11 +131,15 @@ class InvertibleConvolution(nn.Module):
         self.log_s = nn.Parameter(torch.zeros(channels))
         self.upper = nn.Parameter(torch.zeros(channels, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> same."""
+    def kernel(self) -> Tensor:
+        """Give the matrix, (C, C, 1, 1)."""
         lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
         upper = self.upper.triu(1) + torch.diag(self.sign_s * self.log_s.exp())
-        return F.conv2d(x, (self.p @ lower @ upper)[:, :, None, None])
+        return (self.p @ lower @ upper)[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same."""
+        return F.conv2d(x, self.kernel())
 
 
 class InvertibleBlock(nn.Module):
@@ -158,7 +170,7 @@ class ChannelBias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same."""
-        mean = self.process(x).mean(dim=(2, 3), keepdim=True)
+        mean = plane_mean(self.process(x))
         return x + mean * torch.sigmoid(self.conv_du(mean))
 
 

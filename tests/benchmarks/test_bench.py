@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -7,9 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from irvis.benchmarks import bench
-from irvis.benchmarks.bench import Report, heading, main
-from irvis.benchmarks.board import Board, GpuClock, read_board
+from irvis.benchmarks import bench, measurement
+from irvis.benchmarks.bench import heading, main
+from irvis.benchmarks.machine.board import Board, read_board
+from irvis.benchmarks.machine.clocks import GpuClock
+from irvis.benchmarks.report.file import find_fault, load_schema, read_report, write_report
+from irvis.benchmarks.report.text import to_text
 from irvis.runtime import Fuser, IrvisError
 from irvis.runtime.files import sha256
 from irvis.runtime.fuser import SHIPPED_MODEL
@@ -44,28 +48,12 @@ def arguments(size, *more):
     return ["--size", f"{size[0]}x{size[1]}", "--iterations", "5", "--warmup", "1", *map(str, more)]
 
 
-def report(board=XAVIER, verified_mode="MAXN", size=(480, 640), totals=(25.0, 35.0)):
-    count = len(totals)
-    stages = {"pre": [1.0] * count, "h2d": None, "compute": [2.0] * count, "d2h": None, "post": [0.5] * count}
-    return Report(
-        board=board,
-        verified_mode=verified_mode,
-        model=Path("student.engine"),
-        model_sha256="0" * 64,
-        backend="TensorRT 8.5.2",
-        size=size,
-        warmup=20,
-        threads=None,
-        latencies={**stages, "total": list(totals)},
-    )
-
-
 def refusal(capsys, argv):
     """Run a command that must fail; give its one line on stderr."""
     assert main(argv) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("bench.py: ")
+    assert captured.err.startswith("bench.py")
     assert captured.err.count("\n") == 1
     return captured.err
 
@@ -82,15 +70,22 @@ def test_the_shipped_student_is_measured_and_reported(size, capsys, tmp_path):
     assert PAPER in lines
     assert lines[-1].startswith("no ratio to it: this machine is not known to be a Jetson AGX Xavier")
     rows = {line.split()[0]: line.split()[1:] for line in lines if line}
-    assert rows["ms"] == ["mean", "std", "p50", "p90", "p95", "p99", "max"]
+    assert rows["ms"] == ["mean", "std", "p50", "p90", "p95", "p99", "p99.9", "max"]
     for stage in ("pre", "compute", "post", "total"):
-        assert len(rows[stage]) == 7
+        assert len(rows[stage]) == 8
         assert all(float(cell) >= 0 for cell in rows[stage])
     assert rows["h2d"] == rows["d2h"] == ["not", "measured"]
 
     document = json.loads(file.read_text(encoding="utf-8"))
-    assert document["schema_version"] == 1
-    assert document["model"] == {"file": SHIPPED_MODEL.name, "sha256": sha256(SHIPPED_MODEL)}
+    assert document["schema_version"] == 2
+    assert find_fault(document, load_schema()) is None
+    assert document["model"]["file"] == SHIPPED_MODEL.name
+    assert document["model"]["sha256"] == sha256(SHIPPED_MODEL)
+    assert "clocks unknown" in document["watermark"] or here.clocks_locked is not None
+    assert any("5 frames are too few" in reason for reason in document["stability"]["reasons"])
+    assert document["cold_start"]["load_ms"] > 0
+    assert document["cold_start"]["first_frame_ms"] > 0
+    assert document["latencies_ms"] == document["totals_ms"]
     assert document["size"] == {"height": size[0], "width": size[1]}
     assert (document["iterations"], document["warmup"], document["threads"]) == (5, 1, 1)
     assert document["board"]["host"] == here.host
@@ -110,8 +105,9 @@ def test_the_shipped_student_is_measured_and_reported(size, capsys, tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["report.json"]
 
 
-def test_on_a_verified_xavier_the_report_bears_its_name_and_the_ratio():
-    text = report().to_text()
+def test_on_a_verified_xavier_the_report_bears_its_name_and_the_ratio(make_report):
+    report = make_report([25.0, 35.0], board=XAVIER)
+    text = to_text(report)
     first = text.splitlines()[0]
     assert "Jetson AGX Xavier (Jetson-AGX)" in first
     assert "L4T 35.4.1" in first
@@ -119,7 +115,7 @@ def test_on_a_verified_xavier_the_report_bears_its_name_and_the_ratio():
     assert "GPU clock locked at 1377 MHz" in first
     assert PAPER in text
     assert "ratio: 8.34 = 250.31 / 30.00 ms" in text
-    assert report().to_json()["paper"] == {
+    assert report.to_json()["paper"] == {
         "mean_ms": 250.31,
         "std_ms": 7.17,
         "ratio": pytest.approx(250.31 / 30),
@@ -144,9 +140,9 @@ def replace(board, **changes):
         ({"size": (640, 480)}, "the frames are 640x480, not 480x640 (HEIGHTxWIDTH)"),
     ],
 )
-def test_a_run_unlike_the_papers_gets_no_ratio_and_says_why(changes, said):
-    unlike = report(**changes)
-    last = unlike.to_text().splitlines()[-1]
+def test_a_run_unlike_the_papers_gets_no_ratio_and_says_why(changes, said, make_report):
+    unlike = make_report(**changes)
+    last = to_text(unlike).splitlines()[-1]
     assert last.startswith("no ratio to it: ")
     assert said in last
     assert unlike.paper_ratio is None
@@ -199,6 +195,10 @@ def test_mode_is_refused_on_this_machine(capsys):
         ["--iterations", "many"],
         ["--warmup", "-1"],
         ["--threads", "0"],
+        ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--mode", "MAXN", "--set-mode", "MAXN"],
+        ["compare", "a.json"],
         ["--engine", "a.engine", "--onnx", "a.onnx"],
         ["--unknown"],
         ["stray"],
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(size, monkeypatch, capsys, tmp_pa
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "measure", interrupted)
+    monkeypatch.setattr(measurement, "run_frames", interrupted)
     assert main(arguments(size, "--json", tmp_path / "report.json")) == 130
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
@@ -286,3 +286,74 @@ def test_a_clone_that_is_not_installed_gets_one_line_saying_what_to_run():
     assert message.startswith("bench.py: ")
     assert message.count("\n") == 1
     assert "pip install -e ." in message
+
+
+def test_a_camera_s_rate_error_and_quality_table_and_picture(size, samples, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    files = [tmp_path / name for name in ("a.json", "a.md", "a.png")]
+    outputs = [word for option, file in zip(("--json", "--markdown", "--plot"), files) for word in (option, file)]
+    assert main(arguments(size, "--rate", "200", "--pairs", samples, "--reference", SHIPPED_MODEL, *outputs)) == 0
+    out = capsys.readouterr().out
+    assert "error    200.0 dB at the worst, 0.0000 of 1 at most from student.onnx in FP32" in out
+    assert "at 200 Hz" in out
+    report = read_report(files[0])
+    assert report["rate_hz"] == 200
+    assert all(late >= call for late, call in zip(report["latencies_ms"], report["totals_ms"]))
+    assert report["accuracy"]["error"]["worst_psnr_db"] == 200
+    assert files[1].read_text().count("\n") == 3
+    assert files[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_reference_without_pairs_is_told_before_anything_is_measured(capsys):
+    assert "give --pairs" in refusal(capsys, ["--reference", "student.onnx"])
+
+
+def test_a_data_set_or_a_reference_that_is_not_there_is_told_before_anything_is_measured(capsys, samples, tmp_path):
+    assert "no pairs" in refusal(capsys, ["--pairs", str(tmp_path)])
+    missing = str(tmp_path / "missing.onnx")
+    assert "reference not found" in refusal(capsys, ["--pairs", str(samples), "--reference", missing])
+
+
+def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys):
+    boards = [replace(XAVIER, mode_name="MODE_15W", mode_id=2), XAVIER, XAVIER]
+    asked = []
+    monkeypatch.setattr(bench, "read_board", lambda **_: boards.pop(0))
+    monkeypatch.setattr(bench, "set_mode", lambda board, mode, confirm: asked.append((board.mode_name, mode)))
+    assert main(arguments(size, "--set-mode", "0", "--require-locked-clocks")) == 0
+    assert asked == [("MODE_15W", "0")]
+    assert "NOT VERIFIED" not in capsys.readouterr().out
+
+
+def test_a_mode_that_was_not_taken_is_not_verified(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "read_board", lambda **_: replace(XAVIER, mode_name="MODE_15W", mode_id=2))
+    monkeypatch.setattr(bench, "set_mode", lambda board, mode, confirm: None)
+    assert "MODE_15W (id 2), not MAXN" in refusal(capsys, ["--set-mode", "maxn"])
+
+
+def test_clocks_that_may_move_are_refused_where_they_must_not(monkeypatch, capsys):
+    free = replace(XAVIER, gpu_clock=GpuClock(1, 1, 2), clocks_locked=False)
+    monkeypatch.setattr(bench, "read_board", lambda: free)
+    assert "free to move: GPU" in refusal(capsys, ["--mode", "MAXN", "--require-locked-clocks"])
+
+
+def test_a_question_that_nobody_can_answer_is_answered_with_no(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # a pipe, no terminal
+    assert bench._confirm("Go on?") is False
+
+
+def test_two_reports_are_compared(document, tmp_path, capsys):
+    for name, report in (("a", document()), ("b", document([20.0] * 120)), ("c", document(size=(240, 320)))):
+        write_report(tmp_path / f"{name}.json", report)
+    a, b, c = (str(tmp_path / f"{name}.json") for name in "abc")
+    assert main(["compare", a, b]) == 0
+    assert "faster" in capsys.readouterr().out
+    assert "may not be compared: size: 480x640 and 240x320; --force" in refusal(capsys, ["compare", a, c])
+    assert main(["compare", a, c, "--force"]) == 0
+    assert "MAY NOT BE COMPARED, size: 480x640 and 240x320" in capsys.readouterr().out
+    assert main(["table", a, b, c]) == 0
+    assert capsys.readouterr().out.count("\n") == 5
+
+
+def test_a_report_of_the_first_schema_is_one_line(tmp_path, capsys):
+    (tmp_path / "old.json").write_text('{"schema_version": 1}')
+    assert "schema 1" in refusal(capsys, ["table", str(tmp_path / "old.json")])

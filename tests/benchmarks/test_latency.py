@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.benchmarks.latency import STAGES, measure, summarize
+from irvis.benchmarks.latency import STAGES, histogram, jitter_ms, measure, run_frames, summarize
 from irvis.runtime import FrameError, StageTimes
 
 latencies = st.lists(st.floats(1e-3, 1e5), min_size=1, max_size=200)
@@ -129,3 +129,106 @@ def test_an_error_of_the_fuser_reaches_the_caller():
 
     with pytest.raises(FrameError, match="16x16"):
         measure(Refusing([]), *frames(), 1, 0)
+
+
+class Clock:
+    """Time that passes only by sleeping and by fusing."""
+
+    now_s = 5.0
+
+    def __call__(self):
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+
+class TimedFuser:
+    """Takes given seconds a call."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.times = clock, iter(seconds), None
+
+    def __call__(self, infrared, visible):
+        seconds = next(self.seconds)
+        self.clock.sleep(seconds)
+        self.times = StageTimes(0.0, None, 0.0, None, 0.0, seconds * 1e3)
+        return visible
+
+
+def paced(seconds, rate_hz):
+    clock = Clock()
+    fuser = TimedFuser(clock, seconds)
+    return run_frames(fuser, *frames(), len(seconds), rate_hz, clock=clock, sleep=clock.sleep)
+
+
+def test_back_to_back_the_latency_is_the_call():
+    run = paced([0.010, 0.030], None)
+    assert run.latencies_ms == run.calls_ms == [10.0, 30.0]
+    assert run.late is None
+    assert run.seconds == pytest.approx(0.040)
+    assert run.between_us == pytest.approx(0.0, abs=1e-6)
+
+
+def test_frames_of_a_camera_are_waited_for():
+    run = paced([0.010] * 4, 25.0)
+    assert run.latencies_ms == pytest.approx([10.0] * 4)
+    assert run.starts_s == pytest.approx([5.0, 5.04, 5.08, 5.12])
+    assert (run.late, run.dropped) == (0, 0)
+    assert run.between_us is None
+    assert run.seconds == pytest.approx(0.130)
+
+
+def test_a_slow_frame_delays_the_next_whose_latency_is_from_its_arrival():
+    run = paced([0.010, 0.055, 0.010, 0.010], 25.0)  # the second ends 15 ms after the third arrived
+    assert run.latencies_ms == pytest.approx([10.0, 55.0, 25.0, 10.0])
+    assert run.calls_ms == pytest.approx([10.0, 55.0, 10.0, 10.0])
+    assert (run.late, run.dropped) == (1, 0)
+
+
+def test_the_newest_frame_is_taken_and_those_it_overtook_are_dropped():
+    run = paced([0.130, 0.010, 0.010], 25.0)  # at 130 ms frames 1, 2 and 3 have arrived
+    assert run.dropped == 2
+    assert run.latencies_ms == pytest.approx([130.0, 20.0, 10.0])
+    assert run.arrivals_s == pytest.approx([5.0, 5.12, 5.16])
+    assert run.late == 1
+
+
+def test_real_time_passes_between_frames():
+    run = run_frames(ClockworkFuser([StageTimes(0, None, 0, None, 0, 0.1)] * 10), *frames(), 10, rate_hz=100.0)
+    assert 0.09 <= run.seconds < 5
+    assert np.diff(run.arrivals_s) == pytest.approx([0.01 * round(step / 0.01) for step in np.diff(run.arrivals_s)])
+    assert all(start_s >= arrival_s for start_s, arrival_s in zip(run.starts_s, run.arrivals_s))
+
+
+@given(st.lists(st.floats(0.001, 0.3), min_size=1, max_size=40), st.floats(1, 60))
+def test_at_any_rate_each_frame_has_arrived_before_it_is_fused(seconds, rate_hz):
+    run = paced(seconds, rate_hz)
+    assert all(start_s >= arrival_s - 1e-9 for start_s, arrival_s in zip(run.starts_s, run.arrivals_s))
+    assert all(step_s > 0 for step_s in np.diff(run.arrivals_s))
+    # No frame waits for longer than a period: a newer one would have overtaken it.
+    waits_s = np.subtract(run.starts_s, run.arrivals_s)
+    assert (waits_s < 1 / rate_hz + 1e-9).all()
+    arrived = round((run.arrivals_s[-1] - 5.0) * rate_hz) + 1
+    assert arrived == len(seconds) + run.dropped
+
+
+def test_the_last_percentile_says_how_few_frames_it_rests_on():
+    assert summarize(range(200)).p999_frames == 1
+    summary = summarize(range(1, 10001))
+    assert summary.p999_ms == pytest.approx(9990.001)
+    assert summary.p999_frames == 10
+
+
+def test_jitter_is_the_mean_change_from_frame_to_frame():
+    assert jitter_ms([10.0, 12.0, 11.0, 11.0]) == pytest.approx(1.0)
+    assert jitter_ms([10.0]) == 0.0
+    assert jitter_ms([1, 2, 3, 4]) < jitter_ms([1, 3, 2, 4])  # unlike a standard deviation it knows the order
+
+
+@given(latencies)
+def test_a_histogram_holds_every_frame(values):
+    found = histogram(values)
+    assert sum(found["counts"]) == len(values)
+    assert found["edges_ms"][0] <= min(values)
+    assert found["edges_ms"][-1] >= max(values)

@@ -19,7 +19,6 @@ GRAPHS = {
     "Gram matrix normalised, not q and k": ({"Conv"}, {"Slice"}),
     "norms from the Gram matrix": ({"Conv", "Mul"}, {"Slice"}),
     "Gram matrix row by row": ({"Div"}, {"ReduceMean"}),
-    "projection folded into the attention": ({"Conv"}, set()),
     "q and k, v: convolutions of their own": ({"Split"}, {"Conv"}),
     "gate, value: convolutions of their own": ({"Split"}, {"Conv"}),
     "both encoders as one": ({"Conv", "LeakyRelu"}, set()),

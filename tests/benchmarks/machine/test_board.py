@@ -2,14 +2,17 @@ import dataclasses
 import json
 import platform
 import subprocess
-import sys
-import time
 
 import pytest
 
-from irvis.benchmarks import board as board_module
-from irvis.benchmarks.board import AGX_XAVIER_MODES, Board, GpuClock, read_board, require_mode, run_command
+from irvis.benchmarks.machine import jtop_state
+from irvis.benchmarks.machine.board import Board, read_board
+from irvis.benchmarks.machine.clocks import CpuClock, GpuClock
+from irvis.benchmarks.machine.power_mode import AGX_XAVIER_MODES
+from irvis.benchmarks.machine.requirements import require_mode
 from irvis.runtime import IrvisError
+
+pytestmark = pytest.mark.usefixtures("no_jtop")
 
 SERIAL = "1421320012345"
 GPU = "sys/devices/17000000.gv11b/devfreq/17000000.gv11b"
@@ -23,6 +26,7 @@ XAVIER = {
     f"processor\t: 1\nmodel name\t: ARMv8 Processor rev 0 (v8l)\nSerial\t\t: {SERIAL}\n",
     "etc/os-release": 'NAME="Ubuntu"\nVERSION_ID="20.04"\nPRETTY_NAME="Ubuntu 20.04.6 LTS"\n',
     "etc/nv_tegra_release": L4T_35,
+    "var/lib/dpkg/status": "Package: libnvinfer8\nVersion: 8.5.2-1+cuda11.4\n",
     "sys/devices/soc0/serial_number": f"{SERIAL}\n",
     # The ranges of MAXN, clocks free.
     f"{GPU}/cur_freq": "318750000\n",
@@ -47,7 +51,7 @@ def plant(root, *trees):
     for tree in trees:
         for name, text in tree.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
+            (root / name).write_text(str(text))
     return root
 
 
@@ -82,8 +86,11 @@ def test_a_xavier_is_read_whole(tmp_path):
         is_jetson=True,
         module="Jetson-AGX",
         l4t="35.4.1",
+        jetpack="5.1.2",
+        tensorrt="8.5.2",
         mode_name="MAXN",
         mode_id=0,
+        mode_source="nvpmodel -q",
         gpu_clock=GpuClock(318750000, 114750000, 1377000000),
         clocks_locked=False,
     )
@@ -278,27 +285,69 @@ def test_a_machine_that_is_no_jetson_is_refused_by_its_own_name(tmp_path):
     assert "drop --mode" in message
 
 
-def test_a_command_runs_with_its_warnings_apart_and_its_exit_code_ignored():
-    script = "import sys; print('NV Power Mode: MAXN\\n0'); sys.stderr.write('NVPM WARN'); sys.exit(3)"
-    assert run_command([sys.executable, "-c", script]).split() == ["NV", "Power", "Mode:", "MAXN", "0"]
-
-
-def test_a_command_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(board_module, "COMMAND_TIMEOUT_S", 0.2)
-    started = time.monotonic()
-    with pytest.raises(subprocess.TimeoutExpired):
-        run_command([sys.executable, "-c", "import time; time.sleep(60)"])
-    assert time.monotonic() - started < 30
-
-
-def test_a_command_that_is_not_there_is_an_oserror():
-    with pytest.raises(OSError, match="irvis-has-no-such-command"):
-        run_command(["irvis-has-no-such-command"])
-
-
 def refusal(board, mode):
     with pytest.raises(IrvisError) as caught:
         require_mode(board, mode)
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+GRID = [(mode, jetpack, locked) for mode in (0, 2, 7) for jetpack in ("5.1.2", "4.6.1") for locked in (True, False)]
+
+
+@pytest.mark.parametrize("with_jtop", [True, False])
+@pytest.mark.parametrize(("mode", "jetpack", "locked"), GRID)
+def test_an_agx_xavier_in_any_state(tmp_path, machines, mode, jetpack, locked, with_jtop):
+    name, cores, cpu_khz, gpu_hz, emc_hz, output = machines.MODES[mode]
+    tree = plant(tmp_path, machines.xavier_tree(mode, jetpack, locked, as_root=True))
+    told = jtop_state.state_of(machines.open_jtop(mode, jetpack, locked)) if with_jtop else None
+    board = read_board(tree, absent if with_jtop else prints(output), lambda: told)
+    assert (board.mode_name, board.mode_id) == (name, mode)
+    assert board.mode_source == ("jtop" if with_jtop else "nvpmodel -q")
+    assert board.clocks_locked is locked
+    assert board.free_clocks == ([] if locked else ["GPU", "CPU", "EMC"])
+    assert board.gpu_clock.maximum_hz == gpu_hz
+    assert (board.cpu_clock.cores, board.cpu_clock.maximum_hz) == (cores, cpu_khz * 1000)
+    assert (board.emc_clock.current_hz, board.emc_clock.locked) == (emc_hz, locked)
+    assert (board.jetpack, board.l4t) == (jetpack, {"5.1.2": "35.4.1", "4.6.1": "32.7.1"}[jetpack])
+    versions = {"5.1.2": ("11.4.19", "8.5.2"), "4.6.1": ("10.2.300", "8.2.1")}
+    assert (board.cuda, board.tensorrt) == versions[jetpack]
+    assert board.is_agx_xavier
+    # Planted in the device tree, cpuinfo, soc0, jtop, and in the name of the host.
+    assert machines.SERIAL not in json.dumps(dataclasses.asdict(board))
+    assert board.host == "rover-SERIAL"
+
+
+@pytest.mark.parametrize("clock", ["GPU", "CPU", "EMC"])
+def test_one_clock_that_may_move_is_enough(tmp_path, machines, clock):
+    locked, free = (machines.xavier_tree(locked=locked, as_root=True) for locked in (True, False))
+    part = {"GPU": "devfreq", "CPU": "cpufreq", "EMC": "emc"}[clock]
+    mixed = {name: free[name] if part in name else text for name, text in locked.items()}
+    board = read_board(plant(tmp_path, mixed), prints(NVPMODEL[0]))
+    assert board.free_clocks == [clock]
+    assert board.clocks_locked is False
+
+
+def test_without_root_the_memorys_clock_is_unknown_and_let_pass(tmp_path, machines):
+    board = read_board(plant(tmp_path, machines.xavier_tree()), prints(NVPMODEL[0]))
+    assert board.emc_clock is None
+    assert board.clocks_locked is True
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_jtop_sees_clocks_that_a_container_hides(tmp_path, machines, locked):
+    tree = {name: text for name, text in machines.xavier_tree().items() if "freq" not in name}
+    told = jtop_state.state_of(machines.open_jtop(locked=locked))
+    assert read_board(plant(tmp_path, tree), absent, lambda: told).clocks_locked is locked
+    assert read_board(tmp_path, absent, lambda: None).clocks_locked is None
+
+
+def test_a_workstations_gpu_and_clocks(tmp_path):
+    gpu = {"proc/driver/nvidia/gpus/0000:01:00.0/information": f"Model: \t\t NVIDIA H100 PCIe\nGPU UUID: \t {SERIAL}\n"}
+    cores = {f"sys/devices/system/cpu/cpu0/cpufreq/scaling_{name}_freq": khz for name, khz in
+             (("cur", 3100000), ("min", 800000), ("max", 3900000))}  # fmt: skip
+    board = read_board(plant(tmp_path, WORKSTATION, gpu, {name: str(khz) for name, khz in cores.items()}), absent)
+    assert board.gpu == "NVIDIA H100 PCIe"
+    assert board.cpu_clock == CpuClock(1, 3100000000, 800000000, 3900000000)
+    assert board.clocks_locked is False

@@ -1,0 +1,210 @@
+"""Multiply-adds and parameters of the student and of every published network here: ``irvis complexity``.
+
+Two counts stand side by side. The paper's Tables 4 and 5 were made with ``thop``, which counts modules it knows
+(convolutions, linear layers, norms) and nothing that a forward computes by functions. The true count adds every matrix
+product, such as attention's, every convolution called as a function, and the Fourier transforms.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import thop
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from irvis.benchmarks.compare import align
+from irvis.benchmarks.markdown import table
+from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.export.deploy import DeployStudent
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.student.network import Student
+from irvis.student.teachers.load import count_parameters
+from irvis.student.teachers.published import MODULES, network_class
+
+SCHEMA_VERSION = 1
+
+
+class Published(NamedTuple):
+    """A row of the paper's Tables 4 and 5, at 480x640."""
+
+    gmacs: float
+    mparams: float
+    rtx_3080_ti_ms: float
+    xavier_maxn_ms: float
+
+
+PUBLISHED = {
+    "student": Published(22.6148, 0.0772, 31.2204, 250.3114),
+    "DATFuse": Published(0.5554, 0.0011, 25.7976, 312.6306),
+    "SFDFusion": Published(4.2807, 0.0140, 8.6079, 133.5828),
+    "SeAFusion": Published(5.0995, 0.0167, 13.8368, 77.0460),
+    "EMMA": Published(41.5384, 1.5161, 25.1525, 81.8687),
+    "KDFuse": Published(76.5434, 0.2492, 174.7913, 2114.4360),
+    "FISCNet": Published(100.5417, 0.2854, 72.4542, 687.0994),
+    "SHIP": Published(156.8391, 0.5260, 66.1585, 637.8673),
+    "FAFusion": Published(382.1875, 1.2469, 73.5129, 901.8332),
+    "CDDFuse": Published(568.6871, 1.7874, 293.2754, 2066.0079),
+}
+
+TEN_TIMES = "†"
+NOTES = (
+    "thop: by the counter and conventions of the paper's Tables 4 and 5. Where it is off the paper's figure by 0.3 % "
+    "or less, the published code has pooling and norms as modules, which thop counts, and the network here does not.",
+    "true: every convolution and matrix product once, and 5/4 N log2(N) for the Fourier transform of N real numbers. "
+    "It is under thop's where thop also counts norms, softmax and resizing, element by element.",
+    "all: every parameter of the published file, norms, temperatures and what is never called among them.",
+    f"{TEN_TIMES} the paper prints a tenth of this, in both columns.",
+    "CDDFuse: the paper counts the true multiply-adds of 488x648, and the parameters of its one encoder twice.",
+)
+
+
+class Cost(NamedTuple):
+    """What one network costs at one size."""
+
+    name: str
+    thop_macs: int
+    thop_parameters: int
+    macs: int  # all of them
+    parameters: int  # all of them
+
+
+def count(name: str, network: nn.Module, size: Tuple[int, int]) -> Cost:
+    """Count a network of two planes of (H, W). It is moved to the meta device, since shapes are all that is counted."""
+    network = network.eval().to("meta")
+    planes = tuple(torch.zeros(1, 1, *size, device="meta") for _ in range(2))
+    parameters = count_parameters(network)
+    with torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=TRANSFORMS) as counter:
+            network(*planes)
+        # Last, since it leaves counters of its own in the modules.
+        thop_macs, thop_parameters = thop.profile(network, inputs=planes, verbose=False)
+    return Cost(name, int(thop_macs), int(thop_parameters), counter.get_total_flops() // 2, parameters)
+
+
+def count_published(name: str, size: Tuple[int, int]) -> Cost:
+    """Count a published network, by name."""
+    with torch.device("meta"):  # neither memory nor time for weights that nobody reads
+        network = network_class(name)()
+    return count(name, network, size)
+
+
+def count_all(size: Tuple[int, int]) -> List[Cost]:
+    """Count the paper's student, its deploy form and every published network, the cheapest first by thop."""
+    costs = [count(STUDENT, Student(), size), count(DEPLOY, DeployStudent(Student()), size)]
+    costs += [count_published(name, size) for name in tqdm(MODULES, desc="count", leave=False, disable=None)]
+    return sorted(costs, key=lambda cost: cost.thop_macs)
+
+
+def _transform_flops(shape: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """5/2 N log2(N) for each plane of N real numbers, which stand before the transform or after it."""
+    length = shape[-2] * max(shape[-1], out_shape[-1])
+    return round(math.prod(shape[:-2]) * 2.5 * length * math.log2(length))
+
+
+TRANSFORMS = {torch.ops.aten._fft_r2c: _transform_flops, torch.ops.aten._fft_c2r: _transform_flops}
+HEAD = (
+    "network",
+    *("thop, G", "thop, M", "true, G", "all, M"),
+    *("paper, G", "paper, M", "paper, ms on an RTX 3080 Ti", "paper, ms on a Xavier"),
+)
+
+
+def is_tenth(cost: Cost) -> bool:
+    """Tell whether the paper prints a tenth of what thop counts, in both columns."""
+    published = PUBLISHED.get(cost.name)
+    if published is None:
+        return False
+    ratios = cost.thop_macs / 1e9 / published.gmacs, cost.thop_parameters / 1e6 / published.mparams
+    return all(9 < ratio < 11 for ratio in ratios)
+
+
+def to_cells(costs: Sequence[Cost], size: Tuple[int, int]) -> List[Tuple[str, ...]]:
+    """Give the rows under HEAD, what the paper alone has last; all that is the paper's is of 480x640 alone."""
+    published = PUBLISHED if size == DEFAULT_SIZE else {}
+    rows: List[Tuple[str, ...]] = []
+    for cost in costs:
+        by_thop = f"{cost.thop_macs / 1e9:.4f}", f"{cost.thop_parameters / 1e6:.4f}"
+        in_all = f"{cost.macs / 1e9:.4f}", f"{cost.parameters / 1e6:.4f}"
+        printed = _printed(published.get(cost.name), TEN_TIMES if is_tenth(cost) else "")
+        rows.append((cost.name, *by_thop, *in_all, *printed))
+    counted = {cost.name for cost in costs}
+    rows += [(name, *[""] * 4, *_printed(row)) for name, row in published.items() if name not in counted]
+    return rows
+
+
+def _printed(row: Optional[Published], mark: str = "") -> Tuple[str, ...]:
+    if row is None:
+        return ("",) * len(Published._fields)
+    return (
+        f"{row.gmacs:.4f}{mark}",
+        f"{row.mparams:.4f}{mark}",
+        f"{row.rtx_3080_ti_ms:.2f}",
+        f"{row.xavier_maxn_ms:.2f}",
+    )
+
+
+def to_csv(costs: Sequence[Cost]) -> str:
+    """Give every figure unrounded, and the paper's."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*Cost._fields, *(f"published_{name}" for name in Published._fields)])
+    for cost in costs:
+        writer.writerow([*cost, *PUBLISHED.get(cost.name, ())])
+    return stream.getvalue()
+
+
+def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
+    """Give the same for programs."""
+    networks = []
+    for cost in costs:
+        published = PUBLISHED.get(cost.name)
+        own = {**cost._asdict(), "published": published and published._asdict(), "printed_a_tenth": is_tenth(cost)}
+        networks.append(own)
+    shown = {"height": size[0], "width": size[1]}
+    return {"schema_version": SCHEMA_VERSION, "kind": "complexity", "size": shown, "networks": networks}
+
+
+def to_markdown(document: Dict[str, Any]) -> str:
+    """Give what ``to_json`` gave as a table for a page."""
+    size = document["size"]["height"], document["size"]["width"]
+    costs = [Cost(*(network[field] for field in Cost._fields)) for network in document["networks"]]
+    notes = "".join(f"- {line}\n" for line in NOTES)
+    return (
+        f"Multiply-adds in G at {format_size(size)}, parameters in M.\n\n{table(HEAD, to_cells(costs, size))}\n{notes}"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis complexity``."""
+    parser.add_argument(
+        "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write them for programs")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis complexity``."""
+    size = arguments.size
+    for file in (arguments.markdown, arguments.csv, arguments.json):
+        if file is not None:
+            check_writable(file)
+    costs = count_all(size)
+    print(f"{format_size(size)} (HEIGHTxWIDTH), multiply-adds in G, parameters in M\n")
+    print(align([HEAD, *to_cells(costs, size)]), "\n".join(NOTES), sep="\n\n", flush=True)
+    if arguments.markdown is not None:
+        write_bytes(arguments.markdown, to_markdown(to_json(costs, size)).encode())
+    if arguments.csv is not None:
+        write_bytes(arguments.csv, to_csv(costs).encode())
+    if arguments.json is not None:
+        write_bytes(arguments.json, f"{json.dumps(to_json(costs, size), indent=1)}\n".encode())
+    return 0

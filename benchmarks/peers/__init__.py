@@ -1,0 +1,1 @@
+"""Published networks beside the student: latency against quality."""

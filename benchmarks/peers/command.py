@@ -1,0 +1,236 @@
+"""Time the student and the published networks in turn in one run, beside their quality: ``irvis peers``.
+
+Each runs once a round, in an order drawn anew, so that what else the machine does falls on all alike. A latency spans
+from planes in the host's memory to the fused plane there. What fails is left out with a line, and the others go on.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from irvis.benchmarks import complexity
+from irvis.benchmarks.compare import (
+    Run,
+    add_common_arguments,
+    export_form,
+    largest_difference,
+    open_form,
+    run_eager,
+    time_forms,
+)
+from irvis.benchmarks.machine.board import read_board
+from irvis.benchmarks.peers.export import FusedPlane, export_published, named_weights, sample_pairs
+from irvis.benchmarks.peers.quality import Quality, measure_quality, read_quality
+from irvis.benchmarks.peers.tables import DEPLOY, PYTORCH, QUALITY, STUDENT, Document, draw, to_markdown, to_text
+from irvis.export.deploy import DeployStudent
+from irvis.export.sample_frames import to_planes
+from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
+from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.providers import CPU
+from irvis.runtime.samples import make_scene
+from irvis.runtime.version import irvis_version
+from irvis.student.checkpoint import load_student
+from irvis.student.teachers.load import load_published
+from irvis.student.teachers.published import MODULES
+
+SCHEMA_VERSION, KIND = 1, "peers"
+ONNXRUNTIME, TENSORRT = "ONNX Runtime", "TensorRT"
+RUNTIMES = {"pytorch": PYTORCH, "onnxruntime": ONNXRUNTIME}
+WEIGHTS = (".safetensors", ".pth", ".pt")
+
+
+class Form(NamedTuple):
+    """One method in one runtime, ready to run."""
+
+    method: str
+    runtime: str
+    backend: str
+    run: Run
+    difference: Optional[float] = None  # from the same method in PyTorch, of a range of 1; None where that was not run
+
+
+def find_weights(folder: Path) -> Dict[str, Path]:
+    """Give the weights of each published network that a folder has: files of its name, in any case, ``_`` or not."""
+    if not folder.is_dir():
+        raise FileError(f"no folder of weights: {folder}")
+    files = {file.stem.replace("_", "").lower(): file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS}
+    return {name: files[name.lower()] for name in MODULES if name.lower() in files}
+
+
+def own_network(method: str, checkpoint: Path) -> nn.Module:
+    """Give the student, or its deploy form, in eval mode."""
+    network = load_student(checkpoint)
+    return DeployStudent(network).eval() if method == DEPLOY else network
+
+
+def open_forms(weights: Dict[str, Path], arguments: argparse.Namespace, stack: ExitStack) -> List[Form]:
+    """Open every method in every runtime, and run each once; what fails is left out with a line on stderr."""
+    device = "cuda" if arguments.provider != CPU and torch.cuda.is_available() else "cpu"
+    frames = make_scene("street", *arguments.size)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    backend = f"PyTorch {torch.__version__}, {device}"
+
+    def eager(method: str, network: nn.Module) -> Form:
+        return Form(method, PYTORCH, backend, partial(run_eager, network.to(device), device, to_planes(frames)))
+
+    def opened(method: str, runtime: str, model: Path) -> Form:
+        found, run = open_form(model, frames, arguments, stack)
+        return Form(method, runtime, found.name, run)
+
+    def own(method: str, runtime: str) -> Form:
+        network = own_network(method, arguments.checkpoint)
+        if runtime == PYTORCH:
+            return eager(method, network)
+        export_form(network, folder / f"{method}.onnx", frames)
+        return opened(method, runtime, folder / f"{method}.onnx")
+
+    def published(method: str, runtime: str) -> Form:
+        network = load_published(method, weights[method])
+        if runtime == PYTORCH:
+            if any(side % network.multiple for side in arguments.size):
+                raise ModelError(f"it takes multiples of {network.multiple} pixels a side alone")
+            return eager(method, FusedPlane(network).eval())
+        model = folder / f"{method}.onnx"
+        export_published(network, model, arguments.size, sample_pairs(arguments.size)[:1])
+        return opened(method, runtime, model)
+
+    wanted: List[Tuple[str, str, Callable[[], Form]]] = []
+    for runtime in (RUNTIMES[name] for name in arguments.runtime):
+        wanted += [(method, runtime, partial(own, method, runtime)) for method in (STUDENT, DEPLOY)]
+        wanted += [(method, runtime, partial(published, method, runtime)) for method in weights]
+    wanted += [(name, TENSORRT, partial(opened, name, TENSORRT, file)) for name, file in arguments.engine]
+    forms: List[Form] = []
+    eager_planes: Dict[str, np.ndarray] = {}
+    for method, runtime, make in wanted:
+        print(f"opening {method}, {runtime}", file=sys.stderr, flush=True)
+        try:
+            form = make()
+            fused = form.run()
+        except (IrvisError, RuntimeError, MemoryError) as error:  # PyTorch's lack of GPU memory is a RuntimeError
+            print(f"left out: {method}, {runtime}: {one_line(error, 200)}", file=sys.stderr, flush=True)
+            continue
+        if runtime == PYTORCH:
+            eager_planes[method] = fused
+        known = method in eager_planes
+        difference = largest_difference(fused, eager_planes[method], frames[1]) if known else None
+        forms.append(form._replace(difference=difference))
+    if not forms:
+        raise IrvisError("nothing is left to time; see the lines above")
+    return forms
+
+
+def measure(arguments: argparse.Namespace) -> Document:
+    """Time all forms, count what they cost, and give the document that the tables are made of. Raises IrvisError."""
+    torch.set_num_threads(arguments.threads)
+    weights = find_weights(arguments.weights) if arguments.weights else {}
+    for name in (name for name in MODULES if name not in weights):
+        print(f"left out: {name}, whose weights are not at hand (--weights FOLDER)", file=sys.stderr)
+    quality, source = Quality("", 0, {}), arguments.quality
+    if source is not None and not source.is_dir():
+        quality = read_quality(source, arguments.checkpoint)
+    with ExitStack() as stack:
+        forms = open_forms(weights, arguments, stack)
+        latencies = time_forms({f"{form.method}\n{form.runtime}": form.run for form in forms}, arguments.rounds)
+    if source is not None and source.is_dir():
+        opened = {form.method for form in forms}
+        quality = measure_quality(
+            source, arguments.checkpoint, {name: file for name, file in weights.items() if name in opened}
+        )
+    board = read_board()
+    methods = []
+    for name in dict.fromkeys(form.method for form in forms):
+        if name in (STUDENT, DEPLOY):
+            cost = complexity.count(name, own_network(name, arguments.checkpoint), arguments.size)
+        else:
+            cost = complexity.count_published(name, arguments.size)
+        timed = {
+            form.runtime: {
+                "backend": form.backend,
+                "max_difference": form.difference,
+                "latencies_ms": latencies[f"{name}\n{form.runtime}"],
+            }
+            for form in forms
+            if form.method == name
+        }
+        counted = {"macs": cost.macs, "thop_macs": cost.thop_macs, "parameters": cost.parameters}
+        methods.append({"name": name, **counted, "quality": quality.of(name), "forms": timed})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": KIND,
+        "irvis": irvis_version(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": board.cpu,
+            "gpu": (board.gpu or board.module) if arguments.engine or arguments.provider != CPU else None,
+            "os": board.os,
+            "backends": sorted({form.backend for form in forms}),
+        },
+        "size": {"height": arguments.size[0], "width": arguments.size[1]},
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "quality_of": {"data_set": quality.data_set, "pairs": quality.pairs} if quality.pairs else None,
+        "methods": methods,
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis peers``."""
+    add_common_arguments(parser)
+    parser.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="your copies of published weights, such as SHIP.pth"
+    )
+    parser.add_argument(
+        "--runtime",
+        nargs="*",
+        choices=RUNTIMES,
+        default=list(RUNTIMES),
+        metavar="NAME",
+        help=f"what runs the networks: {', '.join(RUNTIMES)} (default: both)",
+    )
+    parser.add_argument(
+        "--engine",
+        type=_named_engine,
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help=f"a TensorRT engine of planes, of a published network, or of {STUDENT!r} or {DEPLOY!r}; may be repeated",
+    )
+    parser.add_argument(
+        "--quality", type=Path, metavar="PATH", help="data set to measure quality on, or the CSV of irvis evaluate"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency there, for make figures")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw latency against quality")
+    parser.add_argument("--metric", choices=QUALITY, default="SCD", help="quality of the plot (default: %(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis peers``."""
+    for file in (arguments.json, arguments.markdown, arguments.plot):
+        if file is not None:
+            check_writable(file)
+    document = measure(arguments)
+    print(to_text(document), flush=True)
+    if arguments.json is not None:
+        write_bytes(arguments.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    if arguments.markdown is not None:
+        write_bytes(arguments.markdown, to_markdown(document).encode())
+    if arguments.plot is not None:
+        draw(document, arguments.plot, arguments.metric)
+    return 0
+
+
+def _named_engine(text: str) -> Tuple[str, Path]:
+    """Read ``NAME=FILE`` for argparse."""
+    name, _, file = text.partition("=")
+    return (name, Path(file)) if name in (STUDENT, DEPLOY) and file else named_weights(text)

@@ -1,0 +1,131 @@
+"""What ``irvis peers`` measured, as text, as Markdown, and as a plot of latency against quality."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+
+import numpy as np
+
+from irvis.benchmarks.compare import Quartiles, align, ratio
+from irvis.benchmarks.markdown import table
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import replacing
+
+STUDENT, DEPLOY = "student", "student, deploy form"
+PYTORCH = "PyTorch"
+QUALITY = ("CC", "PSNR", "SCD", "SSIM")
+Document = Dict[str, Any]
+
+
+class Timed(NamedTuple):
+    """One method in one runtime."""
+
+    method: Dict[str, Any]
+    runtime: str
+    latencies_ms: List[float]
+    times_deploy: str  # its latency over that of the deploy form in the same runtime, quartiles over rounds
+
+
+def timed(document: Document) -> Iterator[Timed]:
+    """Iterate over what was timed, runtime by runtime, the fastest first."""
+    runtimes = dict.fromkeys(runtime for method in document["methods"] for runtime in method["forms"])
+    for runtime in runtimes:
+        forms = [(method, method["forms"][runtime]) for method in document["methods"] if runtime in method["forms"]]
+        deploy = next((form["latencies_ms"] for method, form in forms if method["name"] == DEPLOY), None)
+        for method, form in sorted(forms, key=lambda pair: median(pair[1]["latencies_ms"])):
+            values = form["latencies_ms"]
+            yield Timed(
+                method, runtime, values, str(ratio(values, deploy)) if deploy and method["name"] != DEPLOY else ""
+            )
+
+
+def to_cells(document: Document) -> Tuple[List[str], List[List[str]]]:
+    """Give head and rows of the table."""
+    metrics = [name for name in QUALITY if any(name in method["quality"] for method in document["methods"])]
+    head = [
+        "method",
+        "run by",
+        "latency, ms",
+        "times the deploy form's",
+        f"from {PYTORCH}",
+        "G multiply-adds",
+        "M parameters",
+        *metrics,
+    ]
+    rows = []
+    for method, runtime, values, times in timed(document):
+        quality = [f"{method['quality'][name]:.3f}" if name in method["quality"] else "" for name in metrics]
+        cost = f"{method['macs'] / 1e9:.2f}", f"{method['parameters'] / 1e6:.4f}"
+        difference = method["forms"][runtime]["max_difference"]
+        shown = "" if runtime == PYTORCH or difference is None else f"{difference:.0e}"
+        latency = str(Quartiles(*np.percentile(values, (25, 50, 75))))
+        rows.append([method["name"], runtime, latency, times, shown, *cost, *quality])
+    return head, rows
+
+
+def to_notes(document: Document) -> str:
+    """Say what the figures are."""
+    size, machine = document["size"], document["machine"]
+    where = ", ".join(text for text in (machine["cpu"], machine["gpu"]) if text)
+    notes = (
+        f"{size['height']}x{size['width']} (HEIGHTxWIDTH), {where}, {document['threads']} CPU threads; medians (and "
+        f"quartiles) over {document['rounds']} rounds, in each of which every one ran once; "
+        f"{', '.join(machine['backends'])}. Multiply-adds are all of them, not thop's."
+    )
+    if document["quality_of"]:
+        notes += " Quality: {data_set}, {pairs} pairs.".format(**document["quality_of"])
+    return notes
+
+
+def to_text(document: Document) -> str:
+    """The table for people."""
+    head, rows = to_cells(document)
+    return f"{align([head, *rows])}\n\n{to_notes(document)}"
+
+
+def to_markdown(document: Document) -> str:
+    """The table for a page."""
+    head, rows = to_cells(document)
+    return f"{table(head, rows, left=2)}\n{to_notes(document)}\n"
+
+
+def draw(document: Document, output: Path, metric: str = "SCD") -> None:
+    """Draw latency against quality, a panel a runtime. Raises FileError, and IrvisError where no method has any."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise IrvisError("matplotlib is not installed: pip install 'irvis[workstation]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels: Dict[str, List[Timed]] = {}
+    for row in timed(document):
+        if metric in row.method["quality"]:
+            panels.setdefault(row.runtime, []).append(row)
+    if not panels:
+        raise IrvisError(f"nothing to draw: no method has a {metric}; give --quality")
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(5.5 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (runtime, rows) in zip(axes.flat, panels.items()):
+        spots = [(row.method["quality"][metric], median(row.latencies_ms), row.method["name"]) for row in rows]
+        # From the best down, of equals from the slowest, labels stand right and left in turn: neighbours do not meet.
+        for index, (quality, latency_ms, name) in enumerate(sorted(spots, reverse=True)):
+            ours = name in (STUDENT, DEPLOY)
+            style = {"marker": "*", "color": "tab:red", "s": 150} if ours else {"marker": "o", "color": "tab:blue"}
+            axis.scatter(latency_ms, quality, **style)
+            offset, align_to = ((-9, -3), "right") if index % 2 else ((9, -3), "left")
+            axis.annotate(name, (latency_ms, quality), offset, textcoords="offset points", ha=align_to, fontsize=8)
+        axis.set_xscale("log")
+        axis.margins(x=0.5, y=0.15)  # room for the labels
+        axis.grid(alpha=0.3, which="both")
+        axis.set_title(runtime, fontsize=10)
+        axis.set_xlabel("latency of a frame, ms")
+    axes[0, 0].set_ylabel(f"{metric}, {document['quality_of']['data_set']}")
+    with replacing(output) as temporary:
+        try:
+            figure.savefig(temporary, dpi=100)
+        except ValueError as error:
+            raise FileError(f"cannot draw into {output}: {error}") from error
+        finally:
+            pyplot.close(figure)

@@ -1,0 +1,77 @@
+import copy
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from irvis.benchmarks.peers.tables import DEPLOY, STUDENT, draw, timed, to_cells, to_markdown, to_text
+from irvis.runtime.errors import IrvisError
+
+
+def form(*latencies_ms, difference=None):
+    return {"backend": "b", "max_difference": difference, "latencies_ms": list(latencies_ms)}
+
+
+def method(name, forms, scd=None):
+    quality = {} if scd is None else {"CC": 0.5, "SCD": scd}
+    return {
+        "name": name,
+        "macs": 22_614_000_000,
+        "thop_macs": 1,
+        "parameters": 77_713,
+        "quality": quality,
+        "forms": forms,
+    }
+
+
+DOCUMENT = {
+    "schema_version": 1,
+    "kind": "peers",
+    "machine": {"cpu": "a CPU", "gpu": None, "os": "an OS", "backends": ["PyTorch 2", "ONNX Runtime 1"]},
+    "size": {"height": 480, "width": 640},
+    "threads": 2,
+    "rounds": 3,
+    "quality_of": {"data_set": "TNO/test", "pairs": 25},
+    "methods": [
+        method(STUDENT, {"PyTorch": form(40.0, 400.0, 42.0)}, 1.92),
+        method(
+            DEPLOY, {"PyTorch": form(20.0, 200.0, 20.0), "ONNX Runtime": form(8.0, 10.0, 9.0, difference=3e-7)}, 1.92
+        ),
+        method("SHIP", {"ONNX Runtime": form(80.0, 90.0, 90.0, difference=1e-4)}, 1.549),
+        method("Unknown", {"ONNX Runtime": form(4.0, 5.0, 4.5)}),
+    ],
+}
+
+
+def test_each_runtime_has_its_methods_by_latency_and_ratios_within_a_round():
+    rows = [(row.method["name"], row.runtime, row.times_deploy) for row in timed(DOCUMENT)]
+    assert rows == [
+        (DEPLOY, "PyTorch", ""),
+        (STUDENT, "PyTorch", "2.00 (2.00 to 2.05)"),
+        ("Unknown", "ONNX Runtime", "0.50 (0.50 to 0.50)"),
+        (DEPLOY, "ONNX Runtime", ""),
+        ("SHIP", "ONNX Runtime", "10.00 (9.50 to 10.00)"),
+    ]
+    without = copy.deepcopy(DOCUMENT)
+    del without["methods"][1]
+    assert {row.times_deploy for row in timed(without)} == {""}
+
+
+def test_the_table_has_cost_and_quality():
+    head, rows = to_cells(DOCUMENT)
+    assert head[-2:] == ["CC", "SCD"]  # what nobody has is no column
+    ship = ["SHIP", "ONNX Runtime", "90.00 (85.00 to 90.00)", "10.00 (9.50 to 10.00)", "1e-04", "22.61", "0.0777"]
+    assert rows[-1] == [*ship, "0.500", "1.549"]
+    assert rows[2][-2:] == ["", ""]
+    assert "TNO/test, 25 pairs" in to_text(DOCUMENT)
+    assert f"| {' | '.join(rows[-1])} |\n" in to_markdown(DOCUMENT)
+
+
+def test_the_plot_is_drawn_of_what_has_quality(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw(DOCUMENT, tmp_path / "peers.png")
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(IrvisError, match=r"no method has a PSNR; give --quality"):
+        draw(DOCUMENT, tmp_path / "none.png", "PSNR")
+    assert not (tmp_path / "none.png").exists()

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from irvis.benchmarks.report.compare import block_length, find_differences, find_obstacles, ratio_of, to_text
+
+
+def correlated(count, seed, mean=10.0, memory=0.9):
+    """Give latencies each of which resembles the one before: an autoregression of first order."""
+    noise = np.random.default_rng(seed).normal(size=count + 100)
+    values = [0.0]
+    for value in noise:
+        values.append(memory * values[-1] + value)
+    return list(mean + 0.1 * np.array(values[-count:]))
+
+
+def test_the_ratio_is_that_of_the_percentiles():
+    a, b = list(np.linspace(10, 12, 200)), list(np.linspace(5, 6, 300))
+    assert ratio_of(a, b, 50).ratio == pytest.approx(5.5 / 11)
+    assert ratio_of(a, b, 99).ratio == pytest.approx(np.percentile(b, 99) / np.percentile(a, 99))
+
+
+def test_the_interval_holds_the_ratio_and_the_same_one_every_time():
+    ratio = ratio_of(correlated(200, 1), correlated(200, 2, mean=12.0), 50)
+    assert ratio.low <= ratio.ratio <= ratio.high
+    assert ratio.low > 1
+    assert "slower" in str(ratio)
+    assert ratio == ratio_of(correlated(200, 1), correlated(200, 2, mean=12.0), 50)
+
+
+def test_a_report_against_itself_shows_no_difference():
+    values = correlated(200, 3)
+    assert "no difference is shown" in str(ratio_of(values, values, 50))
+
+
+def test_constant_latencies_have_an_interval_of_no_width():
+    assert ratio_of([10.0] * 50, [5.0] * 50, 99) == (0.5, 0.5, 0.5)
+    assert ratio_of([10.0], [5.0], 50) == (0.5, 0.5, 0.5)
+
+
+def test_blocks_are_longer_where_frames_resemble_each_other():
+    independent = np.random.default_rng(0).normal(10, 1, 1000)
+    assert block_length(independent) == 10  # the cube root
+    assert 15 < block_length(np.array(correlated(1000, 0))) <= 100
+
+
+def test_correlated_frames_widen_the_interval():
+    values = np.array(correlated(400, 5))
+    shuffled = np.random.default_rng(0).permutation(values)
+    wide, narrow = (ratio_of(list(frames), list(frames), 50) for frames in (values, shuffled))
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("board", "module"), "NVIDIA Jetson AGX Orin", "board: Jetson-AGX and NVIDIA Jetson AGX Orin"),
+        (("verified_mode",), "MODE_15W", "power mode: MAXN and MODE_15W"),
+        (("board", "clocks_locked"), False, "clocks locked: True and False"),
+        (("board", "gpu_clock"), None, "greatest clocks of GPU and CPU"),
+        (("size", "width"), 320, "size: 480x640 and 480x320"),
+        (("model", "precision"), "fp32", "precision: fp16 and fp32"),
+        (("rate_hz",), 30.0, "rate: back to back and 30.0"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_model_may_not_be_compared(document, place, value, said):
+    a, b = document(), document()
+    part = b
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    assert find_obstacles(a, a) == []
+    (obstacle,) = find_obstacles(a, b)
+    assert obstacle.startswith(said)
+
+
+def test_another_model_is_what_is_compared(document):
+    a, b = document(), document([20.0] * 120)
+    b["model"]["sha256"], b["backend"] = "1" * 64, "TensorRT 8.6"
+    assert find_obstacles(a, b) == []
+    assert [text.split(":")[0] for text in find_differences(a, b)] == ["model", "backend"]
+    text = to_text(("a.json", "b.json"), a, b)
+    assert "0.667 (0.66" in text
+    assert "faster" in text
+    assert "MAY NOT" not in text
+
+
+def test_what_speaks_against_a_report_is_said(document):
+    text = to_text(("a.json", "b.json"), document(verified_mode=None), document([20.0] * 5))
+    assert "A is NOT VERIFIED: power mode not verified" in text
+    assert "B is NOT TO BE TRUSTED: 5 frames are too few" in text

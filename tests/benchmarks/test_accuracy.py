@@ -1,0 +1,78 @@
+import contextlib
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+
+from irvis.benchmarks.accuracy import Accuracy, compare_levels, measure_accuracy, spread
+from irvis.runtime import Fuser
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+
+class Mean:
+    """A backend that takes the mean of both planes, and adds to it."""
+
+    name, takes_frames, h2d_ms, compute_ms, d2h_ms = "mean", False, None, 0.0, None
+
+    def __init__(self, size=None, more=0.0):
+        self.size, self.more = size, more
+
+    def run(self, infrared, visible):
+        return (infrared + visible) / 2 + np.float32(self.more)
+
+    def close(self):
+        pass
+
+
+def test_a_known_difference_has_its_decibels():
+    wanted = np.full((4, 4), 100, np.uint8)
+    assert compare_levels(wanted + np.uint8(2), wanted) == {
+        "max_abs": pytest.approx(2 / 255),
+        "psnr_db": pytest.approx(20 * math.log10(255 / 2)),
+    }
+    assert compare_levels(wanted, wanted) == {"max_abs": 0.0, "psnr_db": 200.0}
+    assert compare_levels(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8))["max_abs"] == 1.0
+
+
+def test_the_shipped_student_is_itself(samples):
+    with Fuser() as fuser:
+        accuracy = measure_accuracy(fuser, samples, SHIPPED_MODEL)
+    assert accuracy.error == {"max_abs": 0.0, "worst_psnr_db": 200.0, "mean_psnr_db": 200.0}
+    assert accuracy.reference == "student.onnx"
+    assert accuracy.pairs == accuracy.of > 1
+    if importlib.util.find_spec("skimage"):
+        assert set(accuracy.quality) == {"CC", "PSNR", "SCD", "SSIM"}
+
+
+def test_another_model_is_held_against_the_reference_in_its_own_size(samples):
+    with contextlib.closing(Fuser(Mean(size=(48, 64)))) as fuser:
+        accuracy = measure_accuracy(fuser, samples, SHIPPED_MODEL)
+    assert 5 < accuracy.error["worst_psnr_db"] <= accuracy.error["mean_psnr_db"] < 60
+    assert 0 < accuracy.error["max_abs"] <= 1
+
+
+def test_the_quality_is_the_one_of_the_evaluation(samples):
+    pytest.importorskip("skimage")
+    from irvis.benchmarks.evaluate import evaluate_pairs
+    from irvis.runtime.pairs import pairs_of
+
+    with contextlib.closing(Fuser(Mean())) as fuser:
+        accuracy = measure_accuracy(fuser, samples, None)
+        whole = evaluate_pairs(pairs_of(samples), fuser)
+    assert accuracy.quality == pytest.approx({name: whole[name] for name in ("CC", "PSNR", "SCD", "SSIM")})
+    assert accuracy.error is None
+
+
+def test_without_scikit_image_there_is_an_error_and_no_quality(samples, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with contextlib.closing(Fuser(Mean())) as fuser:
+        accuracy = measure_accuracy(fuser, samples, None)
+    assert isinstance(accuracy, Accuracy)
+    assert accuracy.quality is None
+
+
+def test_25_pairs_are_spread_over_the_data_set():
+    assert spread(list(range(361)))[:3] == [0, 14, 28]
+    assert len(spread(list(range(361)))) == 25
+    assert spread([1, 2]) == [1, 2]

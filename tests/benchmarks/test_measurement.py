@@ -1,0 +1,71 @@
+import dataclasses
+
+import pytest
+
+from irvis.benchmarks import measurement
+from irvis.benchmarks.bench_cost import Waiting, main
+from irvis.benchmarks.machine.board import Board
+from irvis.benchmarks.measurement import Plan, changes_of, measure_model, runs_on_gpu
+from irvis.runtime import Fuser
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr(measurement, "IDLE_S", 0.1)
+
+
+def test_a_run_on_a_xavier_has_energy_temperatures_and_a_cold_start(tmp_path, machines):
+    root = machines.plant(tmp_path, machines.xavier_tree())
+    with Fuser(Waiting()) as fuser:
+        measured = measure_model(fuser, 123.0, Plan((16, 24), 20, 3), root)
+    assert measured.cold.load_ms == 123.0
+    assert measured.cold.first_frame_ms >= 5
+    assert len(measured.run.calls_ms) == 20
+    # Six rails of 1 W each, all the time: nothing is above idle.
+    assert measured.energy.mean_w == pytest.approx(6.0)
+    assert measured.energy.idle_w == pytest.approx(6.0)
+    assert measured.energy.mj_per_frame == pytest.approx(6.0 * measured.run.seconds / 20 * 1e3)
+    assert measured.energy.mj_per_frame_above_idle == pytest.approx(0.0, abs=1e-6)
+    assert measured.energy.frames == 20
+    assert measured.history[0][0] <= measured.run.start_s
+    assert measured.history[-1][0] >= measured.run.ends_s[-1]
+    assert measured.history[0][1].temperatures_c["GPU-therm"] == 40.0
+
+
+def test_a_machine_without_a_meter_has_no_energy_and_says_why(tmp_path):
+    with Fuser(Waiting()) as fuser:
+        measured = measure_model(fuser, 1.0, Plan((16, 24), 5, 0, 50.0), tmp_path)
+    assert measured.energy is None
+    assert "no INA3221" in measured.why_no_energy
+    assert measured.run.rate_hz == 50.0
+    assert len(measured.history) >= 2
+
+
+def test_a_backends_name_tells_whether_it_runs_on_a_gpu():
+    assert runs_on_gpu("TensorRT 8.5.2.2, FP16, Xavier")
+    assert runs_on_gpu("ONNX Runtime 1.18.0, TensorrtExecutionProvider")
+    assert runs_on_gpu("ONNX Runtime 1.18.0, CUDAExecutionProvider")
+    assert not runs_on_gpu("ONNX Runtime 1.18.0, CPUExecutionProvider")
+
+
+def test_settings_that_change_meanwhile_are_told():
+    board = Board(
+        "rover", "ARMv8", "aarch64", "Ubuntu", "3.8.10", True, mode_name="MAXN", mode_id=0, clocks_locked=True
+    )
+    assert changes_of(board, board) == ()
+    other = dataclasses.replace(board, mode_name="MODE_15W", mode_id=2, clocks_locked=False)
+    assert changes_of(board, other) == (
+        "the power mode changed from MAXN (id 0) to MODE_15W (id 2)",
+        "the clocks were locked or unlocked meanwhile",
+    )
+
+
+def test_what_the_benchmark_costs_is_measured(capsys):
+    assert main(["--frames", "10", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "INA3221 (GPU, CPU, SOC, CV, VDDRQ, SYS5V)" in lines[0] or "INA3221" in lines[0]
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "between two frames",
+        "processor, more than bare",
+        "wall, more than bare",
+    ]
