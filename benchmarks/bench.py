@@ -1,23 +1,31 @@
-"""Measure the latency of a student or an engine on this machine, stage by stage, beside the paper's figure."""
+"""Measure the latency of a student or an engine on this machine, stage by stage, beside the paper's figure.
+
+`bench.py compare A.json B.json` sets two reports against each other, `bench.py table A.json B.json ...` gives them as a
+Markdown table, `bench.py plot A.json -o A.png` draws one.
+"""
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
+import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 try:
-    from tqdm import tqdm
-
-    from irvis.benchmarks.board import Board, read_board, require_mode
-    from irvis.benchmarks.latency import Latencies, Summary, measure, summarize
+    from irvis.benchmarks.accuracy import Accuracy, measure_accuracy
+    from irvis.benchmarks.machine.board import Board, read_board
+    from irvis.benchmarks.machine.requirements import require_locked_clocks, require_mode, set_mode
+    from irvis.benchmarks.measurement import Plan, changes_of, measure_model, runs_on_gpu
+    from irvis.benchmarks.report import compare as compare_reports
+    from irvis.benchmarks.report.file import read_report, write_report
+    from irvis.benchmarks.report.plot import draw, require_matplotlib
+    from irvis.benchmarks.report.report import PAPER, Model, Report, heading
+    from irvis.benchmarks.report.text import to_markdown, to_text
     from irvis.runtime import Fuser, IrvisError
     from irvis.runtime.cli import guarded
-    from irvis.runtime.files import check_writable, sha256, write_bytes
-    from irvis.runtime.samples import make_scene
+    from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+    from irvis.runtime.pairs import pairs_of
+    from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 except ModuleNotFoundError as error:
     if __name__ != "__main__":
@@ -25,176 +33,188 @@ except ModuleNotFoundError as error:
     clone = Path(__file__).resolve().parents[1]
     raise SystemExit(f"bench.py: {error.name} is not installed: run `pip install -e .` in {clone}") from None
 
-SCHEMA_VERSION = 1
-PAPER_MEAN_MS, PAPER_STD_MS = 250.31, 7.17
-PAPER_SIZE, PAPER_MODE = (480, 640), "MAXN"
-PAPER = (
-    f"paper: {PAPER_MEAN_MS} ± {PAPER_STD_MS} ms a frame (Jetson AGX Xavier, {PAPER_MODE}, PyTorch, "
-    f"{PAPER_SIZE[1]}x{PAPER_SIZE[0]})"
-)
-COLUMNS = ("mean", "std", "p50", "p90", "p95", "p99", "max")
+__all__ = ["PAPER", "bench", "heading", "main"]
 
-
-@dataclass(frozen=True)
-class Report:
-    """One run: where, on what, and every latency of it."""
-
-    board: Board
-    verified_mode: Optional[str]  # the power mode that was asked for and read back; None: not asked
-    model: Path
-    model_sha256: str
-    backend: str
-    size: Tuple[int, int]  # (H, W)
-    warmup: int
-    threads: Optional[int]
-    latencies: Latencies
-
-    @property
-    def summaries(self) -> Dict[str, Optional[Summary]]:
-        """Stage -> its figures; None: not measured."""
-        return {stage: summarize(values) if values else None for stage, values in self.latencies.items()}
-
-    @property
-    def total(self) -> Summary:
-        """The figures of the whole call."""
-        return summarize(self.latencies["total"] or [])
-
-    @property
-    def differences(self) -> List[str]:
-        """What keeps this run from standing beside the paper's figure; empty where they may be compared."""
-        found = []
-        if not self.board.is_agx_xavier:
-            found.append("this machine is not known to be a Jetson AGX Xavier")
-        elif self.verified_mode is None:
-            found.append(f"the power mode was not verified (--mode {PAPER_MODE})")
-        elif self.verified_mode != PAPER_MODE:
-            found.append(f"the power mode is {self.verified_mode}, not {PAPER_MODE}")
-        if self.size != PAPER_SIZE:
-            found.append(f"the frames are {format_size(self.size)}, not {format_size(PAPER_SIZE)} (HEIGHTxWIDTH)")
-        return found
-
-    @property
-    def paper_ratio(self) -> Optional[float]:
-        """The paper's mean over this one; None where the two may not be compared."""
-        return None if self.differences else PAPER_MEAN_MS / self.total.mean_ms
-
-    def to_text(self) -> str:
-        """The report for people."""
-        total = self.total
-        lines = [
-            heading(self.board, self.verified_mode),
-            f"model    {self.model}",
-            f"backend  {self.backend}" + (f", {self.threads} threads" if self.threads else ""),
-            f"frames   {format_size(self.size)} (HEIGHTxWIDTH), {total.count} timed after {self.warmup} of warm-up",
-            "",
-            f"{'ms':<8}" + "".join(f"{column:>10}" for column in COLUMNS),
-        ]
-        for stage, summary in self.summaries.items():
-            figures = "  not measured"
-            if summary is not None:
-                figures = "".join(f"{getattr(summary, f'{column}_ms'):>10.3f}" for column in COLUMNS)
-            lines.append(f"{stage:<8}{figures}")
-        lines += [f"fps     {total.fps:>10.2f}", "", PAPER]
-        if self.paper_ratio is None:
-            lines.append(f"no ratio to it: {'; '.join(self.differences)}")
-        else:
-            lines.append(
-                f"ratio: {self.paper_ratio:.2f} = {PAPER_MEAN_MS} / {total.mean_ms:.2f} ms, this one from frames to "
-                "fused frame; the paper names neither its JetPack nor what its time spans"
-            )
-        return "\n".join(lines)
-
-    def to_json(self) -> Dict[str, Any]:
-        """The report for programs: plain numbers, strings and None."""
-        stages = {stage: asdict(summary) if summary else None for stage, summary in self.summaries.items()}
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "irvis": metadata.version("irvis"),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "board": asdict(self.board),
-            "verified_mode": self.verified_mode,
-            "model": {"file": self.model.name, "sha256": self.model_sha256},
-            "backend": self.backend,
-            "size": {"height": self.size[0], "width": self.size[1]},
-            "iterations": self.total.count,
-            "warmup": self.warmup,
-            "threads": self.threads,
-            "stages": stages,
-            "fps": self.total.fps,
-            "totals_ms": self.latencies["total"],
-            "paper": {
-                "mean_ms": PAPER_MEAN_MS,
-                "std_ms": PAPER_STD_MS,
-                "ratio": self.paper_ratio,
-                "differences": self.differences,
-            },
-        }
-
-
-def heading(board: Board, verified_mode: Optional[str]) -> str:
-    """Name the machine: by its module and power mode only where the mode was asked for and read back."""
-    software = f"{board.os}, Python {board.python}"
-    if not board.is_jetson or verified_mode is None:
-        unverified = "; power mode not verified" if board.is_jetson else ""
-        return f"{board.host}: {board.cpu}, {software}{unverified}"
-    module = board.module or "Jetson"
-    name = f"Jetson AGX Xavier ({module})" if board.is_agx_xavier else module
-    clock = {None: "GPU clock unknown", False: "GPU clock not locked (`sudo jetson_clocks` locks it)"}.get(
-        board.clocks_locked, "GPU clock locked"
-    )
-    if board.gpu_clock is not None and board.clocks_locked:
-        clock += f" at {board.gpu_clock.current_hz / 1e6:.0f} MHz"
-    return f"{name}, L4T {board.l4t or 'unknown'}, power mode {board.mode}, {clock}; {board.host}, {software}"
+PRECISIONS = ("FP32", "FP16", "INT8")
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Verify the mode, measure, print the report and write it as JSON. Raises IrvisError."""
-    board = read_board()
-    if arguments.mode is not None:
-        require_mode(board, arguments.mode)
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    """Verify the mode, measure, print the report and write it. Raises IrvisError."""
+    # jtop lags a second behind what was just set.
+    read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
+    board, verified_mode = _prepare_board(arguments, read)
+    for file in filter(None, (arguments.json, arguments.markdown, arguments.plot)):
+        check_writable(file)
+    if arguments.plot is not None:
+        require_matplotlib()
+    if arguments.reference is not None and arguments.pairs is None:
+        raise IrvisError("--reference says what to hold fused pairs against; give --pairs FOLDER too")
+    if arguments.pairs is not None:
+        pairs_of(arguments.pairs)  # told now, not after the run
+        if arguments.reference is not None:
+            read_bytes(arguments.reference, "reference")
+    begin_s = time.monotonic()
     cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}
     with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **cache) as fuser:
+        loaded_ms = (time.monotonic() - begin_s) * 1e3
         size = _choose_size(arguments.size, fuser)
-        infrared, visible = make_scene("street", *size)
-        frames = arguments.warmup + arguments.iterations
-        with tqdm(total=frames, unit="frame", desc="bench", leave=False, disable=None, file=sys.stderr) as bar:
-            latencies = measure(fuser, infrared, visible, arguments.iterations, arguments.warmup, bar.update)
-        model, backend = fuser.model, fuser.backend.name
+        measured = measure_model(fuser, loaded_ms, Plan(size, arguments.iterations, arguments.warmup, arguments.rate))
+        changes = changes_of(board, read())
+        accuracy, not_measured = _measure_accuracy(fuser, arguments)
+        model, backend = _describe_model(fuser, arguments.engine), fuser.backend.name
+    if measured.energy is None:
+        not_measured["energy"] = measured.why_no_energy
     report = Report(
         board=board,
-        verified_mode=arguments.mode,
+        verified_mode=verified_mode,
         model=model,
-        model_sha256=sha256(model),
         backend=backend,
         size=size,
         warmup=arguments.warmup,
         threads=arguments.threads,
-        latencies=latencies,
+        cold=measured.cold,
+        run=measured.run,
+        history=measured.history,
+        changes=changes,
+        energy=measured.energy,
+        accuracy=accuracy,
+        not_measured=not_measured,
     )
-    print(report.to_text(), flush=True)
+    print(to_text(report), flush=True)
+    document = report.to_json()
     if arguments.json is not None:
-        document = json.dumps(report.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-        write_bytes(arguments.json, f"{document}\n".encode())
+        write_report(arguments.json, document)
+    if arguments.markdown is not None:
+        write_bytes(arguments.markdown, to_markdown([document]).encode())
+    if arguments.plot is not None:
+        draw(document, arguments.plot)
     return 0
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; give its exit code: 0, 1 for a failure, 130 for Ctrl-C. Usage errors exit with 2."""
-    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        add_arguments, run = COMMANDS[argv[0]]
+        parser = argparse.ArgumentParser(prog=f"bench.py {argv[0]}", description=run.__doc__)
+        argv = argv[1:]
+    else:
+        add_arguments, run = _add_arguments, bench
+        parser = argparse.ArgumentParser(
+            prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return guarded(parser.prog, lambda: run(arguments))
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Give the ratios of B's latencies over A's; where they may not be compared, say why and exit with 1."""
+    files = arguments.reports
+    a, b = (read_report(file) for file in files)
+    obstacles = compare_reports.find_obstacles(a, b)
+    if obstacles and not arguments.force:
+        raise IrvisError(
+            f"{files[0]} and {files[1]} may not be compared: {'; '.join(obstacles)}; --force does it still"
+        )
+    print(compare_reports.to_text((str(files[0]), str(files[1])), a, b))
+    return 0
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Print reports as a Markdown table, a row each."""
+    print(to_markdown([read_report(file) for file in arguments.reports]), end="")
+    return 0
+
+
+def plot(arguments: argparse.Namespace) -> int:
+    """Draw a report: the histogram of its latencies, and each frame's over time."""
+    draw(read_report(arguments.report), arguments.output)
+    return 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--engine", type=Path, metavar="FILE", help="a TensorRT engine made by build_engine.py")
     model.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX; without either, the student irvis ships")
     parser.add_argument("--engine-cache", type=Path, metavar="DIR", help="run the ONNX by its engine, kept there")
-    parser.add_argument("--mode", type=str.upper, help="refuse unless this is a Jetson in that power mode (MAXN)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--mode", type=str.upper, help="refuse unless this is a Jetson in that power mode (MAXN, or 0)")
+    mode.add_argument("--set-mode", type=str.upper, metavar="MODE", help="set that power mode first: as root")
+    parser.add_argument("--require-locked-clocks", action="store_true", help="refuse unless no clock may move")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="default: the model's, else 480x640")
     parser.add_argument("--iterations", type=_at_least(1), default=200, metavar="N", help="default: %(default)s")
     parser.add_argument("--warmup", type=_at_least(0), default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--rate", type=_rate, metavar="HZ", help="let frames come as from a camera (default: at once)")
     parser.add_argument("--threads", type=_at_least(1), metavar="N", help="CPU threads of ONNX Runtime")
+    parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="a data set: measure error and quality on it too")
+    parser.add_argument("--reference", type=Path, metavar="ONNX", help="hold what is fused of --pairs against this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
-    arguments = parser.parse_args(argv)
-    return guarded("bench.py", lambda: bench(arguments))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write its row of a table there")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw its latencies there")
+
+
+def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reports", type=Path, nargs=2, metavar="REPORT.json")
+    parser.add_argument("--force", action="store_true", help="compare even what may not be, and exit with 0")
+
+
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
+
+
+def _add_plot_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("report", type=Path, metavar="REPORT.json")
+    parser.add_argument("-o", "--output", type=Path, default=Path("bench.png"), help="(default: %(default)s)")
+
+
+COMMANDS = {
+    "compare": (_add_compare_arguments, compare),
+    "table": (_add_table_arguments, table),
+    "plot": (_add_plot_arguments, plot),
+}
+
+
+def _prepare_board(arguments: argparse.Namespace, read: Callable[[], Board]) -> Tuple[Board, Optional[str]]:
+    """Set and verify what was asked for; give the machine and the mode that it is known to be in."""
+    board, mode = read(), arguments.set_mode or arguments.mode
+    if arguments.set_mode is not None:
+        set_mode(board, mode, _confirm)
+        board = read()
+    if mode is not None:
+        require_mode(board, mode)
+    if arguments.require_locked_clocks:
+        require_locked_clocks(board)
+    return board, None if mode is None else board.mode_name or board.mode
+
+
+def _confirm(question: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _measure_accuracy(fuser: Fuser, arguments: argparse.Namespace) -> Tuple[Optional[Accuracy], Dict[str, str]]:
+    """Give error and quality on --pairs, and why either is missing."""
+    if arguments.pairs is None:
+        return None, {"error": "no --pairs", "quality": "no --pairs"}
+    reference = arguments.reference
+    if reference is None and fuser.model.suffix == ".onnx" and runs_on_gpu(fuser.backend.name):
+        reference = fuser.model
+    accuracy = measure_accuracy(fuser, arguments.pairs, reference)
+    missing = {}
+    if accuracy.error is None:
+        missing["error"] = "no --reference, and the model is no ONNX that runs on a GPU"
+    if accuracy.quality is None:
+        missing["quality"] = "scikit-image is not installed"
+    return accuracy, missing
+
+
+def _describe_model(fuser: Fuser, engine: Optional[Path]) -> Model:
+    words = fuser.backend.name.replace(",", " ").split()
+    precision = next((word.lower() for word in words if word in PRECISIONS), None)
+    return Model(fuser.model, sha256(fuser.model), precision, read_sidecar(engine).measured_error if engine else None)
 
 
 def _choose_size(asked: Optional[Tuple[int, int]], fuser: Fuser) -> Tuple[int, int]:
@@ -206,6 +226,16 @@ def _choose_size(asked: Optional[Tuple[int, int]], fuser: Fuser) -> Tuple[int, i
             "drop --size, or make the model for that size"
         )
     return fuser.size
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e4:
+        raise argparse.ArgumentTypeError(f"must be frames a second, over 0. Got {text!r}")
+    return value
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:

@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -29,7 +28,7 @@ from torch import nn
 from tqdm import tqdm
 
 from irvis.benchmarks.bench import heading
-from irvis.benchmarks.board import Board, read_board
+from irvis.benchmarks.machine.board import Board, read_board
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import Frames, to_planes
 from irvis.export.to_onnx import export
@@ -41,6 +40,7 @@ from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 
 SCHEMA_VERSION = 1
@@ -193,7 +193,7 @@ class Comparison:
         }
         return {
             "schema_version": SCHEMA_VERSION,
-            "irvis": metadata.version("irvis"),
+            "irvis": irvis_version(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "host": self.board.host,
             "cpu": self.board.cpu,

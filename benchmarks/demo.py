@@ -7,8 +7,8 @@ from typing import List
 import numpy as np
 
 from irvis.benchmarks.bench import PAPER
-from irvis.benchmarks.board import read_board
 from irvis.benchmarks.latency import measure, summarize
+from irvis.benchmarks.machine.board import read_board
 from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError
 from irvis.runtime.fuse import fuse_pairs, open_fuser

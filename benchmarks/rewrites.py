@@ -15,7 +15,6 @@ from typing import Dict, List, NamedTuple, Tuple
 from tqdm import tqdm
 
 from irvis.benchmarks.bench import heading
-from irvis.benchmarks.board import read_board
 from irvis.benchmarks.compare import (
     DEPLOY,
     Quartiles,
@@ -28,6 +27,7 @@ from irvis.benchmarks.compare import (
     ratio,
     time_forms,
 )
+from irvis.benchmarks.machine.board import read_board
 from irvis.benchmarks.undone import UNDO, without
 from irvis.export.deploy import DeployStudent
 from irvis.export.passes import count_traffic

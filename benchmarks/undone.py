@@ -52,7 +52,7 @@ class SteppedAttention(DeployAttention):
     def forward(self, y: Tensor) -> Tensor:
         qk, v = self.maps(self.normalise(y))
         attention = torch.softmax(self.temperature * self.cosine(qk) + self.other_heads, dim=2)
-        return y + self.attend(attention, v)
+        return y + self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
 
     def maps(self, normalised: Tensor) -> Tuple[List[Tensor], Tensor]:
         """(1, C, H, W) -> q and k stacked, group by group, (1, 2 I, H, W) each, and v (1, C, H, W)."""
@@ -64,11 +64,6 @@ class SteppedAttention(DeployAttention):
         gram = torch.cat([self.gram(stacked) for stacked in qk])
         norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
         return (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
-
-    def attend(self, attention: Tensor, v: Tensor) -> Tensor:
-        """Give the projection of attention v, (1, C, H, W)."""
-        matrix = (self.project @ attention).transpose(0, 1).reshape(1, self.channels, self.channels)
-        return (matrix @ v.flatten(2)).view_as(v)
 
 
 class SquaredNorms(SteppedAttention):
@@ -111,15 +106,6 @@ class WholeGram(DeployAttention):
     def gram(self, qk: Tensor) -> Tensor:
         planes = qk.flatten(2)
         return planes @ planes.transpose(1, 2) / qk.shape[2]
-
-
-class ProjectedAfter(SteppedAttention):
-    """The attention on v, then the projection as a 1x1 convolution."""
-
-    project_out: nn.Conv2d
-
-    def attend(self, attention: Tensor, v: Tensor) -> Tensor:
-        return self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
 
 
 class SplitMaps(SteppedAttention):
@@ -232,10 +218,7 @@ def undo_rotated_basis(deploy: DeployStudent) -> None:
         for part in blocks_of(stream):
             for point in points_of(part):
                 multiply_inputs(point, basis.rotation)
-            if isinstance(part, DeployAttention):
-                part.project.data = turn @ part.project.data.double()
-            else:
-                multiply_outputs(turn, part.project_out)
+            multiply_outputs(turn, part.project_out)
     (global_turn, global_back), (fusion_turn, fusion_back) = turns
     multiply_outputs(global_turn, deploy.enter_global)
     multiply_inputs(deploy.fusion.of_global, global_back)
@@ -276,14 +259,6 @@ def undo_gram_by_rows(deploy: DeployStudent) -> None:
     """Multiply over the whole frame."""
     for part in parts_of(deploy, DeployAttention):
         part.__class__ = WholeGram
-
-
-def undo_folded_projection(deploy: DeployStudent) -> None:
-    """Make a convolution of ``project``."""
-    for part in parts_of(deploy, DeployAttention):
-        part.project_out = conv(part.project.data.transpose(0, 1).reshape(part.channels, part.channels))
-        del part.project
-        part.__class__ = ProjectedAfter
 
 
 def undo_separate_maps(deploy: DeployStudent) -> None:
@@ -342,7 +317,6 @@ UNDO: Dict[str, Callable[[DeployStudent], None]] = {
     "Gram matrix normalised, not q and k": undo_normalised_gram,
     "norms from the Gram matrix": undo_norms_from_gram,
     "Gram matrix row by row": undo_gram_by_rows,
-    "projection folded into the attention": undo_folded_projection,
     "q and k, v: convolutions of their own": undo_separate_maps,
     "gate, value: convolutions of their own": undo_separate_gate,
     "both encoders as one": undo_one_encoder,

@@ -163,7 +163,9 @@ class DeployAttention(nn.Module):
     - Two convolutions make q and k stacked, of half the heads each, and a third v: nothing is copied to split them. So
       few that each fills a matrix unit's tile; softmax over the head's 8 of 16 columns is softmax over all with the
       others far below, which the exponential makes exactly 0.
-    - W_p (A_1 v_1; ...; A_h v_h) = (W_p blockdiag(A_1, ..., A_h)) v: one C x C matrix is applied to v.
+    - The projection is a convolution of its own. W_p blockdiag(A_1, ..., A_h), one matrix applied to v, is one pass
+      less over memory by itself, but the residual is then added in three: TensorRT adds it inside the convolution, and
+      ONNX Runtime on a CPU keeps the blocked layout.
     - Each channel of q and k has a scale of its own, a power of two, which the normalisation cancels.
     """
 
@@ -192,8 +194,7 @@ class DeployAttention(nn.Module):
         head = torch.arange(channels) // (channels // attention.heads)
         temperature = attention.temperature.data.double()[head, 0, 0]
         self.temperature = nn.Parameter(temperature.view(groups, part, 1))
-        project = basis.enter @ matrix_of(attention.project_out)
-        self.project = nn.Parameter(project.view(channels, groups, part).transpose(0, 1).contiguous())
+        self.project_out = conv(basis.enter @ matrix_of(attention.project_out))
         others = head[:part, None] != head[:part]
         self.diagonal: Tensor
         self.other_heads: Tensor
@@ -216,8 +217,8 @@ class DeployAttention(nn.Module):
         norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
         cosine = (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
         attention = torch.softmax(self.temperature * cosine + self.other_heads, dim=2)
-        matrix = (self.project @ attention).transpose(0, 1).reshape(1, self.channels, self.channels)
-        return y + (matrix @ v.flatten(2)).view_as(y)
+        attended = attention @ v.reshape(self.groups, self.part, -1)
+        return y + self.project_out(attended.view_as(v))
 
 
 class DeployFeedForward(nn.Module):

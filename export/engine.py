@@ -4,7 +4,6 @@ import functools
 import hashlib
 import time
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
@@ -25,6 +24,7 @@ from irvis.runtime.pairs import Pair
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
 from irvis.runtime.tensorrt_messages import import_tensorrt
+from irvis.runtime.version import irvis_version
 
 Say = Callable[[str], None]
 Result = TypeVar("Result")
@@ -135,7 +135,7 @@ def _describe(build: Build, source: Source, name: str, frames: bool, version: st
         build_options=build.options,
         build_seconds=round(seconds, 1),
         measured_error=None,
-        irvis_version=_irvis_version(),
+        irvis_version=irvis_version(),
     )
 
 
@@ -173,10 +173,3 @@ def _under_clock(work: Callable[[Callable[[str], None]], Result], label: str, pl
     """Give the result of ``work``, which is given what to tell of its progress to, with the time running on stderr."""
     stages = [""]
     return under_clock(lambda: work(stages.append), lambda: f"{label}, {stages[-1]}" if stages[-1] else label, plain)
-
-
-def _irvis_version() -> str:
-    try:
-        return metadata.version("irvis")
-    except metadata.PackageNotFoundError:  # run from a folder on PYTHONPATH
-        return "not installed"

@@ -3,7 +3,6 @@
 import argparse
 import inspect
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -25,6 +24,7 @@ from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, format_size, parse_size
+from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 from irvis.student.network import Student
 
@@ -188,9 +188,9 @@ def _describe(
     if frames:
         inputs = "infrared: uint8 (H, W); visible: uint8 BGR (H, W, 3)"
         output = "fused: uint8 BGR (H, W, 3), its luminance fused, its colour the visible's"
-    model.producer_name, model.producer_version = "irvis", metadata.version("irvis")
+    model.producer_name, model.producer_version = "irvis", irvis_version()
     entries = {
-        "irvis_version": metadata.version("irvis"),
+        "irvis_version": irvis_version(),
         "form": "plain" if plain else "deploy",
         "size": format_size(size) if size else "any",
         "frames": str(frames).lower(),

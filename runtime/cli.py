@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import threading
-from importlib import metadata
 from typing import Callable, List, NamedTuple, Optional
 
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.version import irvis_version
 
 
 class Subcommand(NamedTuple):
@@ -36,7 +36,11 @@ SUBCOMMANDS = {
     "passes": Subcommand("irvis.export.passes", "count what two ONNX read from and write to memory", "workstation"),
     "fp16": Subcommand("irvis.benchmarks.fp16", "tell what half precision does to an ONNX", "workstation"),
     "compare": Subcommand("irvis.benchmarks.compare", "time PyTorch, plain, deploy form and engines", "workstation"),
+    "roofline": Subcommand("irvis.benchmarks.roofline.command", "tell what bounds an ONNX on a device", "workstation"),
+    "complexity": Subcommand("irvis.benchmarks.complexity", "count parameters and multiply-adds", "workstation"),
+    "peers": Subcommand("irvis.benchmarks.peers.command", "time published networks beside the student", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
+    "experiment": Subcommand("irvis.benchmarks.experiment", "repeat an experiment of the paper", "workstation"),
 }
 
 FAILURE, INTERRUPTED = 1, 130
@@ -76,14 +80,14 @@ def guarded(program: str, body: Callable[[], int]) -> int:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run ``irvis SUBCOMMAND ...``; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
-    summaries = "\n".join(f"  {name:<10}{command.summary}" for name, command in SUBCOMMANDS.items())
+    summaries = "\n".join(f"  {name:<12}{command.summary}" for name, command in SUBCOMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="irvis",
         description="Infrared-visible image fusion, from training to a robot's control loop.",
         epilog=f"subcommands:\n{summaries}\n\nbeside it: build_engine.py and bench.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"irvis {metadata.version('irvis')}")
+    parser.add_argument("--version", action="version", version=f"irvis {irvis_version()}")
     parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="SUBCOMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parsed = parser.parse_args(argv)

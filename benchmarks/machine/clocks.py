@@ -1,0 +1,74 @@
+"""The clocks of a machine: how fast they run, and whether they may move, which ``jetson_clocks`` ends."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional
+
+from irvis.benchmarks.machine.system_files import read_number, read_text
+
+XAVIER_GPU = "sys/devices/17000000.gv11b/devfreq/17000000.gv11b"
+EMC = "sys/kernel/debug/bpmp/debug/clk/emc"  # debugfs: root alone
+
+
+@dataclass(frozen=True)
+class GpuClock:
+    """The GPU's clock and the range it may move in, in Hz."""
+
+    current_hz: int
+    minimum_hz: int
+    maximum_hz: int
+
+    @property
+    def locked(self) -> bool:
+        """True when it cannot move, which is what ``jetson_clocks`` brings about."""
+        return self.minimum_hz == self.current_hz == self.maximum_hz
+
+
+@dataclass(frozen=True)
+class EmcClock:
+    """The clock of the memory, in Hz, and whether it is held there."""
+
+    current_hz: int
+    locked: bool
+
+
+@dataclass(frozen=True)
+class CpuClock:
+    """The clocks of the cores that are on, in Hz: the fastest now, and the widest range that one may move in."""
+
+    cores: int
+    current_hz: int
+    minimum_hz: int
+    maximum_hz: int
+
+    @property
+    def locked(self) -> bool:
+        """True when none may move. The current clock is measured, on a Xavier, and never exactly the one set."""
+        return self.minimum_hz == self.maximum_hz
+
+
+def read_gpu_clock(root: Path) -> Optional[GpuClock]:
+    """Read the clock of a Jetson's GPU."""
+    current, minimum, maximum = (read_number(root / XAVIER_GPU / f"{name}_freq") for name in ("cur", "min", "max"))
+    return None if current is None or minimum is None or maximum is None else GpuClock(current, minimum, maximum)
+
+
+def read_emc_clock(root: Path) -> Optional[EmcClock]:
+    """Read the clock of a Jetson's memory: as root."""
+    current, locked = read_number(root / EMC / "rate"), read_number(root / EMC / "mrq_rate_locked")
+    return None if current is None or locked is None else EmcClock(current, locked != 0)
+
+
+def read_cpu_clock(root: Path) -> Optional[CpuClock]:
+    """Read the clocks of the cores that are on, from cpufreq."""
+    ranges: List[List[int]] = []
+    for core in (root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
+        if read_text(core / "online") == "0":  # core 0 may have no such file: it cannot be switched off
+            continue
+        values = [read_number(core / f"cpufreq/scaling_{name}_freq") for name in ("cur", "min", "max")]
+        if all(value is not None for value in values):
+            ranges.append([1000 * value for value in values if value is not None])
+    if not ranges:
+        return None
+    current, minimum, maximum = zip(*ranges)
+    return CpuClock(len(ranges), max(current), min(minimum), max(maximum))

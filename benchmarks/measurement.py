@@ -1,0 +1,104 @@
+"""One run of an open model, with what watches the machine beside it."""
+
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from tqdm import tqdm
+
+from irvis.benchmarks.latency import Run, run_frames
+from irvis.benchmarks.machine.board import Board
+from irvis.benchmarks.machine.conditions import Lookout
+from irvis.benchmarks.machine.energy import Energy, count_inside, mean_power_w
+from irvis.benchmarks.machine.meters import find_meter
+from irvis.benchmarks.machine.nvml import open_gpu
+from irvis.benchmarks.machine.sampler import Sampler
+from irvis.benchmarks.report.report import ColdStart
+from irvis.benchmarks.report.stability import History
+from irvis.runtime import Fuser
+from irvis.runtime.samples import make_scene
+
+POWER_HZ, CONDITIONS_HZ = 20.0, 1.0
+IDLE_S = 3.0  # over which idle power is measured, where there is a meter
+
+
+class Plan(NamedTuple):
+    """What is run."""
+
+    size: Tuple[int, int]  # (H, W)
+    iterations: int
+    warmup: int
+    rate_hz: Optional[float] = None  # of a camera; None: back to back
+
+
+class Measured(NamedTuple):
+    """What came of it."""
+
+    cold: ColdStart
+    run: Run
+    history: History
+    energy: Optional[Energy]
+    why_no_energy: str  # "" where there is energy
+
+
+def runs_on_gpu(backend: str) -> bool:
+    """Tell by a backend's name whether the model runs on a GPU."""
+    return "TensorRT" in backend or "Tensorrt" in backend or "CUDA" in backend
+
+
+def measure_model(fuser: Fuser, loaded_ms: float, plan: Plan, root: Path = Path("/")) -> Measured:
+    """Time the first frame, measure idle power, warm up, and time the frames of the plan.
+
+    Args:
+        fuser: open, and not run yet.
+        loaded_ms: what opening it took.
+        plan: what to run; one pair of the generated street, again and again.
+        root: the folder whose ``sys`` is read.
+
+    Raises IrvisError where the model fails.
+    """
+    frames = make_scene("street", *plan.size)
+    with ExitStack() as stack:
+        gpu = open_gpu() if runs_on_gpu(fuser.backend.name) else None
+        if gpu is not None:
+            stack.callback(gpu.close)
+        meter, why_no_energy = find_meter(root, gpu)
+        first = run_frames(fuser, *frames, 1)
+        idle_w = None
+        if meter is not None:
+            with Sampler(meter.read, POWER_HZ) as idle:
+                begin_s = time.monotonic()
+                time.sleep(IDLE_S)
+                end_s = time.monotonic()
+            rails_w = mean_power_w(idle.samples, meter, begin_s, end_s)
+            idle_w = sum(rails_w.values()) if rails_w is not None else None
+        total = plan.warmup + plan.iterations
+        bar = stack.enter_context(
+            tqdm(total=total, unit="frame", desc="bench", leave=False, disable=None, file=sys.stderr)
+        )
+        run_frames(fuser, *frames, plan.warmup, plan.rate_hz, bar.update)
+        looks = stack.enter_context(Sampler(Lookout(root, gpu).look, CONDITIONS_HZ))
+        power = stack.enter_context(Sampler(meter.read, POWER_HZ)) if meter is not None else None
+        run = run_frames(fuser, *frames, plan.iterations, plan.rate_hz, bar.update)
+    energy = None
+    if meter is not None and power is not None:
+        rails_w = mean_power_w(power.samples, meter, run.start_s, run.ends_s[-1])
+        if rails_w is None:
+            why_no_energy = f"{meter.name} could not be read before and after the run"
+        else:
+            samples = count_inside(power.samples, run.start_s, run.ends_s[-1])
+            energy = Energy(meter.name, POWER_HZ, samples, run.seconds, plan.iterations, rails_w, idle_w)
+    cold = ColdStart(loaded_ms, first.calls_ms[0])
+    return Measured(cold, run, looks.samples, energy, why_no_energy)
+
+
+def changes_of(before: Board, after: Board) -> Tuple[str, ...]:
+    """Tell what became another of the machine's settings while the model ran."""
+    changes = []
+    if before.mode != after.mode:
+        changes.append(f"the power mode changed from {before.mode} to {after.mode}")
+    if before.clocks_locked != after.clocks_locked:
+        changes.append("the clocks were locked or unlocked meanwhile")
+    return tuple(changes)
