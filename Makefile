@@ -15,7 +15,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu test-device test-system lint clean
+.PHONY: demo test test-slow test-gpu gpu-check test-device test-system lint figures clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
@@ -30,6 +30,19 @@ test-slow: $(VENV)/.workstation
 # On a machine with TensorRT and an NVIDIA GPU, in an environment that has them: VENV=...
 test-gpu:
 	$(BIN)/python -m pytest -m "gpu"
+
+# What only a GPU can show, part by part, each going on where it was stopped; on a machine that has both, GPU_PYTHON
+# being an interpreter with TensorRT and pycuda, TORCH_PYTHON one with PyTorch. docs/gpu.md says more.
+GPU_PYTHON ?= python3
+TORCH_PYTHON ?= python3
+GPU_DATA ?= ../shared/data
+GPU_OUT ?= runs/gpu-check
+gpu-check:
+	$(GPU_PYTHON) -m irvis.benchmarks.gpu_check $(GPU_OUT) $(PARTS) --data $(GPU_DATA) --models $(GPU_OUT)/models --torch-python $(TORCH_PYTHON)
+
+# The pages' tables and plots, from the results in docs/results.
+figures: $(VENV)/.workstation
+	$(BIN)/python -m irvis.benchmarks.figures
 
 # What runs on the Xavier, as JetPack 5 has it: Python 3.8, numpy 1.23, no torch.
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)

@@ -5,10 +5,13 @@ from pathlib import Path
 from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
+PARTS = {
+    "benchmarks": ("gpu_check", "machine", "peers", "report", "roofline"),
+    "runtime": ("cameras", "registration", "ros", "web"),
+    "student": ("teachers",),
+}
 PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
-PACKAGES["irvis.student.teachers"] = "student/teachers"
-PACKAGES["irvis.benchmarks.gpu_check"] = "benchmarks/gpu_check"
-PACKAGES.update({f"irvis.runtime.{part}": f"runtime/{part}" for part in ("cameras", "registration", "ros", "web")})
+PACKAGES.update({f"irvis.{stage}.{part}": f"{stage}/{part}" for stage, parts in PARTS.items() for part in parts})
 
 # Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.
 OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
@@ -32,6 +35,8 @@ setup(
         "irvis.runtime": ["py.typed", "models/*"],
         "irvis.runtime.web": ["*.html", "*.js", "*.css"],
         "irvis.benchmarks": ["py.typed", "published.json"],
+        "irvis.benchmarks.report": ["schema.json"],
+        "irvis.benchmarks.roofline": ["devices.json", "efficiency.json"],
     },
     install_requires=[
         "numpy>=1.20,<3",  # frames are arrays
@@ -62,12 +67,13 @@ setup(
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code
             "scikit-image>=0.19,<1",  # SSIM as its authors define it
+            "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
         ],
         "dev": [
             "pytest>=7,<10",
             "hypothesis>=6,<7",  # properties over random frames and options
             ROSBAGS,
-            "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
+            "jsonschema>=4,<5",  # the report of bench.py against its schema
             "ruff>=0.6,<1",
             "mypy>=1.8,<3",
         ],

@@ -17,6 +17,7 @@ from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
 from irvis.export.frames_module import FramesModule, largest_level_difference
 from irvis.export.sample_frames import read_frames
+from irvis.export.transposes import share_transposes
 from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.runtime.frames import split_luminance
@@ -110,6 +111,7 @@ def export(
         _to_onnx(network, temporary, size, frames)
         model = onnx.load(temporary)
         model.ir_version = min(model.ir_version, NEWEST_IR)
+        share_transposes(model)
         _describe(model, size, plain, frames, properties or {})
         onnx.save(model, temporary)
         try:
