@@ -6,7 +6,8 @@ graph; that reductions take in what feeds them, and that convolutions of one inp
 each tensor from outside once, and writes each that is used outside, at 2 bytes an element (FP16), weights too.
 
 - Free: Reshape, Squeeze, Unsqueeze, Flatten, Identity; a Transpose that moves axes of length 1 alone; a Transpose
-  before a MatMul that takes it by strides: one of the matrix axes contiguous, one stride for all batch axes.
+  before MatMuls alone that swaps the last two axes. Any other is a copy, also where strides would do: TensorRT 8.5.2
+  was seen to copy such factors (docs/measured.md).
 - A convolution does in its epilogue: its bias, the sum with a tensor of its output's shape, an activation (Relu,
   LeakyRelu, Sigmoid, ...), in this order, where each is the only user of what it takes. Gelu and broadcast products are
   none of it. Of two convolutions that are summed, the later takes the sum.
@@ -143,16 +144,11 @@ def _operators(model: onnx.ModelProto, shapes: Shapes) -> Tuple[List[_Operator],
 def _is_free(node: onnx.NodeProto, shapes: Shapes, users: List[onnx.NodeProto], outputs: Set[str]) -> bool:
     shape = shapes[node.input[0]]
     order = _attribute(node, "perm", list(range(len(shape)))[::-1])
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    moved = [(shape[axis], strides[axis]) for axis in order]
-    long = [stride for length, stride in moved if length > 1]
-    if long == sorted(long, reverse=True):
+    long = [axis for axis in order if shape[axis] > 1]
+    if long == sorted(long):
         return True
-    if node.output[0] in outputs or any(user.op_type != "MatMul" for user in users) or len(moved) < 2:
-        return False
-    batch = [axis for axis in moved[:-2] if axis[0] > 1]
-    one_stride = all(outer[1] == inner[0] * inner[1] for outer, inner in zip(batch, batch[1:]))
-    return one_stride and 1 in (moved[-2][1], moved[-1][1])
+    swapped = [*long[:-2], *long[:-3:-1]] == sorted(long)
+    return swapped and node.output[0] not in outputs and all(user.op_type == "MatMul" for user in users)
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

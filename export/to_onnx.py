@@ -108,7 +108,7 @@ def export(
         network = FramesModule(network).eval()
     pairs = pairs or _sample_pairs(size or DEFAULT_SIZE, frames)
     with replacing(output) as temporary:
-        _to_onnx(network, temporary, size, frames)
+        write_graph(network, temporary, size, frames)
         model = onnx.load(temporary)
         model.ir_version = min(model.ir_version, NEWEST_IR)
         share_transposes(model)
@@ -156,7 +156,8 @@ def _open_session(model: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def _to_onnx(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:
+def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:
+    """Write a network of two inputs as the exporter gives it, unchecked: planes, or uint8 frames; None: any size."""
     height, width = size or (MINIMUM, MINIMUM)  # of any size, the graph is the same traced at the least
     plane = torch.zeros(1, 1, height, width)
     example = plane, plane

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.fixed_shapes import fix_shapes
-from irvis.export.to_onnx import Planes, _to_onnx, largest_difference
+from irvis.export.to_onnx import Planes, largest_difference, write_graph
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, ModelError
 from irvis.runtime.files import replacing
@@ -97,7 +97,7 @@ def export_published(network: FusionNetwork, output: Path, size: Tuple[int, int]
     fused = FusedPlane(network).eval()  # the wrapper too: the exporter gives its mode to all that is in it
     fix_kernels(fused)
     with replacing(output) as temporary:
-        _to_onnx(fused, temporary, size, frames=False)
+        write_graph(fused, temporary, size, frames=False)
         model, _ = fix_shapes(onnx.load(temporary), size)
         share_constants(model)
         fixed = onnx.helper.make_tensor_value_info("fused", onnx.TensorProto.FLOAT, (1, 1, *size))
