@@ -14,11 +14,12 @@ import numpy as np
 from irvis.benchmarks.gpu_check.engines import engine_path
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.benchmarks.latency import measure, summarize
+from irvis.runtime.errors import IrvisError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.gpu import Gpu
 from irvis.runtime.samples import make_scene
 
-ENGINE = "deploy frames FP16"
+ENGINES = ("deploy frames FP16", "deploy planes FP16", "deploy planes FP32")  # the first that is there
 FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
 LOOP = """
 import sys
@@ -36,11 +37,14 @@ with Fuser(sys.argv[1]) as fuser:
 def check_runtime(out: Path) -> None:
     """Run what is not done yet."""
     results = Results(out / "runtime.json")
+    engines = [path for path in (engine_path(out, name) for name in ENGINES) if path.exists()]
+    if not engines:
+        raise IrvisError(f"no engine to run in {out}: build one of {', '.join(ENGINES)} first")
     checks = {"stages": _stages, "frames": _frames, "cycles": _cycles, "two at once": _two, "interrupted": _interrupted}
     for name, check in checks.items():
         if name not in results:
             try:
-                results.put(name, check(engine_path(out, ENGINE)))
+                results.put(name, {"engine": engines[0].name, **check(engines[0])})
             except Exception as error:  # the other checks go on
                 results.put(name, {"failed": " ".join(f"{type(error).__name__}: {error}".split())})
         print(f"{name}: {results[name]}", flush=True)
