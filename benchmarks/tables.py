@@ -5,6 +5,7 @@ import io
 import math
 from typing import Dict, List, NamedTuple, Optional
 
+from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import NOT_COMPARABLE
 
 MODEL, BASELINE, PUBLISHED = "model", "baseline", "published"
@@ -53,7 +54,7 @@ def to_text(quality: Quality) -> str:
 def to_markdown(results: List[Quality]) -> str:
     """Give one table of all data sets. The best of the models and published figures is bold, column by column."""
     head = ["data set", "pairs", "fused by", *results[0].metrics]
-    lines = [head, ["---"] * 3 + ["---:"] * len(results[0].metrics)]
+    lines = []
     for quality in results:
         best = {name: _best(quality.rows, name) for name in quality.metrics}
         for row in quality.rows:
@@ -62,8 +63,7 @@ def to_markdown(results: List[Quality]) -> str:
                 cell = _number(row, name)
                 cells.append(f"**{cell}**" if cell == best[name] and _competes(row, name) else cell)
             lines.append([quality.data_set, str(quality.pairs), _label(row), *cells])
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return text + (f"\n{FOOTNOTE}\n" if has_published(results) else "")
+    return table(head, lines, left=3) + (f"\n{FOOTNOTE}\n" if has_published(results) else "")
 
 
 def to_csv(results: List[Quality]) -> str:

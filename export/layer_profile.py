@@ -17,7 +17,7 @@ import numpy as np
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import read_bytes, replacing, write_bytes
+from irvis.runtime.files import read_bytes, save_figure, write_bytes
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
@@ -150,11 +150,7 @@ def draw_profile(document: Dict[str, Any], output: Path) -> None:
     )
     kinds = list(dict.fromkeys(layer["precision"] or "unknown" for layer in slowest))
     axis.legend(handles=[Patch(color=COLOURS.get(kind, OTHER_COLOUR), label=kind) for kind in kinds], loc="lower right")
-    with replacing(output) as temporary:
-        try:
-            figure.savefig(str(temporary), dpi=110, bbox_inches="tight")
-        except ValueError as error:
-            raise FileError(f"cannot draw into {output}: {error}") from error
+    save_figure(figure, output, dpi=110, bbox_inches="tight")
 
 
 def main(argv: Optional[List[str]] = None) -> int:

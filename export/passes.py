@@ -11,8 +11,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
 from irvis.export.fused_groups import BYTES, KINDS, Group, fused_groups
-from irvis.runtime.errors import FileError, IrvisError, ModelError
-from irvis.runtime.files import check_writable, replacing, write_bytes
+from irvis.runtime.errors import IrvisError, ModelError
+from irvis.runtime.files import check_writable, save_figure, write_bytes
 from irvis.runtime.sizes import format_size, parse_size
 
 CHANNELS = 32  # of the tensor that is the unit; the paper's student has as many
@@ -152,13 +152,10 @@ def draw(plain: Traffic, deploy: Traffic, output: Path) -> None:
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set_xlabel(f"passes over a (1, {CHANNELS}, {plain.size[0]}, {plain.size[1]}) tensor")
     axis.legend()
-    with replacing(output) as temporary:
-        try:
-            figure.savefig(temporary, dpi=100)
-        except ValueError as error:
-            raise FileError(f"cannot draw into {output}: {error}") from error
-        finally:
-            pyplot.close(figure)
+    try:
+        save_figure(figure, output, dpi=100)
+    finally:
+        pyplot.close(figure)
 
 
 def _row(traffic: Traffic, name: str, groups: List[Group]) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Any, Iterator, Union
 
 from irvis.runtime.errors import FileError
 
@@ -50,6 +50,18 @@ def write_bytes(path: PathLike, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all. Raises FileError."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
+    """Write a figure of matplotlib, whole or not at all; ``options`` are its savefig's.
+
+    Raises FileError, also where the name's ending is of no picture that matplotlib writes.
+    """
+    with replacing(path) as temporary:
+        try:
+            figure.savefig(str(temporary), **options)
+        except ValueError as error:
+            raise FileError(f"cannot draw into {path}: {error}") from error
 
 
 def check_writable(path: PathLike) -> None:

@@ -8,7 +8,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import replacing
+from irvis.runtime.files import save_figure
 
 Columns = Dict[str, np.ndarray]
 
@@ -57,13 +57,10 @@ def draw(runs: Sequence[Path], output: Path) -> None:
     for axis in axes.flat[len(titles) + len(metrics) :]:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=8)
-    with replacing(output) as temporary:
-        try:
-            figure.savefig(temporary, dpi=80)
-        except ValueError as error:
-            raise FileError(f"cannot draw into {output}: {error}") from error
-        finally:
-            pyplot.close(figure)
+    try:
+        save_figure(figure, output, dpi=80)
+    finally:
+        pyplot.close(figure)
 
 
 def smoothed(steps: np.ndarray, values: np.ndarray) -> List[np.ndarray]:

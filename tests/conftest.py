@@ -56,3 +56,22 @@ def samples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder, 96, 128)
     return folder
+
+
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory):
+    """A random student's plain and deploy ONNX of any size."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    import numpy as np
+
+    from irvis.export.to_onnx import export
+    from irvis.student.network import Student
+
+    torch.manual_seed(0)
+    student, folder = Student().eval(), tmp_path_factory.mktemp("graphs")
+    planes = tuple(np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8))
+    paths = folder / "plain.onnx", folder / "deploy.onnx"
+    for path in paths:
+        export(student, path, None, plain=path.stem == "plain", pairs=[planes])
+    return paths

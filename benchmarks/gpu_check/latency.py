@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from irvis.benchmarks.gpu_check.engines import PEERS, built, engine_path
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.benchmarks.latency import summarize
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.sizes import format_size
 
 SIZES = ("480x640", "240x320", "1024x1280")
 EAGER = "PyTorch student eager FP32"
@@ -61,7 +62,7 @@ def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> Non
     for size in SIZES:
         if size in results:
             continue
-        engines = {spec.name: str(engine_path(out, spec.name)) for spec in built(out) if _is_of(spec.size, size)}
+        engines = {spec.name: str(engine_path(out, spec.name)) for spec in built(out) if format_size(spec.size) == size}
         workers = [_Worker(sys.executable, "engines", engines)]
         if torch_python:
             workers.append(_Worker(torch_python, "torch", _torch_forms(size, models)))
@@ -81,10 +82,6 @@ def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> Non
             raise IrvisError(f"nothing could be timed at {size}: {forms}")
         results.put(size, {form: _described(found, forms.get(EAGER), planes, form) for form, found in forms.items()})
         print(_table(size, results[size]), flush=True)
-
-
-def _is_of(size: Tuple[int, int], text: str) -> bool:
-    return "x".join(map(str, size)) == text
 
 
 def _torch_forms(size: str, models: Path) -> Dict[str, str]:

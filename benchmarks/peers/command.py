@@ -31,7 +31,8 @@ from irvis.benchmarks.compare import (
 from irvis.benchmarks.machine.board import read_board
 from irvis.benchmarks.peers.export import FusedPlane, export_published, named_weights, sample_pairs
 from irvis.benchmarks.peers.quality import Quality, measure_quality, read_quality
-from irvis.benchmarks.peers.tables import DEPLOY, PYTORCH, QUALITY, STUDENT, Document, draw, to_markdown, to_text
+from irvis.benchmarks.peers.tables import DEPLOY, PYTORCH, STUDENT, Document, draw, to_markdown, to_text
+from irvis.benchmarks.published import METRICS
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
@@ -211,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency there, for make figures")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw latency against quality")
-    parser.add_argument("--metric", choices=QUALITY, default="SCD", help="quality of the plot (default: %(default)s)")
+    parser.add_argument("--metric", choices=METRICS, default="SCD", help="quality of the plot (default: %(default)s)")
 
 
 def main(arguments: argparse.Namespace) -> int:

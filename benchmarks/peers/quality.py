@@ -6,7 +6,8 @@ from typing import Dict, NamedTuple
 
 from irvis.benchmarks.evaluate import evaluate_pairs
 from irvis.benchmarks.fusers import published_network, student
-from irvis.benchmarks.peers.tables import DEPLOY, QUALITY, STUDENT
+from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, one_line
 from irvis.runtime.pairs import pairs_of
 
@@ -21,7 +22,7 @@ class Quality(NamedTuple):
     def of(self, method: str) -> Dict[str, float]:
         """Give a method's. The deploy form has the student's: it equals that to 1e-5."""
         values = self.values.get(STUDENT if method == DEPLOY else method, {})
-        return {metric: values[metric] for metric in QUALITY if metric in values}
+        return {metric: values[metric] for metric in METRICS if metric in values}
 
 
 def measure_quality(folder: Path, checkpoint: Path, weights: Dict[str, Path]) -> Quality:
@@ -43,7 +44,7 @@ def read_quality(path: Path, checkpoint: Path) -> Quality:
         for row in rows:
             if row["data_set"] == data_set:
                 name = STUDENT if Path(row["fused_by"]).stem == checkpoint.stem else row["fused_by"]
-                values[name] = {metric: float(row[metric]) for metric in QUALITY}
+                values[name] = {metric: float(row[metric]) for metric in METRICS}
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise FileError(f"not a data set, nor the CSV of irvis evaluate: {path} ({one_line(error, 100)})") from error
     return Quality(data_set, pairs, values)

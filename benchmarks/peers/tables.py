@@ -8,12 +8,12 @@ import numpy as np
 
 from irvis.benchmarks.compare import Quartiles, align, ratio
 from irvis.benchmarks.markdown import table
-from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import replacing
+from irvis.benchmarks.published import METRICS
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import save_figure
 
 STUDENT, DEPLOY = "student", "student, deploy form"
 PYTORCH = "PyTorch"
-QUALITY = ("CC", "PSNR", "SCD", "SSIM")
 Document = Dict[str, Any]
 
 
@@ -41,7 +41,7 @@ def timed(document: Document) -> Iterator[Timed]:
 
 def to_cells(document: Document) -> Tuple[List[str], List[List[str]]]:
     """Give head and rows of the table."""
-    metrics = [name for name in QUALITY if any(name in method["quality"] for method in document["methods"])]
+    metrics = [name for name in METRICS if any(name in method["quality"] for method in document["methods"])]
     head = [
         "method",
         "run by",
@@ -122,10 +122,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
         axis.set_title(runtime, fontsize=10)
         axis.set_xlabel("latency of a frame, ms")
     axes[0, 0].set_ylabel(f"{metric}, {document['quality_of']['data_set']}")
-    with replacing(output) as temporary:
-        try:
-            figure.savefig(temporary, dpi=100)
-        except ValueError as error:
-            raise FileError(f"cannot draw into {output}: {error}") from error
-        finally:
-            pyplot.close(figure)
+    try:
+        save_figure(figure, output, dpi=100)
+    finally:
+        pyplot.close(figure)

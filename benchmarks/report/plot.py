@@ -9,7 +9,7 @@ import numpy as np
 
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import replacing
+from irvis.runtime.files import save_figure
 
 MARKS = {"p50": "tab:green", "p99": "tab:orange", "max": "tab:red"}
 TEXT_WIDTH = 150  # characters that fit the picture's width
@@ -64,9 +64,10 @@ def draw(document: Dict[str, Any], output: Path) -> None:
         figure.text(
             0.5, 0.5, WATERMARK, fontsize=70, color="tab:red", alpha=0.15, rotation=20, ha="center", va="center"
         )
-    with replacing(output) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
-    pyplot.close(figure)
+    try:
+        save_figure(figure, output, dpi=100, format="png")
+    finally:
+        pyplot.close(figure)
 
 
 def _title(document: Dict[str, Any]) -> str:

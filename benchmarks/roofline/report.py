@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from irvis.benchmarks.compare import align
+from irvis.benchmarks.markdown import table
 from irvis.benchmarks.roofline.devices import CACHE_SHARE, Range
 from irvis.benchmarks.roofline.efficiency import as_json as efficiencies_json
 from irvis.benchmarks.roofline.efficiency import total_ms
 from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
-from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import replacing, write_bytes
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import save_figure, write_bytes
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
@@ -42,7 +43,9 @@ def to_markdown(found: Roofline, top: int) -> str:
     tables = [_by_kind(found), *([_dearest(found, top)] if top else [])]
     verdict = "\n".join(_verdict(found)).strip()
     said = f"{heading(found)}. Efficiencies: {found.efficiencies.source}."
-    return "\n\n".join(filter(None, [said, *map(_as_markdown, tables), verdict]))
+    return "\n\n".join(
+        filter(None, [said, *(table(rows[0], rows[1:], len(rows[0])).strip() for rows in tables), verdict])
+    )
 
 
 def write_json(found: Sequence[Roofline], path: Path) -> None:
@@ -71,11 +74,7 @@ def draw(found: Sequence[Roofline], output: Path) -> None:
         _draw_errors(axes[2], shown)
     said = "the estimate beside what was measured" if measured else "estimates, not measurements"
     figure.suptitle(f"{shown[0].device.name}, {format_size(shown[0].size)}, {shown[0].precision.upper()}: {said}")
-    with replacing(output) as temporary:
-        try:
-            figure.savefig(str(temporary), dpi=100)
-        except ValueError as error:
-            raise FileError(f"cannot draw into {output}: {error}") from error
+    save_figure(figure, output, dpi=100)
 
 
 def _peaks(found: Roofline) -> str:
@@ -148,11 +147,6 @@ def _range(found: Range) -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _as_markdown(rows: List[List[str]]) -> str:
-    head, *body = (f"| {' | '.join(cells)} |" for cells in rows)
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
 def _as_json(found: Roofline) -> Dict[str, Any]:

@@ -23,18 +23,6 @@ def run(capsys, *arguments):
     return code, said.out, said.err.splitlines()
 
 
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
-    """A random student's plain and deploy ONNX of any size."""
-    torch.manual_seed(0)
-    student, folder = Student().eval(), tmp_path_factory.mktemp("graphs")
-    planes = tuple(np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8))
-    paths = folder / "plain.onnx", folder / "deploy.onnx"
-    for path in paths:
-        export(student, path, None, plain=path.stem == "plain", pairs=[planes])
-    return paths
-
-
 def test_the_plain_student_moves_what_its_blocks_do(graphs):
     """By hand, in passes, thin tensors and weights left out.
 

@@ -47,14 +47,6 @@ NVPMODEL = {
 }
 
 
-def plant(root, *trees):
-    for tree in trees:
-        for name, text in tree.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(str(text))
-    return root
-
-
 def without(tree, *names):
     return {name: text for name, text in tree.items() if name not in names}
 
@@ -75,8 +67,8 @@ def hangs(command):
     raise subprocess.TimeoutExpired(command, 5)
 
 
-def test_a_xavier_is_read_whole(tmp_path):
-    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
+def test_a_xavier_is_read_whole(machines, tmp_path):
+    board = read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
     assert board == Board(
         host="rover",
         cpu="ARMv8 Processor rev 0 (v8l)",
@@ -97,15 +89,15 @@ def test_a_xavier_is_read_whole(tmp_path):
     assert board.is_agx_xavier
 
 
-def test_no_serial_number_is_kept(tmp_path):
-    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
+def test_no_serial_number_is_kept(machines, tmp_path):
+    board = read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
     assert SERIAL not in json.dumps(dataclasses.asdict(board))
 
 
 @pytest.mark.parametrize("mode_id", sorted(NVPMODEL))
-def test_nvpmodel_gives_the_mode_whatever_it_warns_of_before(tmp_path, mode_id):
+def test_nvpmodel_gives_the_mode_whatever_it_warns_of_before(machines, tmp_path, mode_id):
     # A stale status file must not win over the command.
-    tree = plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": "pmode:0003\n"})
+    tree = machines.plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": "pmode:0003\n"})
     board = read_board(tree, prints(NVPMODEL[mode_id]))
     assert (board.mode_name, board.mode_id) == (AGX_XAVIER_MODES[mode_id], mode_id)
 
@@ -113,21 +105,21 @@ def test_nvpmodel_gives_the_mode_whatever_it_warns_of_before(tmp_path, mode_id):
 @pytest.mark.parametrize(
     "output", ["NV Power Mode: MAXN", "NV Power Mode: MAXN\n", "NV Power Mode: MAXN\nNVPM WARN: 5\n"]
 )
-def test_a_mode_without_its_id_is_still_a_mode(tmp_path, output):
-    board = read_board(plant(tmp_path, XAVIER), prints(output))
+def test_a_mode_without_its_id_is_still_a_mode(machines, tmp_path, output):
+    board = read_board(machines.plant(tmp_path, XAVIER), prints(output))
     assert (board.mode_name, board.mode_id) == ("MAXN", None)
     require_mode(board, "MAXN")
 
 
 @pytest.mark.parametrize("run", [absent, hangs, prints(""), prints("NVPM ERROR: need root\n")])
 @pytest.mark.parametrize("mode_id", sorted(AGX_XAVIER_MODES))
-def test_without_nvpmodel_the_status_file_gives_the_mode(tmp_path, run, mode_id):
-    tree = plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": f"pmode:{mode_id:04d}"})
+def test_without_nvpmodel_the_status_file_gives_the_mode(machines, tmp_path, run, mode_id):
+    tree = machines.plant(tmp_path, XAVIER, {"var/lib/nvpmodel/status": f"pmode:{mode_id:04d}"})
     board = read_board(tree, run)
     assert (board.mode_name, board.mode_id) == (AGX_XAVIER_MODES[mode_id], mode_id)
 
 
-def test_the_boards_own_configuration_names_the_modes_of_the_status_file(tmp_path):
+def test_the_boards_own_configuration_names_the_modes_of_the_status_file(machines, tmp_path):
     nx = {
         "proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0",
         "var/lib/nvpmodel/status": "pmode:0002\n",
@@ -136,11 +128,11 @@ def test_the_boards_own_configuration_names_the_modes_of_the_status_file(tmp_pat
         "etc/nvpmodel.conf": "# comment\n< POWER_MODEL ID=0 NAME=MODE_15W_2CORE >\nCPU_ONLINE CORE_0 1\n"
         "< POWER_MODEL ID=2 NAME=MODE_15W_6CORE >\n"
     }
-    tree = plant(tmp_path, XAVIER, nx)
+    tree = machines.plant(tmp_path, XAVIER, nx)
     board = read_board(tree, absent)
     assert (board.mode_name, board.mode_id) == (None, 2)  # the AGX Xavier's names are not another module's
     assert not board.is_agx_xavier
-    board = read_board(plant(tree, configuration), absent)
+    board = read_board(machines.plant(tree, configuration), absent)
     assert (board.mode_name, board.mode_id) == ("MODE_15W_6CORE", 2)
 
 
@@ -153,31 +145,31 @@ def test_the_boards_own_configuration_names_the_modes_of_the_status_file(tmp_pat
         ((114750000, 114750000, 1377000000), False),
     ],
 )
-def test_clocks_are_locked_when_they_cannot_move(tmp_path, frequencies, locked):
+def test_clocks_are_locked_when_they_cannot_move(machines, tmp_path, frequencies, locked):
     tree = {f"{GPU}/{name}_freq": f"{hertz}\n" for name, hertz in zip(("cur", "min", "max"), frequencies)}
-    board = read_board(plant(tmp_path, XAVIER, tree), prints(NVPMODEL[0]))
+    board = read_board(machines.plant(tmp_path, XAVIER, tree), prints(NVPMODEL[0]))
     assert board.gpu_clock == GpuClock(*frequencies)
     assert board.clocks_locked is locked
 
 
 @pytest.mark.parametrize("broken", [{}, {f"{GPU}/cur_freq": "", f"{GPU}/min_freq": "1", f"{GPU}/max_freq": "N/A"}])
-def test_clocks_that_cannot_be_read_are_unknown(tmp_path, broken):
+def test_clocks_that_cannot_be_read_are_unknown(machines, tmp_path, broken):
     tree = without(XAVIER, f"{GPU}/cur_freq", f"{GPU}/min_freq", f"{GPU}/max_freq")
-    board = read_board(plant(tmp_path, tree, broken), prints(NVPMODEL[0]))
+    board = read_board(machines.plant(tmp_path, tree, broken), prints(NVPMODEL[0]))
     assert board.gpu_clock is None
     assert board.clocks_locked is None
 
 
-def test_in_a_container_the_module_is_read_beside_the_hidden_device_tree(tmp_path):
+def test_in_a_container_the_module_is_read_beside_the_hidden_device_tree(machines, tmp_path):
     tree = without(XAVIER, "proc/device-tree/model", "etc/nv_tegra_release")
-    board = read_board(plant(tmp_path, tree, {"sys/devices/soc0/machine": "Jetson-AGX\n"}), absent)
+    board = read_board(machines.plant(tmp_path, tree, {"sys/devices/soc0/machine": "Jetson-AGX\n"}), absent)
     assert board.is_jetson
     assert board.is_agx_xavier
     assert board.l4t is None
 
 
-def test_a_jetson_that_hides_its_name_is_a_jetson_but_not_known_to_be_a_xavier(tmp_path):
-    board = read_board(plant(tmp_path, without(XAVIER, "proc/device-tree/model")), absent)
+def test_a_jetson_that_hides_its_name_is_a_jetson_but_not_known_to_be_a_xavier(machines, tmp_path):
+    board = read_board(machines.plant(tmp_path, without(XAVIER, "proc/device-tree/model")), absent)
     assert board.is_jetson
     assert board.module is None
     assert not board.is_agx_xavier
@@ -195,21 +187,21 @@ def test_a_jetson_that_hides_its_name_is_a_jetson_but_not_known_to_be_a_xavier(t
         ("NVIDIA Jetson Nano Developer Kit", False),
     ],
 )
-def test_only_the_board_of_the_paper_is_the_board_of_the_paper(tmp_path, model, is_agx_xavier):
-    board = read_board(plant(tmp_path, XAVIER, {"proc/device-tree/model": f"{model}\0"}), prints(NVPMODEL[0]))
+def test_only_the_board_of_the_paper_is_the_board_of_the_paper(machines, tmp_path, model, is_agx_xavier):
+    board = read_board(machines.plant(tmp_path, XAVIER, {"proc/device-tree/model": f"{model}\0"}), prints(NVPMODEL[0]))
     assert board.module == model
     assert board.is_agx_xavier is is_agx_xavier
 
 
-def test_jetpack_4(tmp_path):
-    assert read_board(plant(tmp_path, XAVIER, {"etc/nv_tegra_release": L4T_32}), absent).l4t == "32.7.1"
+def test_jetpack_4(machines, tmp_path):
+    assert read_board(machines.plant(tmp_path, XAVIER, {"etc/nv_tegra_release": L4T_32}), absent).l4t == "32.7.1"
 
 
-def test_a_workstation_is_no_jetson_and_is_asked_for_no_mode(tmp_path):
+def test_a_workstation_is_no_jetson_and_is_asked_for_no_mode(machines, tmp_path):
     def must_not_run(command):
         raise AssertionError(command)
 
-    board = read_board(plant(tmp_path, WORKSTATION), must_not_run)
+    board = read_board(machines.plant(tmp_path, WORKSTATION), must_not_run)
     assert not board.is_jetson
     assert not board.is_agx_xavier
     assert (board.host, board.os) == ("bench-01", "Ubuntu 22.04.4 LTS")
@@ -217,9 +209,9 @@ def test_a_workstation_is_no_jetson_and_is_asked_for_no_mode(tmp_path):
     assert (board.module, board.mode_name, board.mode_id, board.gpu_clock, board.clocks_locked) == (None,) * 5
 
 
-def test_an_arm_board_that_is_no_jetson_keeps_its_model_out_of_the_module(tmp_path):
+def test_an_arm_board_that_is_no_jetson_keeps_its_model_out_of_the_module(machines, tmp_path):
     pi = {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"}
-    board = read_board(plant(tmp_path, WORKSTATION, pi), absent)
+    board = read_board(machines.plant(tmp_path, WORKSTATION, pi), absent)
     assert not board.is_jetson
     assert board.module is None
 
@@ -238,8 +230,8 @@ def test_this_machine_can_be_read():
     assert board.python == platform.python_version()
 
 
-def test_the_mode_asked_for_is_accepted(tmp_path):
-    require_mode(read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXN")
+def test_the_mode_asked_for_is_accepted(machines, tmp_path):
+    require_mode(read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXN")
     require_mode(read_board(tmp_path, prints(NVPMODEL[2])), "MODE_15W")
 
 
@@ -247,39 +239,39 @@ def test_the_mode_asked_for_is_accepted(tmp_path):
     ("mode_id", "wanted", "command"),
     [(7, "MAXN", "sudo nvpmodel -m 0"), (2, "MAXN", "sudo nvpmodel -m 0"), (0, "MODE_15W", "sudo nvpmodel -m 2")],
 )
-def test_another_mode_is_refused_with_the_command_that_sets_it(tmp_path, mode_id, wanted, command):
-    board = read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[mode_id]))
+def test_another_mode_is_refused_with_the_command_that_sets_it(machines, tmp_path, mode_id, wanted, command):
+    board = read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[mode_id]))
     message = refusal(board, wanted)
     assert f"power mode is {AGX_XAVIER_MODES[mode_id]} (id {mode_id}), not {wanted}" in message
     assert f"`{command}`" in message
     assert "reboot" not in message
 
 
-def test_leaving_10_watt_is_said_to_need_a_reboot(tmp_path):
-    board = read_board(plant(tmp_path, XAVIER), prints("NV Power Mode: MODE_10W\n1\n"))
+def test_leaving_10_watt_is_said_to_need_a_reboot(machines, tmp_path):
+    board = read_board(machines.plant(tmp_path, XAVIER), prints("NV Power Mode: MODE_10W\n1\n"))
     assert "`sudo nvpmodel -m 0`, which asks for a reboot" in refusal(board, "MAXN")
 
 
-def test_a_mode_that_the_xavier_has_not_is_answered_with_those_it_has(tmp_path):
-    message = refusal(read_board(plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXQ")
+def test_a_mode_that_the_xavier_has_not_is_answered_with_those_it_has(machines, tmp_path):
+    message = refusal(read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[0])), "MAXQ")
     assert all(name in message for name in AGX_XAVIER_MODES.values())
 
 
-def test_on_another_jetson_no_id_of_the_xavier_is_suggested(tmp_path):
-    tree = plant(tmp_path, XAVIER, {"proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0"})
+def test_on_another_jetson_no_id_of_the_xavier_is_suggested(machines, tmp_path):
+    tree = machines.plant(tmp_path, XAVIER, {"proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0"})
     message = refusal(read_board(tree, prints("NV Power Mode: MODE_15W_6CORE\n2\n")), "MAXN")
     assert "/etc/nvpmodel.conf" in message
     assert "-m 0" not in message
 
 
-def test_an_unreadable_mode_is_refused_with_what_to_run(tmp_path):
-    message = refusal(read_board(plant(tmp_path, XAVIER), absent), "MAXN")
+def test_an_unreadable_mode_is_refused_with_what_to_run(machines, tmp_path):
+    message = refusal(read_board(machines.plant(tmp_path, XAVIER), absent), "MAXN")
     assert "power mode is unknown" in message
     assert "`nvpmodel -q`" in message
 
 
-def test_a_machine_that_is_no_jetson_is_refused_by_its_own_name(tmp_path):
-    message = refusal(read_board(plant(tmp_path, WORKSTATION), absent), "MAXN")
+def test_a_machine_that_is_no_jetson_is_refused_by_its_own_name(machines, tmp_path):
+    message = refusal(read_board(machines.plant(tmp_path, WORKSTATION), absent), "MAXN")
     assert "bench-01" in message
     assert "Xeon(R) Gold 6230" in message
     assert "drop --mode" in message
@@ -300,7 +292,7 @@ GRID = [(mode, jetpack, locked) for mode in (0, 2, 7) for jetpack in ("5.1.2", "
 @pytest.mark.parametrize(("mode", "jetpack", "locked"), GRID)
 def test_an_agx_xavier_in_any_state(tmp_path, machines, mode, jetpack, locked, with_jtop):
     name, cores, cpu_khz, gpu_hz, emc_hz, output = machines.MODES[mode]
-    tree = plant(tmp_path, machines.xavier_tree(mode, jetpack, locked, as_root=True))
+    tree = machines.plant(tmp_path, machines.xavier_tree(mode, jetpack, locked, as_root=True))
     told = jtop_state.state_of(machines.open_jtop(mode, jetpack, locked)) if with_jtop else None
     board = read_board(tree, absent if with_jtop else prints(output), lambda: told)
     assert (board.mode_name, board.mode_id) == (name, mode)
@@ -324,13 +316,13 @@ def test_one_clock_that_may_move_is_enough(tmp_path, machines, clock):
     locked, free = (machines.xavier_tree(locked=locked, as_root=True) for locked in (True, False))
     part = {"GPU": "devfreq", "CPU": "cpufreq", "EMC": "emc"}[clock]
     mixed = {name: free[name] if part in name else text for name, text in locked.items()}
-    board = read_board(plant(tmp_path, mixed), prints(NVPMODEL[0]))
+    board = read_board(machines.plant(tmp_path, mixed), prints(NVPMODEL[0]))
     assert board.free_clocks == [clock]
     assert board.clocks_locked is False
 
 
 def test_without_root_the_memorys_clock_is_unknown_and_let_pass(tmp_path, machines):
-    board = read_board(plant(tmp_path, machines.xavier_tree()), prints(NVPMODEL[0]))
+    board = read_board(machines.plant(tmp_path, machines.xavier_tree()), prints(NVPMODEL[0]))
     assert board.emc_clock is None
     assert board.clocks_locked is True
 
@@ -339,15 +331,17 @@ def test_without_root_the_memorys_clock_is_unknown_and_let_pass(tmp_path, machin
 def test_jtop_sees_clocks_that_a_container_hides(tmp_path, machines, locked):
     tree = {name: text for name, text in machines.xavier_tree().items() if "freq" not in name}
     told = jtop_state.state_of(machines.open_jtop(locked=locked))
-    assert read_board(plant(tmp_path, tree), absent, lambda: told).clocks_locked is locked
+    assert read_board(machines.plant(tmp_path, tree), absent, lambda: told).clocks_locked is locked
     assert read_board(tmp_path, absent, lambda: None).clocks_locked is None
 
 
-def test_a_workstations_gpu_and_clocks(tmp_path):
+def test_a_workstations_gpu_and_clocks(machines, tmp_path):
     gpu = {"proc/driver/nvidia/gpus/0000:01:00.0/information": f"Model: \t\t NVIDIA H100 PCIe\nGPU UUID: \t {SERIAL}\n"}
     cores = {f"sys/devices/system/cpu/cpu0/cpufreq/scaling_{name}_freq": khz for name, khz in
              (("cur", 3100000), ("min", 800000), ("max", 3900000))}  # fmt: skip
-    board = read_board(plant(tmp_path, WORKSTATION, gpu, {name: str(khz) for name, khz in cores.items()}), absent)
+    board = read_board(
+        machines.plant(tmp_path, WORKSTATION, gpu, {name: str(khz) for name, khz in cores.items()}), absent
+    )
     assert board.gpu == "NVIDIA H100 PCIe"
     assert board.cpu_clock == CpuClock(1, 3100000000, 800000000, 3900000000)
     assert board.clocks_locked is False

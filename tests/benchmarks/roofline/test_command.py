@@ -10,26 +10,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-import numpy as np
 
 from irvis.benchmarks.roofline import command as roofline
 from irvis.benchmarks.roofline.devices import device
 from irvis.export.passes import count_traffic
-from irvis.export.to_onnx import export
 from irvis.runtime.cli import guarded
-from irvis.student.network import Student
-
-
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
-    """Plain and deploy ONNX of any size."""
-    torch.manual_seed(0)
-    student, folder = Student().eval(), tmp_path_factory.mktemp("graphs")
-    planes = tuple(np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8))
-    paths = folder / "plain.onnx", folder / "deploy.onnx"
-    for path in paths:
-        export(student, path, None, plain=path.stem == "plain", pairs=[planes])
-    return paths
 
 
 def run(capsys, *arguments):
