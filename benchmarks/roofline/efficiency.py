@@ -83,8 +83,8 @@ def write_efficiencies(found: Efficiencies, path: Path) -> None:
 
 
 def as_json(found: Efficiencies) -> Dict[str, Any]:
-    """Give source and kinds, rounded to three digits."""
-    kinds = {kind: [round(value, 3) for value in values] for kind, values in found.kinds.items()}
+    """Give source and kinds, to three significant digits: a fixed point would make a small fraction 0."""
+    kinds = {kind: [float(f"{value:.3g}") for value in values] for kind, values in found.kinds.items()}
     return {"source": found.source, "kinds": kinds}
 
 

@@ -69,6 +69,14 @@ def test_written_and_read(tmp_path):
     assert read_efficiencies(path, "tensorrt") == written
 
 
+@pytest.mark.parametrize("smallest", [2e-7, 0.0004, 0.3])
+def test_however_small_a_fraction_it_can_be_read_again(smallest, tmp_path):
+    """A kernel that waited for another program seems to reach next to nothing of its bound."""
+    write_efficiencies(Efficiencies("tensorrt", "", {ANY: (smallest, 0.5, 1.2345)}), tmp_path / "a.json")
+    found = read_efficiencies(tmp_path / "a.json", "tensorrt").kinds[ANY]
+    assert found == pytest.approx((smallest, 0.5, 1.2345), rel=0.005)
+
+
 def test_a_file_of_something_else_is_not_written_over(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("[]")
