@@ -6,7 +6,7 @@ from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
 PARTS = {
-    "benchmarks": ("gpu_check", "machine", "peers", "report", "roofline"),
+    "benchmarks": ("experiments", "gpu_check", "machine", "peers", "report", "roofline"),
     "runtime": ("cameras", "registration", "ros", "web"),
     "student": ("teachers",),
 }

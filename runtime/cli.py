@@ -40,7 +40,7 @@ SUBCOMMANDS = {
     "complexity": Subcommand("irvis.benchmarks.complexity", "count parameters and multiply-adds", "workstation"),
     "peers": Subcommand("irvis.benchmarks.peers.command", "time published networks beside the student", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
-    "experiment": Subcommand("irvis.benchmarks.experiment", "repeat an experiment of the paper", "workstation"),
+    "experiment": Subcommand("irvis.benchmarks.experiments.command", "repeat a table of the paper", "workstation"),
 }
 
 FAILURE, INTERRUPTED = 1, 130

@@ -35,19 +35,18 @@ from irvis.benchmarks.peers.tables import DEPLOY, PYTORCH, STUDENT, Document, dr
 from irvis.benchmarks.published import METRICS
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
-from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
+from irvis.runtime.errors import IrvisError, ModelError, one_line
 from irvis.runtime.files import check_writable, write_bytes
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 from irvis.student.teachers.load import load_published
-from irvis.student.teachers.published import MODULES
+from irvis.student.teachers.published import MODULES, find_weights
 
 SCHEMA_VERSION, KIND = 1, "peers"
 ONNXRUNTIME, TENSORRT = "ONNX Runtime", "TensorRT"
 RUNTIMES = {"pytorch": PYTORCH, "onnxruntime": ONNXRUNTIME}
-WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
 class Form(NamedTuple):
@@ -58,14 +57,6 @@ class Form(NamedTuple):
     backend: str
     run: Run
     difference: Optional[float] = None  # from the same method in PyTorch, of a range of 1; None where that was not run
-
-
-def find_weights(folder: Path) -> Dict[str, Path]:
-    """Give the weights of each published network that a folder has: files of its name, in any case, ``_`` or not."""
-    if not folder.is_dir():
-        raise FileError(f"no folder of weights: {folder}")
-    files = {file.stem.replace("_", "").lower(): file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS}
-    return {name: files[name.lower()] for name in MODULES if name.lower() in files}
 
 
 def own_network(method: str, checkpoint: Path) -> nn.Module:

@@ -1,8 +1,10 @@
 """The published networks by name, each in a module of its own that is imported only when asked for."""
 
 import importlib
+from pathlib import Path
 from typing import Dict, Type
 
+from irvis.runtime.errors import FileError
 from irvis.student.teachers.network import FusionNetwork
 
 # name, as on the command line and as its class is called -> module
@@ -22,7 +24,20 @@ MODULES: Dict[str, str] = {
     "MMDRFuseStudent": "mmdrfuse",
 }
 
+WEIGHTS = (".safetensors", ".pth", ".pt")
+
 
 def network_class(name: str) -> Type[FusionNetwork]:
     """Give the class of a published network. Raises KeyError for a name that is none of ``MODULES``."""
     return getattr(importlib.import_module(f"irvis.student.teachers.{MODULES[name]}"), name)
+
+
+def find_weights(folder: Path) -> Dict[str, Path]:
+    """Give the weights of each published network that a folder has: files of its name, in any case, ``_`` or not.
+
+    Raises FileError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileError(f"no folder of weights: {folder}")
+    files = {file.stem.replace("_", "").lower(): file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS}
+    return {name: files[name.lower()] for name in MODULES if name.lower() in files}

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
-from irvis.runtime.errors import FileError
 from irvis.student.checkpoint import save_student
 from irvis.student.network import Student, StudentConfig
 from irvis.student.teachers.published import network_class
@@ -70,13 +69,6 @@ def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path
     assert said.out.count("MMDRFuseStudent") == 2
     assert page.read_text().count("| MMDRFuseStudent |") == 2
     assert plot.read_bytes().startswith(b"\x89PNG")
-
-
-def test_weights_go_by_their_names(folder, published):
-    assert list(peers.find_weights(folder / "weights")) == ["DATFuse", "MMDRFuseStudent"]
-    assert len(peers.find_weights(published)) == 9
-    with pytest.raises(FileError, match="no folder of weights"):
-        peers.find_weights(folder / "none")
 
 
 @pytest.mark.parametrize("text", ["x=y.engine", "student", "student=", "=y"])

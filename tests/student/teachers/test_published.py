@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file
 
-from irvis.student.teachers.published import MODULES, network_class
+from irvis.runtime.errors import FileError
+from irvis.student.teachers.published import MODULES, find_weights, network_class
 
 FILES = {"MMDRFuseTeacher": "MMDRFuse_teacher", "MMDRFuseStudent": "MMDRFuse_student"}
 WITH_WEIGHTS = [name for name in MODULES if name not in ("CDDFuse", "EMMA", "RFNNest", "SwinFusion")]
@@ -55,3 +56,18 @@ def test_a_batch_gives_what_its_pairs_give(published, name):
     for index, tensor in enumerate(together):
         wanted = torch.cat([one[index] for one in apart])
         assert (tensor - wanted).abs().max() < 1e-4
+
+
+def test_weights_go_by_their_names(tmp_path):
+    for name in ("MMDRFuse_student.pth", "datfuse.safetensors", "SHIP.txt", "other.pt"):
+        (tmp_path / name).touch()
+    assert find_weights(tmp_path) == {
+        "DATFuse": tmp_path / "datfuse.safetensors",
+        "MMDRFuseStudent": tmp_path / "MMDRFuse_student.pth",
+    }
+    with pytest.raises(FileError, match="no folder of weights"):
+        find_weights(tmp_path / "none")
+
+
+def test_all_that_is_published_here_is_found(published):
+    assert list(find_weights(published)) == WITH_WEIGHTS

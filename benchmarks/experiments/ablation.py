@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from irvis.benchmarks.ablation_tables import Setting, write_tables
+from irvis.benchmarks.experiments.ablation_tables import Setting, write_tables
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError

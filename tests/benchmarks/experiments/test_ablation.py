@@ -54,9 +54,9 @@ def run(base, output, *options):
     argv = ["experiment", "ablation", *given, "-o", str(folder / output), *map(str, options)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", argv)
-        patch.delitem(sys.modules, "irvis.benchmarks.experiment", raising=False)
+        patch.delitem(sys.modules, "irvis.benchmarks.experiments.command", raising=False)
         with pytest.raises(SystemExit) as ended:
-            runpy.run_module("irvis.benchmarks.experiment", run_name="__main__")
+            runpy.run_module("irvis.benchmarks.experiments.command", run_name="__main__")
     return ended.value.code
 
 
@@ -181,5 +181,5 @@ def test_a_checkpoint_of_another_variant_is_refused(base, whole, samples, capsys
 def test_no_experiment_is_wrong_usage(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiment"])
     with pytest.raises(SystemExit, match="2"):
-        runpy.run_module("irvis.benchmarks.experiment", run_name="__main__")
+        runpy.run_module("irvis.benchmarks.experiments.command", run_name="__main__")
     assert "NAME" in capsys.readouterr().err

@@ -1,12 +1,12 @@
 """The paper's experiments, each by one command: ``irvis experiment NAME ...``.
 
-Without an installed irvis, as where it is only on the path: ``python -m irvis.benchmarks.experiment NAME ...``.
+Where irvis is only on the path: ``python -m irvis.benchmarks.experiments.command NAME ...``.
 """
 
 import argparse
 import sys
 
-from irvis.benchmarks import ablation
+from irvis.benchmarks.experiments import ablation
 from irvis.runtime.cli import guarded
 
 # Name -> module with add_arguments(parser) and main(arguments) -> int, and what it is.

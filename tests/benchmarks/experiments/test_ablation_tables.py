@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from irvis.benchmarks.ablation_tables import Setting, cells_of, describe, to_csv, write_tables
+from irvis.benchmarks.experiments.ablation_tables import Setting, cells_of, describe, to_csv, write_tables
 from irvis.benchmarks.published import ABLATION, METRICS
 from irvis.benchmarks.ranked_tables import BEST, SECOND
 from irvis.student.ablation import FULL, VARIANTS

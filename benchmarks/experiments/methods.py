@@ -1,0 +1,81 @@
+"""The methods that an experiment sets side by side: students, and the published networks that are at hand."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import List, NamedTuple, Sequence, Tuple
+
+from irvis.benchmarks.fusers import CHECKPOINTS, Fuse, published_network, student
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import sha256
+from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.student.checkpoint import read_metadata
+from irvis.student.teachers.published import find_weights
+
+SHIPPED_STUDENT = SHIPPED_MODEL.with_suffix(".safetensors")
+
+
+class Method(NamedTuple):
+    """One way to fuse."""
+
+    name: str  # in tables: of a published network, or of a student's file
+    file: Path
+    teachers: Tuple[str, ...]  # by whom a student was taught, as its checkpoint tells
+    is_student: bool
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file: what was made with another one is of another method. Raises FileError."""
+        return sha256(self.file)
+
+    def open(self) -> Fuse:
+        """Give what fuses two uint8 planes, in PyTorch on the CPU. Raises IrvisError."""
+        return student(self.file) if self.is_student else published_network(self.name, self.file).fuse
+
+
+def add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what is set side by side."""
+    parser.add_argument(
+        "--student",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a student's checkpoint; may be repeated (default: the one that irvis ships)",
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="your copies of published weights, such as SHIP.pth"
+    )
+    parser.add_argument("--methods", type=_names, metavar="LIST", help="only these, by name, with commas")
+
+
+def methods_of(arguments: argparse.Namespace) -> List[Method]:
+    """Give the published networks, and then the students. Raises IrvisError, also where a name is of none."""
+    weights = find_weights(arguments.weights) if arguments.weights else {}
+    methods = [Method(name, file, (), False) for name, file in weights.items()]
+    methods += [Method(file.stem, file, taught_by(file), True) for file in arguments.student or [SHIPPED_STUDENT]]
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise IrvisError(f"two methods are called {name}; give the student's file another name")
+    if arguments.methods is None:
+        return methods
+    unknown = [name for name in arguments.methods if name not in names]
+    if unknown:
+        raise IrvisError(f"no method is called {', '.join(unknown)}. At hand: {', '.join(names)}")
+    return [method for method in methods if method.name in arguments.methods]
+
+
+def taught_by(checkpoint: Path) -> Tuple[str, ...]:
+    """Give the names of a student's teachers, none where its file does not tell. Raises FileError."""
+    if checkpoint.suffix not in CHECKPOINTS:
+        raise FileError(f"a student is a checkpoint ({', '.join(CHECKPOINTS)}). Got {checkpoint}")
+    if checkpoint.suffix != ".safetensors":
+        return ()
+    try:
+        return tuple(map(str, json.loads(read_metadata(checkpoint).get("training", "{}")).get("teachers", {})))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FileError(f"not a checkpoint of irvis train: {checkpoint}") from error
+
+
+def _names(text: str) -> Sequence[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
