@@ -1,9 +1,12 @@
 """Tables as a paper has them, in Markdown and LaTeX: the best of a column in bold, the second underlined."""
 
+import json
 import math
+from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from irvis.benchmarks.markdown import table
+from irvis.runtime.files import write_bytes
 
 DIGITS = 4  # after the point
 TICK = "✓"
@@ -28,10 +31,41 @@ def ranks(values: Sequence[float]) -> List[int]:
     return [places.get(value, 0) for value in rounded]
 
 
-def to_markdown(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Give the table, its first column to the left and the others to the right."""
-    cells = [[MARKDOWN[cell.rank].format(cell.text) if cell.text else "" for cell in row] for row in rows]
-    return table(head, cells)
+class RankedTable(NamedTuple):
+    """A table, what it is of, and what its reader must know."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str
+    left: int = 1  # columns that are texts
+
+
+def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[Path]:
+    """Write NAME.md, NAME.csv, NAME.tex and NAME.json, which ``make figures`` takes; give their paths.
+
+    ``csv`` is the unrounded figures, as the experiment has them. Raises FileError.
+    """
+    page = {"kind": "table", "head": [*found.head], "rows": markdown_cells(found), "left": found.left}
+    contents = {
+        "md": f"# {found.title}\n\n{found.note}\n\n{to_markdown(found)}",
+        "csv": csv,
+        "tex": to_latex(found.head, found.rows, found.note),
+        "json": json.dumps({**page, "notes": found.note}, indent=1, ensure_ascii=False) + "\n",
+    }
+    for ending, content in contents.items():
+        write_bytes(folder / f"{name}.{ending}", content.encode())
+    return [folder / f"{name}.{ending}" for ending in contents]
+
+
+def markdown_cells(found: RankedTable) -> List[List[str]]:
+    """Give the cells, the best in bold and the second underlined."""
+    return [[MARKDOWN[cell.rank].format(cell.text) if cell.text else "" for cell in row] for row in found.rows]
+
+
+def to_markdown(found: RankedTable) -> str:
+    """Give the table alone."""
+    return table(found.head, markdown_cells(found), found.left)
 
 
 def to_latex(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from irvis.benchmarks.experiments.ablation_tables import Setting, write_tables
+from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
@@ -100,7 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
         figures: Dict[Variant, List[Dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for run in runs:
             figures[run.variant].append(figures_of(run, test) or _measure(run, test, among.device))
-    for file in write_tables(arguments.output, figures, setting):
+    for file in write_ablation(arguments.output, figures, setting):
         print(f"wrote {file}")
     return 0
 

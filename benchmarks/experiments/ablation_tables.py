@@ -7,9 +7,8 @@ from statistics import mean, stdev
 from typing import Dict, List, NamedTuple, Sequence
 
 from irvis.benchmarks.published import ABLATION, METRICS, NOT_COMPARABLE
-from irvis.benchmarks.ranked_tables import BEST, DIGITS, SECOND, TICK, Cell, ranks, to_latex, to_markdown
+from irvis.benchmarks.ranked_tables import BEST, DIGITS, SECOND, TICK, Cell, RankedTable, ranks, write_tables
 from irvis.benchmarks.tables import FOOTNOTE, MARK, PUBLISHED
-from irvis.runtime.files import write_bytes
 from irvis.student.ablation import FULL, PARTS, VARIANTS, Variant
 from irvis.student.network import Student
 
@@ -30,19 +29,13 @@ class Setting(NamedTuple):
     tested_on: str
 
 
-def write_tables(folder: Path, figures: Figures, setting: Setting) -> List[Path]:
-    """Write ablation.md, ablation.csv and ablation.tex; give their paths. Raises FileError."""
+def write_ablation(folder: Path, figures: Figures, setting: Setting) -> List[Path]:
+    """Write ablation.md, ablation.csv, ablation.tex and ablation.json; give their paths. Raises FileError."""
     published = [f"{name}, {PUBLISHED}{MARK if name == NOT_COMPARABLE else ''}" for name in METRICS]
     head = ["configuration", *PARTS, "parameters", *METRICS, *published]
-    rows, note = cells_of(figures), describe(figures, setting)
-    contents = {
-        "ablation.md": f"# Table 3: ablation\n\n{note}\n\n{to_markdown(head, rows)}\n{FOOTNOTE}\n",
-        "ablation.csv": to_csv(figures, setting),
-        "ablation.tex": to_latex(head, rows, f"{note} {FOOTNOTE}"),
-    }
-    for name, content in contents.items():
-        write_bytes(folder / name, content.encode())
-    return [folder / name for name in contents]
+    note = f"{describe(figures, setting)} {FOOTNOTE}."
+    found = RankedTable("Table 3: ablation", head, cells_of(figures), note)
+    return write_tables(folder, "ablation", found, to_csv(figures, setting))
 
 
 def cells_of(figures: Figures) -> List[List[Cell]]:

@@ -1,6 +1,17 @@
+import json
 import math
 
-from irvis.benchmarks.ranked_tables import BEST, SECOND, Cell, ranks, to_latex, to_markdown
+from irvis.benchmarks.figures import plain_table
+from irvis.benchmarks.ranked_tables import (
+    BEST,
+    SECOND,
+    Cell,
+    RankedTable,
+    ranks,
+    to_latex,
+    to_markdown,
+    write_tables,
+)
 
 HEAD = ["method", "part", "CC"]
 ROWS = [
@@ -8,6 +19,7 @@ ROWS = [
     [Cell("50 %"), Cell(""), Cell("0.4000", SECOND)],
     [Cell("c"), Cell(""), Cell("0.3000")],
 ]
+FOUND = RankedTable("Table 9", HEAD, ROWS, "Of nothing.")
 
 
 def test_more_is_better_and_what_prints_alike_ranks_alike():
@@ -19,7 +31,7 @@ def test_more_is_better_and_what_prints_alike_ranks_alike():
 
 
 def test_markdown_has_the_best_in_bold_and_the_second_underlined():
-    assert to_markdown(HEAD, ROWS).splitlines() == [
+    assert to_markdown(FOUND).splitlines() == [
         "| method | part | CC |",
         "| --- | ---: | ---: |",
         "| a_b | ✓ | **0.5000 ± 0.1000** |",
@@ -38,3 +50,13 @@ def test_latex_is_escaped_and_has_the_same_cells():
         r"50 \% &  & \underline{0.4000} \\",
         r"c &  & 0.3000 \\",
     ]
+
+
+def test_the_files_have_one_table(tmp_path):
+    files = write_tables(tmp_path / "new", "nine", FOUND, "a,b\n")
+    assert [file.name for file in files] == ["nine.md", "nine.csv", "nine.tex", "nine.json"]
+    markdown, csv, latex, page = (file.read_text(encoding="utf-8") for file in files)
+    assert markdown == f"# Table 9\n\nOf nothing.\n\n{to_markdown(FOUND)}"
+    assert csv == "a,b\n"
+    assert latex == to_latex(HEAD, ROWS, "Of nothing.")
+    assert plain_table(json.loads(page)) == f"{to_markdown(FOUND)}\nOf nothing.\n"

@@ -29,7 +29,7 @@ class Toy(torch.nn.Module):
     def forward(self, infrared, visible):
         return self.decode(self.encode(torch.cat([infrared, visible], dim=1)))
 """
-TABLES = ["ablation.md", "ablation.csv", "ablation.tex"]
+TABLES = ["ablation.md", "ablation.csv", "ablation.tex", "ablation.json"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from irvis.benchmarks.experiments.ablation_tables import Setting, cells_of, describe, to_csv, write_tables
+from irvis.benchmarks.experiments.ablation_tables import Setting, cells_of, describe, to_csv, write_ablation
 from irvis.benchmarks.published import ABLATION, METRICS
 from irvis.benchmarks.ranked_tables import BEST, SECOND
 from irvis.student.ablation import FULL, VARIANTS
@@ -70,9 +70,9 @@ def test_csv_has_every_figure_unrounded():
 
 
 def test_all_files_are_written(tmp_path):
-    files = write_tables(tmp_path / "new", figures(), SETTING)
-    assert [file.name for file in files] == ["ablation.md", "ablation.csv", "ablation.tex"]
-    markdown, _, latex = (file.read_text(encoding="utf-8") for file in files)
+    markdown, _, latex, _ = (
+        file.read_text(encoding="utf-8") for file in write_ablation(tmp_path / "new", figures(), SETTING)
+    )
     assert "| w/o LPB | ✓ | ✓ | ✓ | ✓ |  | 60,081 |" in markdown
-    assert markdown.rstrip().endswith("none that was tried fits")
+    assert "none that was tried fits" in markdown
     assert latex.count(r" \\") == 10
