@@ -15,7 +15,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu gpu-check test-device test-system lint figures clean
+.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system lint audit sbom figures clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
@@ -50,6 +50,30 @@ test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
 	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export
 
+# The dependencies at both ends of what setup.py allows, and the Pythons at both ends of what irvis is for.
+PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
+test-oldest: .venv-tools/.tools
+	$(call fresh,.venv-oldest,$(PYTHON38),--resolution lowest-direct)
+test-newest: .venv-tools/.tools
+	$(call fresh,.venv-newest,$(PYTHON313),--upgrade)
+define fresh
+	.venv-tools/bin/uv venv --quiet --clear --python $(2) $(1)
+	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[cpu,dev]'
+	.venv-tools/bin/uv pip list --quiet --python $(1)
+	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export
+endef
+
+# What is known against what an installation would draw in, and what that is: a CycloneDX bill of materials for each use.
+EXTRAS := cpu jetson workstation
+build/requirements-%.txt: setup.py .venv-tools/.tools
+	mkdir -p build
+	.venv-tools/bin/uv pip compile --quiet --generate-hashes --python-version $(if $(filter jetson,$*),3.8,3.11) --extra $* setup.py --output-file $@
+audit: $(EXTRAS:%=build/requirements-%.txt)
+	for extra in $(EXTRAS); do .venv-tools/bin/pip-audit --strict --disable-pip --require-hashes --requirement build/requirements-$$extra.txt || exit 1; done
+sbom: $(EXTRAS:%=build/irvis-%.cdx.json)
+build/irvis-%.cdx.json: build/requirements-%.txt
+	.venv-tools/bin/cyclonedx-py requirements --mc-type library --output-reproducible --output-file $@ $<
+
 # Real GStreamer, RTSP, ROS 1 and Chromium, with the system's Python and OpenCV, as on a Jetson.
 test-system: .venv-system/.system
 	.venv-system/bin/python -m pytest -m "system" tests/system
@@ -72,7 +96,12 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-device/.device: setup.py pyproject.toml
 	$(PYTHON38) -m venv .venv-device
-	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7' 'rosbags>=0.9.15,<1'
+	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
+	touch $@
+
+.venv-tools/.tools:
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8'
 	touch $@
 
 .venv-system/.system: setup.py pyproject.toml tests/system/install.sh
@@ -82,4 +111,4 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 	touch $@
 
 clean:
-	rm -rf .venv .venv-device .venv-system build demo
+	rm -rf .venv .venv-device .venv-oldest .venv-newest .venv-system .venv-tools build demo

@@ -17,7 +17,7 @@ PACKAGES.update({f"irvis.{stage}.{part}": f"{stage}/{part}" for stage, parts in 
 OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
 ONNXRUNTIME = "onnxruntime>=1.15,<2"  # the reference runtime of the ONNX format
 AIOHTTP = "aiohttp>=3.9,<4"  # the live view's server: HTTP and WebSocket in one, and still made for Python 3.8
-ROSBAGS = "rosbags>=0.9.15,<1"  # recordings of ROS 1 and 2 without ROS; pure Python
+ROSBAGS = "rosbags>=0.9.20,<1"  # recordings of ROS 1 and 2 without ROS; pure Python
 
 setup(
     name="irvis",
