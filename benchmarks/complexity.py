@@ -22,6 +22,7 @@ from tqdm import tqdm
 from irvis.benchmarks.compare import align
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
 from irvis.runtime.files import check_writable, write_bytes
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
@@ -31,28 +32,6 @@ from irvis.student.teachers.published import MODULES, network_class
 
 SCHEMA_VERSION = 1
 
-
-class Published(NamedTuple):
-    """A row of the paper's Tables 4 and 5, at 480x640."""
-
-    gmacs: float
-    mparams: float
-    rtx_3080_ti_ms: float
-    xavier_maxn_ms: float
-
-
-PUBLISHED = {
-    "student": Published(22.6148, 0.0772, 31.2204, 250.3114),
-    "DATFuse": Published(0.5554, 0.0011, 25.7976, 312.6306),
-    "SFDFusion": Published(4.2807, 0.0140, 8.6079, 133.5828),
-    "SeAFusion": Published(5.0995, 0.0167, 13.8368, 77.0460),
-    "EMMA": Published(41.5384, 1.5161, 25.1525, 81.8687),
-    "KDFuse": Published(76.5434, 0.2492, 174.7913, 2114.4360),
-    "FISCNet": Published(100.5417, 0.2854, 72.4542, 687.0994),
-    "SHIP": Published(156.8391, 0.5260, 66.1585, 637.8673),
-    "FAFusion": Published(382.1875, 1.2469, 73.5129, 901.8332),
-    "CDDFuse": Published(568.6871, 1.7874, 293.2754, 2066.0079),
-}
 
 TEN_TIMES = "†"
 NOTES = (
@@ -119,7 +98,7 @@ HEAD = (
 
 def is_tenth(cost: Cost) -> bool:
     """Tell whether the paper prints a tenth of what thop counts, in both columns."""
-    published = PUBLISHED.get(cost.name)
+    published = COMPLEXITY.get(cost.name)
     if published is None:
         return False
     ratios = cost.thop_macs / 1e9 / published.gmacs, cost.thop_parameters / 1e6 / published.mparams
@@ -128,7 +107,7 @@ def is_tenth(cost: Cost) -> bool:
 
 def to_cells(costs: Sequence[Cost], size: Tuple[int, int]) -> List[Tuple[str, ...]]:
     """Give the rows under HEAD, what the paper alone has last; all that is the paper's is of 480x640 alone."""
-    published = PUBLISHED if size == DEFAULT_SIZE else {}
+    published = COMPLEXITY if size == DEFAULT_SIZE else {}
     rows: List[Tuple[str, ...]] = []
     for cost in costs:
         by_thop = f"{cost.thop_macs / 1e9:.4f}", f"{cost.thop_parameters / 1e6:.4f}"
@@ -140,9 +119,9 @@ def to_cells(costs: Sequence[Cost], size: Tuple[int, int]) -> List[Tuple[str, ..
     return rows
 
 
-def _printed(row: Optional[Published], mark: str = "") -> Tuple[str, ...]:
+def _printed(row: Optional[PublishedCost], mark: str = "") -> Tuple[str, ...]:
     if row is None:
-        return ("",) * len(Published._fields)
+        return ("",) * 4
     return (
         f"{row.gmacs:.4f}{mark}",
         f"{row.mparams:.4f}{mark}",
@@ -155,9 +134,9 @@ def to_csv(costs: Sequence[Cost]) -> str:
     """Give every figure unrounded, and the paper's."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*Cost._fields, *(f"published_{name}" for name in Published._fields)])
+    writer.writerow([*Cost._fields, *(f"published_{name}" for name in PublishedCost._fields)])
     for cost in costs:
-        writer.writerow([*cost, *PUBLISHED.get(cost.name, ())])
+        writer.writerow([*cost, *COMPLEXITY.get(cost.name, ())])
     return stream.getvalue()
 
 
@@ -165,7 +144,7 @@ def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
     """Give the same for programs."""
     networks = []
     for cost in costs:
-        published = PUBLISHED.get(cost.name)
+        published = COMPLEXITY.get(cost.name)
         own = {**cost._asdict(), "published": published and published._asdict(), "printed_a_tenth": is_tenth(cost)}
         networks.append(own)
     shown = {"height": size[0], "width": size[1]}

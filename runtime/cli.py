@@ -41,6 +41,7 @@ SUBCOMMANDS = {
     "peers": Subcommand("irvis.benchmarks.peers.command", "time published networks beside the student", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
     "experiment": Subcommand("irvis.benchmarks.experiments.command", "repeat a table of the paper", "workstation"),
+    "visualize": Subcommand("irvis.benchmarks.experiments.visualize", "draw a figure of the paper", "workstation"),
 }
 
 FAILURE, INTERRUPTED = 1, 130

@@ -1,5 +1,4 @@
 import csv
-import json
 import math
 
 import pytest
@@ -88,12 +87,11 @@ def test_csv_keeps_every_digit_and_leaves_unknown_cells_empty():
     ],
 )
 def test_published_figures_are_of_the_papers_own_pairs_alone(tmp_path, folder, pairs, found):
-    figures = json.loads(published.FIGURES.read_text(encoding="utf-8"))
-    assert published_quality(tmp_path / folder, pairs) == (figures[found] if found else {})
+    assert published_quality(tmp_path / folder, pairs) == (published.QUALITY[found] if found else {})
 
 
 def test_published_figures_are_whole_and_those_of_the_paper():
-    figures = json.loads(published.FIGURES.read_text(encoding="utf-8"))
+    figures = published.QUALITY
     assert set(figures) == set(published.PAIRS)
     for methods in figures.values():
         assert len(methods) == 12

@@ -1,0 +1,223 @@
+"""Section 4.6: ``irvis experiment compensation MSRS/train --test MSRS/test --teacher SHIP=SHIP.safetensors``.
+
+One student is trained with each teacher, alike, or given; then figure 9 is drawn, and what the paper reads off it is
+measured. What is there is not done again: a stopped command goes on.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from irvis.benchmarks.experiments import features
+from irvis.benchmarks.experiments.ablation import (
+    QUICK,
+    QUICK_PAIRS,
+    QUICK_SIDE,
+    STEPS,
+    DataSet,
+    Run,
+    provenance,
+    test_set_of,
+)
+from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, counted, write_compensation
+from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
+from irvis.benchmarks.metrics import correlation, published_metrics
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.frames import join_luminance
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import pairs_of
+from irvis.student.ablation import FULL
+from irvis.student.checkpoint import read_metadata
+from irvis.student.datasets import unit_planes
+from irvis.student.distributed import Processes, processes
+from irvis.student.heatmaps import Network, detail_share, heat_map, open_student, similarity
+from irvis.student.losses import attention_map, sobel_magnitude
+from irvis.student.recipes import RECIPES
+from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teacher
+from irvis.student.teachers.network import CASTS
+from irvis.student.train import RunOptions, train
+from irvis.student.validation import spread
+
+SCENES = 3  # of figure 9
+WHOSE = {"of_teacher": MEASURED, "of_student": (*MEASURED, COSINE)}  # field of Couple -> what is in it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis experiment compensation``."""
+    parser.add_argument("folder", type=Path, help="data set to train on, such as MSRS/train")
+    parser.add_argument("--test", type=Path, help="data set to measure on, such as MSRS/test; without it, only train")
+    parser.add_argument("--teacher", action="append", required=True, metavar="SPEC", help="as for irvis train; repeat")
+    parser.add_argument(
+        "--student", action="append", default=[], metavar="TEACHER=FILE", help="its student, not to be trained; repeat"
+    )
+    parser.add_argument("--pair", action="append", metavar="NAME", help=f"test pair to draw (default: {SCENES} of all)")
+    features.add_scale_argument(parser)
+    parser.add_argument("-o", "--output", type=Path, default=Path("compensation"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, metavar="INT", help=f"of each student (default: {STEPS}; the paper: 80000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="(default: %(default)s)")
+    parser.add_argument(
+        "--recipe",
+        choices=("paper", "base"),
+        default="base",
+        help="base has ten times the paper's learning rate, for few steps (default: %(default)s)",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few steps and one pair: all files, no meaning")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as of irvis train)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis experiment compensation``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    check_writable(arguments.output / "compensation.md")
+    test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
+    scenes = _scenes(arguments) if test else []
+    config = replace(RECIPES[arguments.recipe].config, **(QUICK if arguments.quick else {"steps": STEPS}))
+    config = replace(config, seed=arguments.seed, steps=config.steps if arguments.steps is None else arguments.steps)
+    with processes(arguments.device) as among:
+        teachers = [open_teacher(spec, among.device) for spec in arguments.teacher]
+        names = [teacher.name for teacher in teachers]
+        if len(set(names)) < len(names):
+            raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
+        given = _given(arguments.student, names)
+        runs = {
+            teacher: Run(FULL, config, arguments.output / f"{_slug(teacher)}.safetensors")
+            for teacher in teachers
+            if teacher.name not in given
+        }
+        if not _train_all(runs, arguments, among):
+            print("stopped; the same command goes on from there")
+            return 130
+        if test is None:
+            print(f"trained into {arguments.output}; give --test to measure")
+            return 0
+        files = [given.get(teacher.name) or runs[teacher].checkpoint for teacher in teachers]
+        students = [open_student(file, among.device) for file in files]
+        couples = [
+            Couple(teacher.name, *_told(file), **_figures(teacher, file, student, test, arguments.output))
+            for teacher, file, student in zip(teachers, files, students)
+        ]
+        picture = arguments.output / "compensation.png"
+        above = [features.Shown(teacher.name, teacher) for teacher in teachers]
+        below = [features.Shown(file.stem, student, name) for file, student, name in zip(files, students, names)]
+        features.draw_features(scenes, above, below, arguments.scale, picture)
+    for file in [*write_compensation(arguments.output, couples, test), picture]:
+        print(f"wrote {file}")
+    return 0
+
+
+def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict[str, float]]:
+    """Give what is measured of both, means over the test set: "of_teacher", "of_student" -> name -> value.
+
+    Raises IrvisError.
+    """
+    networks: Sequence[Network] = (teacher, student)
+    rows: Dict[str, List[Dict[str, float]]] = {whose: [] for whose in WHOSE}
+    for pair in tqdm(test.pairs, desc=teacher.name, unit="pair", disable=None, leave=False):
+        infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
+        planes = unit_planes(infrared, visible)
+        attended = []
+        for network, row in zip(networks, rows.values()):
+            feature, fused = network(*planes)
+            levels = _levels(network, fused[0, 0].float().cpu().numpy())
+            quality = published_metrics(*(image.astype(np.float64) for image in (infrared, visible, levels)))
+            attended.append(attention_map(feature).cpu())
+            row.append({**quality, **of_map(heat_map(attended[-1], infrared.shape), *planes)})
+        rows["of_student"][-1][COSINE] = similarity(*attended)
+    return {whose: {name: float(np.mean([one[name] for one in row])) for name in row[0]} for whose, row in rows.items()}
+
+
+def of_map(heat: np.ndarray, infrared: Tensor, visible: Tensor) -> Dict[str, float]:
+    """Give the detail of a heat map, (H, W), and what it has in common with the images, (1, 1, H, W) each in [0, 1]."""
+    images = {"infrared": infrared, "gradient": sobel_magnitude(visible)}
+    likeness = {name: abs(correlation(heat, image[0, 0].numpy())) for name, image in images.items()}
+    return {"detail": detail_share(heat), **likeness}
+
+
+def _levels(network: Network, fused: np.ndarray) -> np.ndarray:
+    """Turn a fused plane, float (H, W), into 8 bits, a published network's as its authors do."""
+    if isinstance(network, PublishedTeacher):
+        return CASTS[network.network.cast](fused)
+    return join_luminance(fused, None)
+
+
+def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet, folder: Path) -> Dict[str, Any]:
+    """Give what ``measure`` gives, from where it was kept if that was of the same. Raises IrvisError."""
+    path = folder / f"{_slug(teacher)}.json"
+    identity = {
+        "teacher": teacher.digest,
+        "checkpoint_sha256": sha256(checkpoint),
+        "tested_on": test.name,
+        "pairs": len(test.pairs),
+    }
+    if path.exists():
+        try:
+            kept = json.loads(read_bytes(path, "figures"))
+            if kept["of"] == identity:
+                return {whose: {name: float(kept[whose][name]) for name in names} for whose, names in WHOSE.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FileError(f"not the figures of irvis experiment compensation: {path}; remove it") from error
+    figures = measure(teacher, student, test)
+    write_bytes(path, (json.dumps({"of": identity, **figures}, indent=1) + "\n").encode())
+    return figures
+
+
+def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: Processes) -> bool:
+    """Train what is not there; tell whether that came to its end. Raises FileError where another's is there."""
+    for teacher, run in runs.items():
+        if run.checkpoint.exists() and provenance(run)["teachers"] != {teacher.name: teacher.digest}:
+            raise FileError(
+                f"{run.checkpoint} was not taught by this {teacher.name}; give another --output, or remove it"
+            )
+    if all(run.checkpoint.exists() for run in runs.values()):
+        return True
+    pairs = pairs_of(arguments.folder)
+    options = RunOptions(cache=arguments.cache, tensorboard=False)
+    for number, (teacher, run) in enumerate(runs.items(), 1):
+        if run.checkpoint.exists():
+            continue
+        print(f"{number} of {len(runs)}: the student of {teacher.name}", flush=True)
+        used = spread(pairs, QUICK_PAIRS) if arguments.quick else pairs
+        if train(used, run.checkpoint, run.config, [teacher], None, options, among) is None:
+            return False
+    return True
+
+
+def _given(texts: Sequence[str], teachers: Sequence[str]) -> Dict[str, Path]:
+    given: Dict[str, Path] = {}
+    for text in texts:
+        name, file = features.split_student(text, teachers)
+        if not name or name in given:
+            raise IrvisError(f"--student must be TEACHER=FILE, once a teacher. Got {text}")
+        given[name] = file
+    return given
+
+
+def _told(checkpoint: Path) -> Tuple[Optional[int], str]:
+    """Give the steps of a student and what it was trained on, None and "" where its file does not tell."""
+    if checkpoint.suffix != ".safetensors":
+        return None, ""
+    try:
+        training = json.loads(read_metadata(checkpoint)["training"])
+        return int(training["steps"]), counted(int(training["pairs"]), ", ".join(training["data"]))
+    except (KeyError, TypeError, ValueError):
+        return None, ""
+
+
+def _scenes(arguments: argparse.Namespace) -> List[Scene]:
+    count, side = (QUICK_PAIRS, QUICK_SIDE) if arguments.quick else (SCENES, None)
+    scenes = map(read_scene, chosen(pairs_of(arguments.test), arguments.pair, count))
+    return [Scene(name, *(plane[:side, :side] for plane in planes)) for name, *planes in scenes]
+
+
+def _slug(teacher: Teacher) -> str:
+    return re.sub(r"[^\w.-]+", "-", teacher.name)

@@ -1,0 +1,136 @@
+"""Figures 8 and 9: ``irvis visualize features MSRS/test --pair 01053N --teacher SHIP=SHIP.safetensors``.
+
+Heat maps of the features that distillation compares, each teacher above its student; networks that are no pair stand
+one after another, as the variants of an ablation do.
+"""
+
+import argparse
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from torch import Tensor
+
+from irvis.benchmarks.experiments.methods import SHIPPED_STUDENT, taught_by
+from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
+from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, draw_sheet, wrapped
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import check_writable
+from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, open_student, over_image, similarity, span
+from irvis.student.teachers.load import open_teacher
+
+SCALES = {
+    "common": "one colour scale for all maps, in units of each map's root mean square (eq. 1)",
+    "own": "each map's own, whose ends stand above it",
+}
+UNIT = "mean over channels / its root mean square"
+
+
+class Shown(NamedTuple):
+    """A network whose feature is shown."""
+
+    name: str
+    network: Network
+    teacher: str = ""  # that a student stands under
+
+
+class Look(NamedTuple):
+    """What a network attends to in one scene."""
+
+    shown: Shown
+    attended: Tensor  # (1, 1, h, w)
+    heat: np.ndarray  # float32 (H, W)
+
+
+Limits = Tuple[float, float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis visualize features``."""
+    add_scene_arguments(parser)
+    parser.add_argument("--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; repeat")
+    parser.add_argument(
+        "--student",
+        action="append",
+        default=[],
+        metavar="[TEACHER=]FILE",
+        help="a student's checkpoint, under this teacher, or under the only one that its file tells; repeat "
+        "(default where there is no teacher either: the one that irvis ships)",
+    )
+    add_scale_argument(parser)
+    parser.add_argument("-o", "--output", type=Path, default=Path("features.png"), help="(default: %(default)s)")
+
+
+def add_scale_argument(parser: argparse.ArgumentParser) -> None:
+    """Describe how colours compare."""
+    summaries = "; ".join(f"{name}: {summary}" for name, summary in SCALES.items())
+    parser.add_argument("--scale", choices=SCALES, default="common", help=f"{summaries} (default: %(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis visualize features``."""
+    check_writable(arguments.output)
+    scenes = scenes_of(arguments)
+    teachers = [open_teacher(spec) for spec in arguments.teacher]
+    names = [teacher.name for teacher in teachers]
+    files = [split_student(text, names) for text in arguments.student or ([] if names else [str(SHIPPED_STUDENT)])]
+    students = [Shown(file.stem, open_student(file), teacher) for teacher, file in files]
+    shown = [Shown(teacher.name, teacher) for teacher in teachers]
+    draw_features(scenes, shown, students, arguments.scale, arguments.output)
+    print(f"wrote {arguments.output}")
+    return 0
+
+
+def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
+    """``"SHIP=student.safetensors"`` -> the teacher's name and the file.
+
+    Without a name it is the only teacher that the file tells, "" where that is none of ``teachers``.
+
+    Raises IrvisError where the teacher is none of ``teachers``.
+    """
+    name, equals, path = text.partition("=")
+    if equals and not Path(text).exists():
+        if name not in teachers:
+            raise IrvisError(f"no teacher is called {name}. At hand: {', '.join(teachers) or 'none'}")
+        return name, Path(path)
+    taught = taught_by(Path(text))
+    return taught[0] if len(taught) == 1 and taught[0] in teachers else "", Path(text)
+
+
+def draw_features(
+    scenes: Sequence[Scene], teachers: Sequence[Shown], students: Sequence[Shown], scale: str, output: Path
+) -> None:
+    """Draw the heat maps of all networks on all scenes; teachers above students where each has its own.
+
+    Raises IrvisError.
+    """
+    looks = [[_look(shown, scene) for shown in (*teachers, *students)] for scene in scenes]
+    limits = span([look.heat for row in looks for look in row]) if scale == "common" else None
+    rows: Rows = []
+    for scene, row in zip(scenes, looks):
+        rows += _rows(scene, row[: len(teachers)], row[len(teachers) :], limits)
+    draw_sheet(rows, output, Bar(COLOURS, limits, UNIT) if limits else None)
+
+
+def _look(shown: Shown, scene: Scene) -> Look:
+    attended = attention(shown.network, scene.infrared, scene.luminance)
+    return Look(shown, attended, heat_map(attended, scene.infrared.shape))
+
+
+def _rows(scene: Scene, teachers: Sequence[Look], students: Sequence[Look], limits: Optional[Limits]) -> Rows:
+    def tile(look: Look, label: str) -> Tile:
+        low, high = limits or span([look.heat])
+        ends = "" if limits else f"\n{low:.2f} to {high:.2f}"
+        return Tile(label + ends, over_image(look.heat, scene.luminance, (low, high)))
+
+    first, second = Tile(f"{scene.name}, infrared", scene.infrared), Tile("visible", scene.visible)
+    upper = [tile(look, look.shown.name) for look in teachers]
+    below = {look.shown.teacher: look for look in students}
+    if not students or "" in below or len(below) < len(students):
+        return wrapped([first, second, *upper, *(tile(look, look.shown.name) for look in students)])
+    lower: List[Optional[Tile]] = []
+    for teacher in teachers:
+        look = below.get(teacher.shown.name)
+        label = f"its student, cosine {similarity(teacher.attended, look.attended):.3f}" if look else ""
+        lower.append(tile(look, label) if look else None)
+    return [[first, *upper], [second, *lower]]

@@ -1,0 +1,172 @@
+"""Figures 4 to 7: ``irvis visualize grid MSRS/test --pair 01053N --weights FOLDER -o grid.png``.
+
+Infrared, visible and what each method makes of them, with two magnified boxes: green about a salient target, red about
+a texture. A fused plane is shown with the colour of the visible.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from irvis.benchmarks.experiments.boxes import Box, parse_box, salient_box, texture_box
+from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
+from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
+from irvis.benchmarks.experiments.sheets import Rows, Tile, draw_sheet, wrapped
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable
+from irvis.runtime.frames import Luminance, recolour
+from irvis.runtime.images import read_visible
+from irvis.runtime.pairs import images_by_stem
+from irvis.runtime.sizes import format_size
+
+INSET = 0.36  # of the picture's width and height, at most
+ENLARGED = 2  # times, so that an inset keeps its pixels
+LINE = 4  # pixels of the enlarged picture
+SALIENT, TEXTURE = (60, 220, 0), (40, 40, 255)  # BGR
+
+
+class Inset(NamedTuple):
+    """A box that is magnified, where in the frame that is shown, and its colour."""
+
+    box: Box
+    place: Box
+    colour: Tuple[int, int, int]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis visualize grid``."""
+    add_scene_arguments(parser)
+    add_method_arguments(parser)
+    parser.add_argument(
+        "--fused",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a picture made elsewhere, or a folder with one of each pair's name; repeat",
+    )
+    for name, choice in (("salient", "the hottest target"), ("texture", "the richest texture")):
+        parser.add_argument(
+            f"--{name}",
+            type=parse_box,
+            action="append",
+            metavar="X,Y,WIDTH,HEIGHT",
+            help=f"box to magnify, once a pair (default: {choice})",
+        )
+    parser.add_argument("-o", "--output", type=Path, default=Path("grid.png"), help="(default: %(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis visualize grid``."""
+    check_writable(arguments.output)
+    scenes, methods = scenes_of(arguments), methods_of(arguments)
+    for name in ("salient", "texture"):
+        given = getattr(arguments, name)
+        if given is not None and len(given) != len(scenes):
+            raise IrvisError(f"--{name} must be given once a pair. Got {len(given)}, pairs: {len(scenes)}")
+    insets = [
+        insets_of(scene, *(boxes[at] if boxes else None for boxes in (arguments.salient, arguments.texture)))
+        for at, scene in enumerate(scenes)
+    ]
+    # First, so that a wrong name is told before minutes of work.
+    elsewhere = [_read_fused(arguments, scene, len(scenes) == 1) for scene in scenes]
+    for name in ("visible", *(method.name for method in methods)):
+        if name in elsewhere[0]:
+            raise IrvisError(f"two pictures are called {name}; give the one of --fused another name")
+    rows: List[List[Tile]] = [
+        [Tile(f"{scene.name}, infrared", scene.infrared), Tile("visible", scene.visible)] for scene in scenes
+    ]
+    for method in methods:
+        fuse = method.open()
+        for scene, row in zip(scenes, rows):
+            row.append(Tile(method.name, coloured(fuse(scene.infrared, scene.luminance), scene)))
+    sheet: Rows = []
+    for scene, row, others, two in zip(scenes, rows, elsewhere, insets):
+        for name, inset in zip(("salient", "texture"), two):
+            print(f"{scene.name}: --{name} {','.join(map(str, inset.box))}")
+        row += [Tile(name, picture) for name, picture in others.items()]
+        sheet += wrapped([tile._replace(picture=magnified(tile.picture, two)) for tile in row])
+    draw_sheet(sheet, arguments.output)
+    print(f"wrote {arguments.output}")
+    return 0
+
+
+def coloured(fused: np.ndarray, scene: Scene) -> np.ndarray:
+    """Give a fused plane, uint8 (H, W), the visible's Cr and Cb where that has them."""
+    return recolour(fused, Luminance(scene.luminance, scene.visible if scene.visible.ndim == 3 else None))
+
+
+def insets_of(scene: Scene, salient: Optional[Box] = None, texture: Optional[Box] = None) -> List[Inset]:
+    """Place the two boxes, chosen where not given, at the lower left and right, or above where that covers less.
+
+    Raises IrvisError where a box does not lie in the frame.
+    """
+    size = scene.infrared.shape
+    for name, given in (("salient", salient), ("texture", texture)):
+        if given is not None:
+            given.check_inside(size, f"--{name} of {scene.name}")
+    salient = salient or salient_box(scene.infrared)
+    targets = [salient, texture] if texture else [salient]
+    corners = [
+        [_corner(box, size, right, upper) for right, box in enumerate((salient, texture or salient))]
+        for upper in (0, 1)
+    ]
+    left, right = min(corners, key=lambda places: sum(place.shared(box) for place in places for box in targets))
+    texture = texture or texture_box(scene.luminance, [salient, left, right])
+    return [Inset(salient, left, SALIENT), Inset(texture, right, TEXTURE)]
+
+
+def magnified(picture: np.ndarray, insets: Sequence[Inset]) -> np.ndarray:
+    """Enlarge a picture, uint8 (H, W) or BGR (H, W, 3), and draw the insets into it: BGR, ENLARGED times as large."""
+    height, width = picture.shape[:2]
+    bgr = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
+    enlarged = cv2.resize(bgr, (ENLARGED * width, ENLARGED * height), interpolation=cv2.INTER_LINEAR)
+    for box, _, colour in insets:
+        _frame(enlarged, box, colour)
+    for box, place, colour in insets:
+        size = ENLARGED * place.width, ENLARGED * place.height
+        place.scaled(ENLARGED).cut(enlarged)[:] = cv2.resize(box.cut(bgr), size, interpolation=cv2.INTER_LINEAR)
+        _frame(enlarged, place, colour)
+    return enlarged
+
+
+def _corner(box: Box, size: Sequence[int], right: int, upper: int) -> Box:
+    """Give where in a frame of ``size`` (H, W) the box is shown magnified: a corner of it."""
+    factor = min(INSET * size[1] / box.width, INSET * size[0] / box.height)
+    width, height = max(1, round(factor * box.width)), max(1, round(factor * box.height))
+    return Box(right * (size[1] - width), (1 - upper) * (size[0] - height), width, height)
+
+
+def _frame(enlarged: np.ndarray, box: Box, colour: Tuple[int, int, int]) -> None:
+    part = box.scaled(ENLARGED).cut(enlarged)
+    inside = part[LINE:-LINE, LINE:-LINE].copy()
+    part[:] = colour  # not outside it, so that it is seen at the frame's edge too
+    part[LINE:-LINE, LINE:-LINE] = inside
+
+
+def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict[str, np.ndarray]:
+    """Read the pictures that were made elsewhere by name; grey ones are coloured. Raises IrvisError."""
+    pictures = {}
+    for text in arguments.fused:
+        name, _, given = text.partition("=")
+        if not given or name in pictures:
+            raise IrvisError(f"--fused must be NAME=FILE, each name once. Got {text}")
+        path = Path(given)
+        if path.is_dir():
+            images = images_by_stem(path)
+            if scene.name not in images:
+                raise FileError(f"no image in {path} is called {scene.name}")
+            path = images[scene.name]
+        elif not only:
+            raise IrvisError(f"one picture cannot be of several pairs: {path}; give a folder with one of each name")
+        picture = read_visible(path)
+        if arguments.crop is not None:
+            arguments.crop.check_inside(picture.shape[:2], f"--crop of {path}")
+            picture = arguments.crop.cut(picture)
+        if picture.shape[:2] != scene.infrared.shape:
+            sizes = f"{format_size(picture.shape)}, {format_size(scene.infrared.shape)}"
+            raise FileError(f"{path} is not of the size of {scene.name}. Got {sizes}")
+        pictures[name] = picture if picture.ndim == 3 else coloured(picture, scene)
+    return pictures

@@ -1,0 +1,95 @@
+"""What is hot in a feature: the attention map of eq. 1 over the image (figures 8 and 9 of the paper).
+
+The map is the mean over the channels with its sign, not of absolute values: that is what eq. 1 distils, so a network
+whose feature falls where a target is shows it dark. Features of different networks have other units; eq. 1 divides
+each map by its L2 norm. Here it is the norm over the root of the map's size, its root mean square, so that the numbers
+do not depend on the size: maps then compare as eq. 2 compares them.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Callable, Sequence, Tuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irvis.student.checkpoint import load_student
+from irvis.student.datasets import unit_planes
+from irvis.student.losses import SHORTEST, attention_map, attention_map_loss
+from irvis.student.network import Student
+from irvis.student.teachers.load import Device
+from irvis.student.teachers.network import Output
+
+# (infrared, visible) of (B, 1, H, W) in [0, 1] -> (feature, fused), as every Teacher gives them
+Network = Callable[[Tensor, Tensor], Output]
+
+PERCENTILES = (1, 99)  # of the values that a colour scale spans: a few hot pixels would darken all others
+COLOURS = "inferno"
+PERIOD = 16  # pixels, under which a feature shows detail
+SHARE = 0.8  # of the colours where they lie over the image
+
+
+def open_student(checkpoint: Path, device: Device = "cpu") -> Network:
+    """Give a student as a Network. Raises IrvisError."""
+    return partial(_run, load_student(checkpoint).to(device))
+
+
+def attention(network: Network, infrared: np.ndarray, luminance: np.ndarray) -> Tensor:
+    """Give a network's attention map of two uint8 (H, W) planes: float32 (1, 1, h, w) on the CPU. Raises ModelError."""
+    feature, _ = network(*unit_planes(infrared, luminance))
+    return attention_map(feature).cpu()
+
+
+def similarity(teacher: Tensor, student: Tensor) -> float:
+    """Give the cosine of two attention maps, (1, 1, h, w) each: 1 - L_att of eq. 2."""
+    return 1 - float(attention_map_loss(teacher, student))
+
+
+def heat_map(attended: Tensor, size: Tuple[int, int]) -> np.ndarray:
+    """Turn an attention map, (1, 1, h, w), into heat over an image of ``size`` (H, W): float32, of its own RMS.
+
+    A feature of a frame that was padded to what its network takes is squeezed by that padding.
+    """
+    unit = attended / attended.square().mean().sqrt().clamp_min(SHORTEST)
+    return F.interpolate(unit, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def detail_share(heat: np.ndarray) -> float:
+    """Give the share of a heat map's variance that is at periods under PERIOD pixels, the rest being global structure.
+
+    Of an orthonormal cosine transform, whose squares sum up to those of the map, and which knows no edge to wrap at.
+    """
+    from scipy.fft import dctn  # here, since the pictures need no SciPy
+
+    energy = dctn(heat.astype(np.float64), norm="ortho") ** 2
+    energy[0, 0] = 0  # of the mean
+    # Coefficient k along n pixels has k / 2n periods a pixel.
+    down, along = (np.arange(size) / (2 * size) for size in heat.shape)
+    total = energy.sum()
+    return float(energy[np.hypot(down[:, None], along) > 1 / PERIOD].sum() / total) if total > 0 else 0.0
+
+
+def span(maps: Sequence[np.ndarray]) -> Tuple[float, float]:
+    """Give the least and the greatest value of a colour scale for all these heat maps."""
+    low, high = np.percentile(np.concatenate([one.ravel() for one in maps]), PERCENTILES)
+    return float(low), float(high)
+
+
+def over_image(heat: np.ndarray, luminance: np.ndarray, limits: Tuple[float, float]) -> np.ndarray:
+    """Lay heat, float32 (H, W), in perceptually uniform colours over a grey image, uint8 (H, W): BGR (H, W, 3)."""
+    from matplotlib import colormaps
+
+    low, high = limits
+    unit = (heat - low) / max(high - low, SHORTEST)
+    colours = np.ascontiguousarray(colormaps[COLOURS](unit.clip(0, 1), bytes=True)[:, :, 2::-1])
+    return cv2.addWeighted(colours, SHARE, cv2.cvtColor(luminance, cv2.COLOR_GRAY2BGR), 1 - SHARE, 0)
+
+
+def _run(student: Student, infrared: Tensor, visible: Tensor) -> Output:
+    device = next(student.parameters()).device
+    with torch.no_grad():
+        fused, feature = student(infrared.to(device), visible.to(device), return_feature=True)
+    return feature, fused
