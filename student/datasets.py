@@ -1,6 +1,6 @@
 """Random crops of registered pairs, which the student is trained on, and the order in which they are seen."""
 
-from typing import List, Sequence
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -13,12 +13,24 @@ from irvis.runtime.pairs import Pair
 from irvis.runtime.sizes import format_size
 
 
-def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tensor:
-    """Draw ``count`` crops of ``side`` x ``side`` at random from one pair or more: uint8 (count, 2, side, side).
+class Draw(NamedTuple):
+    """Crops, and where they were cut out."""
 
-    Plane 0 is infrared, plane 1 the visible luminance. A crop falls on each pair with the same chance, whatever its
-    size. The draw depends on the seed and on the order and the sizes of the pairs alone.
-    Raises FileError, FrameError, naming the file.
+    crops: Tensor  # uint8 (count, 2, side, side): plane 0 is infrared, plane 1 the visible luminance
+    places: np.ndarray  # int64 (count, 3): the pair's index, and the crop's top and left in its frame
+    sizes: List[Tuple[int, int]]  # (H, W) of each pair
+
+
+def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tensor:
+    """Give the crops of ``draw`` alone."""
+    return draw(pairs, count, side, seed).crops
+
+
+def draw(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
+    """Draw ``count`` crops of ``side`` x ``side`` at random from one pair or more.
+
+    A crop falls on each pair with the same chance, whatever its size. The draw depends on the seed and on the order
+    and the sizes of the pairs alone. Raises FileError, FrameError, naming the file.
     """
     frames = []
     for pair in tqdm(pairs, desc="reading pairs", unit="pair", disable=None):
@@ -28,12 +40,13 @@ def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tenso
             raise FrameError(f"crops of {side}x{side} do not fit into the {size} of {pair.infrared}; leave it out")
         frames.append(frame)
     generator = np.random.default_rng(seed)
-    crops = np.empty((count, 2, side, side), np.uint8)
-    for crop, index in zip(crops, generator.integers(len(frames), size=count)):
+    crops, places = np.empty((count, 2, side, side), np.uint8), np.empty((count, 3), np.int64)
+    for crop, place, index in zip(crops, places, generator.integers(len(frames), size=count)):
         height, width = frames[index].shape[1:]
         top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
         crop[:] = frames[index][:, top : top + side, left : left + side]
-    return torch.from_numpy(crops)
+        place[:] = index, top, left
+    return Draw(torch.from_numpy(crops), places, [(frame.shape[1], frame.shape[2]) for frame in frames])
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

@@ -1,12 +1,13 @@
-"""What a training step minimises: the task, what the teachers add, eq. 16, and two losses beside it."""
+"""What a training step minimises: the task, what the teachers add, eq. 16, and three losses beside it."""
 
 from contextlib import nullcontext
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
 from irvis.student.channels_last import forward_channels_last
+from irvis.student.downstream import Downstream
 from irvis.student.losses import (
     attention_map,
     attention_map_loss,
@@ -28,14 +29,17 @@ from irvis.student.weighting import TEACHER_WEIGHTINGS, TERMS, WEIGHTINGS
 class Objective(nn.Module):
     """The student with its losses, in one module, so that what parallelises or averages a module takes both.
 
-    ``forward(infrared, visible, teachers, progress)`` takes (B, 1, H, W) planes in [0, 1], each teacher's maps on
-    them, and the share of the run that is done, (); it gives scalars: ``loss``, the sum, and its parts.
+    ``forward(infrared, visible, teachers, progress, targets)`` takes (B, 1, H, W) planes in [0, 1], each teacher's maps
+    on them, the share of the run that is done, (), and what the downstream task is to find, where there is one; it
+    gives scalars: ``loss``, the sum, and its parts.
     """
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
+    def __init__(self, student: Student, config: TrainConfig, downstream: Optional[Downstream] = None) -> None:
         super().__init__()
         self.student = student
         self.config = config
+        self.downstream_task = downstream.task if downstream else None
+        self.downstream_weight = downstream.config.weight if downstream else 0.0
         lambdas = (config.lambda_att, config.lambda_sim, config.lambda_out)
         # An epoch; less where the run has few of them, or what looks back on epochs would have nothing to look at.
         window = max(1, min(config.crops // config.batch, config.steps // 20))
@@ -44,7 +48,12 @@ class Objective(nn.Module):
         self.channels_last: Optional[bool] = None  # how the student is laid out; None: on a CPU in float32
 
     def forward(
-        self, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps], progress: Tensor
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        teachers: Sequence[TeacherMaps],
+        progress: Tensor,
+        targets: Optional[Tensor] = None,
     ) -> Dict[str, Tensor]:
         config = self.config
         fused, feature = self._run_student(infrared, visible)
@@ -64,7 +73,19 @@ class Objective(nn.Module):
         if config.fidelity:
             parts["fidelity"] = fidelity_loss(fused, infrared, visible)
             loss = loss + config.fidelity * parts["fidelity"]
+        if self.downstream_task is not None:
+            parts["downstream"] = self.downstream_task(fused, targets)
+            loss = loss + self.downstream_weight * parts["downstream"]
         return {"loss": loss, **parts}
+
+    def student_parameters(self) -> List[nn.Parameter]:
+        """Give the parameters of the student and of the weighting: all but the downstream task's."""
+        task = {id(parameter) for parameter in self.task_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in task]
+
+    def task_parameters(self) -> List[nn.Parameter]:
+        """Give the parameters of the downstream task."""
+        return [] if self.downstream_task is None else list(self.downstream_task.parameters())
 
     def beta_grad(self, progress: Tensor) -> Union[Tensor, float]:
         """Weight of the gradient loss, eq. 20, which rises from 0 over the warm-up."""

@@ -18,8 +18,10 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_writable
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import save_student
-from irvis.student.datasets import draw_crops
+from irvis.student.datasets import Draw, draw
 from irvis.student.distributed import Processes, processes
+from irvis.student.downstream import Downstream, DownstreamConfig, check_task, open_task, save_task
+from irvis.student.downstream_targets import targets_of
 from irvis.student.network import Student, StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.run_log import RunLog
@@ -71,18 +73,22 @@ def train(
     options: RunOptions = DEFAULT,
     among: Processes = ALONE,
     network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
+    downstream: Optional[DownstreamConfig] = None,
 ) -> Optional[Student]:
     """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
 
     Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
-    from which the same call goes on after Ctrl-C, SIGTERM or a kill. Raises IrvisError.
+    from which the same call goes on after Ctrl-C, SIGTERM or a kill. A downstream task that learnt is written to
+    ``OUTPUT.downstream.safetensors``. Raises IrvisError.
     """
     check_writable(output)
-    crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
+    drawn = draw(pairs, config.crops, config.crop_side, config.seed)
+    crops = drawn.crops
+    joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
     maps = _maps_of(teachers, crops, options.cache, among)
     cuda = among.device.type == "cuda"
     amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
-    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled, network, options.graph)
+    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint)
     state_path = output.with_name(output.name + ".state")
     if state_path.exists():
         trainer.restore(state_path)
@@ -92,10 +98,22 @@ def train(
     if not finished:
         return None
     if among.is_first:
+        if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
+            save_task(output.with_name(output.name + ".downstream.safetensors"), joint)
         save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
         state_path.unlink(missing_ok=True)
     among.wait()  # the file may be what the others start from next
     return trainer.best
+
+
+def _joint(
+    config: DownstreamConfig, pairs: Sequence[Pair], drawn: Draw, run: TrainConfig, among: Processes
+) -> Downstream:
+    """Make the task with its targets on the crops, and try it on the first of them."""
+    task = open_task(config.spec, run.seed)
+    joint = Downstream(config, task, targets_of(task.labels, task.classes, pairs, drawn))
+    check_task(joint, drawn.crops[: run.batch], among.device)
+    return joint
 
 
 def _maps_of(
@@ -154,6 +172,7 @@ def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teache
         "processes": trainer.among.world,
         "device": trainer.among.device.type,
         "torch": torch.__version__,
+        **({"downstream": asdict(trainer.downstream.config)} if trainer.downstream else {}),
     }
 
 
@@ -182,6 +201,11 @@ HELP = {
     "seed": "seed of the draw, the order and the initial weights",
 }
 
+HELP_DOWNSTREAM = {
+    "weight": "weight of the task's loss",
+    "rate": "the task's learning rate as a multiple of the student's",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis train``."""
@@ -208,6 +232,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help_text = f"{HELP[field.name]} ({value})"
             options.add_argument(option, type=type(value), metavar=type(value).__name__.upper(), help=help_text)
     options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
+    joint = parser.add_argument_group("joint training with a downstream task, on pairs that have labels/")
+    joint.add_argument(
+        "--downstream", metavar="SPEC", help="boxes=CLASSES, masks=CLASSES or package.module:function[=ARGUMENT]"
+    )
+    for field in fields(DownstreamConfig)[1:]:
+        option, help_text = "--downstream-" + field.name, f"{HELP_DOWNSTREAM[field.name]} ({field.default})"
+        joint.add_argument(option, type=float, metavar="FLOAT", help=help_text)
     run = parser.add_argument_group("how it runs")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
@@ -231,6 +262,17 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
             raise IrvisError("give --epochs or --steps, not both")
         config = replace(config, steps=arguments.epochs * (config.crops // config.batch))
     return config
+
+
+def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:
+    """Give what was said of the downstream task. Raises IrvisError."""
+    given = {name: getattr(arguments, f"downstream_{name}") for name in HELP_DOWNSTREAM}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.downstream is None:
+        if given:
+            raise IrvisError(f"--downstream-{min(given)} needs a task; give --downstream")
+        return None
+    return DownstreamConfig(arguments.downstream, **given)
 
 
 def sources_of(arguments: argparse.Namespace) -> List[Pair]:
@@ -263,7 +305,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name in ("save_every", "validate_every", "validation_pairs"):
         if getattr(arguments, name) < 1:
             raise IrvisError(f"--{name.replace('_', '-')} must be 1 or more. Got {getattr(arguments, name)}")
-    config, pairs = config_of(arguments), sources_of(arguments)
+    config, downstream, pairs = config_of(arguments), downstream_of(arguments), sources_of(arguments)
     validation = spread(pairs_of(arguments.validation), arguments.validation_pairs) if arguments.validation else ()
     options = RunOptions(
         cache=arguments.cache,
@@ -282,7 +324,7 @@ def main(arguments: argparse.Namespace) -> int:
             init = arguments.output.with_name(f"{arguments.output.name}.{base}.safetensors")
             if not init.exists() and train(pairs, init, RECIPES[base].config, (), None, options, among) is None:
                 return _stopped(init, among)
-        student = train(pairs, arguments.output, config, teachers, init, options, among)
+        student = train(pairs, arguments.output, config, teachers, init, options, among, downstream=downstream)
         if student is None:
             return _stopped(arguments.output, among)
         if among.is_first:

@@ -21,6 +21,8 @@ from irvis.student.augment import augment
 from irvis.student.checkpoint import load_student
 from irvis.student.datasets import to_unit
 from irvis.student.distributed import Processes
+from irvis.student.downstream import Downstream
+from irvis.student.downstream_targets import turn_targets
 from irvis.student.network import Student, StudentConfig
 from irvis.student.objective import Objective
 from irvis.student.recipes import TrainConfig
@@ -38,7 +40,7 @@ class Trainer:
     ``init`` is a checkpoint to start from, ``network`` the shape of a student that starts anew. ``amp`` runs the
     student's forward in bfloat16, ``compiled`` has torch.compile make the kernels of forward and losses, ``graph`` has
     a GPU that is alone in the run replay one CUDA graph of the step, ``channels_last`` lays the student out so (None:
-    on a CPU in float32). Raises IrvisError.
+    on a CPU in float32). ``downstream`` is what is trained along, with a target for each crop. Raises IrvisError.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Trainer:
         network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
         graph: bool = True,
         channels_last: Optional[bool] = None,
+        downstream: Optional[Downstream] = None,
     ) -> None:
         teachers = teachers or {}
         if config.batch % among.world:
@@ -63,7 +66,7 @@ class Trainer:
         self.among = among
         torch.manual_seed(config.seed)
         self.student = (load_student(init).train() if init else Student(network)).to(among.device)
-        self.objective = Objective(self.student, config).to(among.device)
+        self.objective = Objective(self.student, config, downstream).to(among.device)
         self.objective.channels_last = channels_last
         if amp:
             self.objective.amp_dtype = torch.bfloat16
@@ -72,7 +75,15 @@ class Trainer:
         self._run = self.objective if among.world == 1 else DistributedDataParallel(self.objective)
         cuda = among.device.type == "cuda"
         graph = graph and cuda and among.world == 1
-        self.optimizer = torch.optim.Adam(self.objective.parameters(), capturable=graph, fused=cuda)
+        groups = [(1.0, self.objective.student_parameters())]  # share of the schedule's rate
+        if downstream:
+            groups.append((downstream.config.rate, self.objective.task_parameters()))
+        # Tensors, so that they can differ from step to step of a graph.
+        self._rates = [(share, torch.zeros((), device=among.device)) for share, _ in groups]
+        parameters = [{"params": group, "lr": rate} for (_, group), (_, rate) in zip(groups, self._rates)]
+        self.optimizer = torch.optim.Adam(parameters, capturable=graph, fused=cuda)
+        self.downstream = downstream
+        self._targets = downstream.targets.to(among.device) if downstream else None
         self.average = deepcopy(self.student) if config.ema else None
         self.step = 0  # how many were taken
         self.crops = crops.to(among.device)
@@ -85,9 +96,6 @@ class Trainer:
             self.schedule.rates.to(among.device, torch.float32),
         )
         self._number = torch.zeros(1, dtype=torch.long, device=among.device)  # ``step``, as the device counts it
-        # A tensor, so that it can differ from step to step of a graph.
-        self._rate = torch.zeros((), device=among.device)
-        self.optimizer.param_groups[0]["lr"] = self._rate
         self._names: List[str] = []
         self._log = torch.zeros(0, device=among.device)  # (steps, names): the losses
         self._read = 0  # steps whose losses were given
@@ -99,6 +107,7 @@ class Trainer:
             "crops": digest_of(crops),
             "teachers": sorted(teachers),
             "init": sha256(init) if init else "",
+            "downstream": _identity(downstream) if downstream else None,
         }
 
     @property
@@ -133,9 +142,9 @@ class Trainer:
             losses = dict(zip(self._names, values))
             if not math.isfinite(losses["loss"]):
                 crops = ", ".join(map(str, self.schedule.crops[step].tolist()))
-                raise IrvisError(
-                    f"the loss is {losses['loss']} at step {step + 1}, on crops {crops}; lower --learning-rate"
-                )
+                task = "downstream" in losses and not math.isfinite(losses["downstream"])
+                which = f"downstream loss is {losses['downstream']}" if task else f"loss is {losses['loss']}"
+                raise IrvisError(f"the {which} at step {step + 1}, on crops {crops}; lower --learning-rate")
             rows.append({"step": step + 1, "learning_rate": self.schedule.rates[step].item(), **losses})
         self._read = self.step
         return rows
@@ -145,17 +154,21 @@ class Trainer:
         config = self.config
         row = self._tables.crops.index_select(0, self._number)[0]
         tensors = [*to_unit(self.crops[row]), *(tensor[row] for maps in self.teachers for tensor in maps)]
+        targets = [] if self._targets is None else [self._targets[row]]
         if config.augment:
-            tensors = augment(tensors, self._tables.codes.index_select(0, self._number)[0])
+            codes = self._tables.codes.index_select(0, self._number)[0]
+            tensors = augment(tensors, codes)
+            targets = [turn_targets(some, codes, self.crops.shape[-1]) for some in targets]
         infrared, visible, *flat = tensors
         maps = [TeacherMaps(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
-        parts = self._run(infrared, visible, maps, self._number[0] / config.steps)
+        parts = self._run(infrared, visible, maps, self._number[0] / config.steps, *targets)
         self.optimizer.zero_grad()
         parts["loss"].backward()
         for parameter in self.objective.parameters():
             if parameter.grad is not None:  # a fused step refuses other strides, even along axes of length 1
                 parameter.grad = parameter.grad.flatten().view_as(parameter)
-        self._rate.copy_(self._tables.rates.index_select(0, self._number)[0])
+        for share, rate in self._rates:
+            rate.copy_(share * self._tables.rates.index_select(0, self._number)[0])
         self.optimizer.step()
         losses = self.among.mean(torch.stack([part.detach() for part in parts.values()]))
         if maps:
@@ -199,7 +212,8 @@ class Trainer:
             # Its options are this device's, whichever the state comes from.
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-            self.optimizer.param_groups[0]["lr"] = self._rate
+            for group, (_, rate) in zip(self.optimizer.param_groups, self._rates):
+                group["lr"] = rate
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.step = self._read = state["step"]
@@ -210,9 +224,19 @@ class Trainer:
             raise FileError(f"not the state of a training run: {path}; remove it to start anew") from error
 
 
+def _identity(downstream: Downstream) -> Dict[str, Any]:
+    return {**asdict(downstream.config), "targets": digest_of(downstream.targets)}
+
+
 def _difference(name: str, found: Any, wanted: Any) -> str:
     if name != "options":
-        what = {"network": "network", "crops": "pairs", "teachers": "teachers", "init": "initial weights"}[name]
+        what = {
+            "network": "network",
+            "crops": "pairs",
+            "teachers": "teachers",
+            "init": "initial weights",
+            "downstream": "downstream task or labels",
+        }[name]
         return f"{what}; give the same, or remove it to start anew"
     names: Sequence[str] = [key for key in wanted if found.get(key) != wanted[key]]
     options = " ".join(f"--{key.replace('_', '-')} {found.get(key)}" for key in names)

@@ -11,6 +11,7 @@ if not torch.cuda.is_available():
 
 from irvis.student.datasets import to_unit
 from irvis.student.distributed import Processes
+from irvis.student.downstream import Downstream, DownstreamConfig, open_task
 from irvis.student.recipes import TrainConfig
 from irvis.student.step_graph import WARM_UP, StepGraph
 from irvis.student.teacher_cache import teacher_maps
@@ -66,6 +67,18 @@ def test_other_layouts_and_bfloat16_are_graphs_too(options):
     trainer = made(**options)
     assert losses_of(trainer) == pytest.approx(losses_of(made(graph=False)), rel=5e-2)
     assert trainer.replays
+
+
+@pytest.mark.parametrize("spec", ["boxes=2", "masks=2"])
+def test_a_downstream_head_is_part_of_the_graph(spec):
+    boxes = torch.tensor([[1, 20.0, 30, 16, 24], [-1, 0, 0, 0, 0]]).expand(8, -1, -1)
+    targets = {"boxes": boxes, "masks": (CROPS[:, 0] > 99).to(torch.uint8)}[spec.split("=")[0]]
+    graph, plain = (
+        made(downstream=Downstream(DownstreamConfig(spec), open_task(spec, 0), targets), graph=recorded)
+        for recorded in (True, False)
+    )
+    assert losses_of(graph) == pytest.approx(losses_of(plain), rel=2e-3)
+    assert graph.replays
 
 
 def test_a_gpu_takes_the_steps_of_a_cpu():

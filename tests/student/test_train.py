@@ -1,5 +1,6 @@
 import csv
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from dataclasses import replace
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file
 
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError
@@ -230,7 +233,15 @@ def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, ca
 def test_two_processes_give_the_losses_of_one(samples, tmp_path):
     """DDP over gloo by torchrun, the batch shared out; equal but for the order of sums in float32."""
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-    options = ["train", str(samples), "--steps", "6", "--augment", "--correlation", "1", *OPTIONS]
+    folder = tmp_path / "labelled"
+    for half in ("ir", "vi"):
+        shutil.copytree(samples / half, folder / half)
+    (folder / "labels").mkdir()
+    boxes = "".join(f"1 0.{x} 0.{y} 0.05 0.06\n" for x in range(1, 10) for y in range(1, 10))
+    for path in (folder / "ir").iterdir():
+        (folder / "labels" / f"{path.stem}.txt").write_text(boxes)
+    joint = ["--downstream", "boxes=2", "--downstream-weight", "0.5"]
+    options = ["train", str(folder), "--steps", "6", "--augment", "--correlation", "1", *joint, *OPTIONS]
     assert main([*options, "-o", str(alone)]) == 0
     torchrun = "torch.distributed.run --standalone --nproc-per-node 2 -m irvis.runtime.cli".split()
     command = [sys.executable, "-m", *torchrun, *options, "-o", str(together), "--device", "cpu"]
@@ -240,9 +251,10 @@ def test_two_processes_give_the_losses_of_one(samples, tmp_path):
     for one, other in zip(rows_of(alone), rows_of(together)):
         for name, value in one.items():
             assert float(other[name]) == pytest.approx(float(value), rel=2e-4, abs=1e-7), name
-    one, other = (load_student(path).state_dict() for path in (alone, together))
-    for name, tensor in one.items():
-        torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-4)
+    for suffix in ("", ".downstream.safetensors"):
+        one, other = (load_file(path.with_name(path.name + suffix)) for path in (alone, together))
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-4)
 
 
 def test_going_on_with_other_pairs_is_refused(pairs, samples, tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from irvis.student import trainer as trainer_module
 from irvis.student.augment import dihedral
 from irvis.student.datasets import draw_crops, to_unit
 from irvis.student.distributed import Processes
+from irvis.student.downstream import Downstream, DownstreamConfig, open_task
+from irvis.student.downstream_targets import turn_targets
 from irvis.student.losses import (
     attention_loss,
     correlation_loss,
@@ -196,13 +198,31 @@ class Ops(TorchDispatchMode):
         return given
 
 
-@pytest.mark.parametrize(("weighting", "channels_last"), [*((name, False) for name in WEIGHTINGS), ("balance", True)])
-def test_a_step_on_another_device_neither_reads_from_it_nor_copies_to_it(monkeypatch, weighting, channels_last):
+def joint(spec):
+    """A downstream task with two boxes, or a mask, a crop."""
+    boxes = torch.tensor([[0, 5.0, 5, 6, 6], [-1, 0, 0, 0, 0]]).expand(8, -1, -1)
+    targets = {"boxes": boxes, "masks": (CROPS[:, 0] > 99).to(torch.uint8)}
+    return Downstream(DownstreamConfig(spec, 0.5, 2.0), open_task(spec, 0), targets[spec.split("=")[0]])
+
+
+@pytest.mark.parametrize(
+    ("weighting", "channels_last", "downstream"),
+    [
+        *((name, False, None) for name in WEIGHTINGS),
+        ("balance", True, None),
+        ("fixed", False, "boxes=2"),
+        ("fixed", False, "masks=2"),
+    ],
+)
+def test_a_step_on_another_device_neither_reads_from_it_nor_copies_to_it(
+    monkeypatch, weighting, channels_last, downstream
+):
     """The meta device computes no numbers, but refuses to mix with the CPU's tensors as a GPU does."""
     options = {"weighting": weighting, "teacher_weighting": "confidence", "augment": True, "ema": 0.9, "warmup": 0.5}
     config = replace(SMALL, correlation=1.0, fidelity=1.0, **options)
     elsewhere = Processes(0, 1, torch.device("meta"))
-    trainer = Trainer(config, CROPS, {"a": toy_maps(), "b": toy_maps()}, among=elsewhere)
+    task = joint(downstream) if downstream else None
+    trainer = Trainer(config, CROPS, {"a": toy_maps(), "b": toy_maps()}, among=elsewhere, downstream=task)
     trainer.objective.channels_last = channels_last
     monkeypatch.setattr(trainer.optimizer, "step", lambda: None)  # on a GPU it promises the same: `capturable`
     trainer.launch()  # which makes what is kept for all steps
@@ -240,3 +260,76 @@ def test_what_was_read_is_not_given_again():
     (row,) = trainer.read()
     assert (row["step"], row["learning_rate"]) == (3, pytest.approx(trainer.schedule.rates[2].item()))
     assert trainer.read() == []
+
+
+@pytest.mark.parametrize("spec", ["boxes=2", "masks=2"])
+def test_a_downstream_task_adds_its_weighted_loss_of_the_turned_targets(monkeypatch, spec):
+    config, task = replace(SMALL, augment=True, correlation=0.5), joint(spec)
+    trainer = Trainer(config, CROPS, {"Toy": toy_maps()}, downstream=task)
+    seen = seen_by(trainer, monkeypatch)
+    plain = Trainer(config, CROPS, {"Toy": toy_maps()})
+    trainer.launch(3)
+    plain.launch(1)
+    (row, *_), (wanted, *_) = trainer.read(), plain.read()
+    assert {name: row[name] for name in wanted if name != "loss"} == {n: v for n, v in wanted.items() if n != "loss"}
+    assert row["loss"] == pytest.approx(wanted["loss"] + 0.5 * row["downstream"], rel=1e-6)
+    codes, crops = trainer.schedule.codes, trainer.schedule.crops
+    for step, (*_, targets) in enumerate(seen):
+        assert torch.equal(targets, turn_targets(task.targets[crops[step]], codes[step], 16))
+
+
+def test_the_task_learns_at_its_own_rate_and_is_no_part_of_the_average():
+    trainer = Trainer(replace(SMALL, ema=0.5), CROPS, downstream=joint("boxes=2"))
+    before = [parameter.clone() for parameter in trainer.downstream.task.parameters()]
+    trainer.launch(2)
+    assert [group["lr"].item() for group in trainer.optimizer.param_groups] == pytest.approx(
+        [trainer.schedule.rates[1].item(), 2 * trainer.schedule.rates[1].item()]
+    )
+    assert all((one != other).any() for one, other in zip(before, trainer.downstream.task.parameters()))
+    assert not [name for name, _ in trainer.best.named_parameters() if "downstream" in name]
+
+
+def test_a_frozen_task_stays_as_it_is_and_still_moves_the_student():
+    task = joint("boxes=2")
+    task.task.requires_grad_(False)
+    before = [parameter.clone() for parameter in task.task.parameters()]
+    trainer, plain = Trainer(SMALL, CROPS, downstream=task), Trainer(SMALL, CROPS)
+    losses_of(trainer, 2), losses_of(plain, 2)
+    assert all(torch.equal(one, other) for one, other in zip(before, task.task.parameters()))
+    weights = (run.student.decoder.conv2.weight for run in (trainer, plain))
+    assert not torch.equal(*weights)
+
+
+def test_a_state_is_taken_up_with_the_task_it_was_made_with(tmp_path):
+    path = tmp_path / "run.state"
+    stopped, straight = (Trainer(SMALL, CROPS, downstream=joint("boxes=2")) for _ in range(2))
+    wanted = losses_of(straight, 10)
+    losses_of(stopped, 4)
+    stopped.save(path)
+    resumed = Trainer(SMALL, CROPS, downstream=joint("boxes=2"))
+    resumed.restore(path)
+    assert losses_of(resumed, 6) == wanted[4:]
+    for other in (None, joint("masks=2")):
+        with pytest.raises(FileError, match="was made with other downstream task or labels; give the same"):
+            Trainer(SMALL, CROPS, downstream=other).restore(path)
+
+
+def test_a_state_from_before_there_were_downstream_tasks_is_taken_up(tmp_path):
+    path = tmp_path / "run.state"
+    trainer, resumed = Trainer(SMALL, CROPS), Trainer(SMALL, CROPS)
+    losses_of(trainer, 2)
+    trainer.save(path)
+    state = torch.load(path, weights_only=True)
+    del state["downstream"]
+    torch.save(state, path)
+    resumed.restore(path)
+    assert losses_of(resumed, 2) == losses_of(trainer, 2)
+
+
+def test_a_downstream_loss_of_nan_is_told_by_its_name():
+    trainer = Trainer(SMALL, CROPS, downstream=joint("boxes=2"))
+    with torch.no_grad():
+        trainer.downstream.task.heat.bias.fill_(float("nan"))
+    trainer.launch()
+    with pytest.raises(IrvisError, match=r"the downstream loss is nan at step 1, on crops \d, \d; lower"):
+        trainer.read()

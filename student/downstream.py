@@ -1,0 +1,153 @@
+"""Joint training with what the fused image is for: a detection or segmentation loss beside the fusion's own.
+
+A task is any ``nn.Module`` that gives a loss of the fused crops; docs/joint_training.md has one of 20 lines.
+"""
+
+import importlib
+import math
+import os
+import re
+import sys
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
+from irvis.runtime.files import PathLike, replacing
+from irvis.student.datasets import to_unit
+from irvis.student.downstream_targets import MOST_CLASSES, TARGETS
+
+HEADS = {name: f"irvis.student.downstream_{name}:open_head" for name in TARGETS}  # that come with irvis
+FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)")
+
+
+class DownstreamTask(Protocol):
+    """An ``nn.Module`` that tells how well a task can be done on fused images.
+
+    ``task(fused, targets)`` takes float32 (B, 1, H, W) in [0, 1], square crops that the gradient flows back from, and
+    what is to be found in them, one row a crop, on the same device:
+
+    - ``boxes``: float32 (B, K, 5), rows of class, centre x, centre y, width, height in pixels of the crop, x from its
+      left and y from its top edge; class -1 fills up a crop of less than K boxes.
+    - ``masks``: uint8 (B, H, W), each pixel's class, 255 where there is none to be learnt.
+
+    It gives the mean loss of the crops, float32 (). Parameters that require a gradient are trained along; the others
+    are left as they are, as is the mode, train or eval, that the task comes in. To be part of a CUDA graph it must
+    neither read on the host nor shape tensors by values; where it does, steps run without the graph.
+    """
+
+    labels: str  # boxes or masks
+    classes: int  # those of the targets are 0 to classes - 1
+
+    def __call__(self, fused: Tensor, targets: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class DownstreamConfig:
+    """What a joint run is a function of, beside what every run is, its labels and the task's code."""
+
+    spec: str  # a head of HEADS as NAME=CLASSES or NAME=FILE, else package.module:function[=ARGUMENT]
+    weight: float = 0.1  # of the task's loss
+    rate: float = 1.0  # the task's learning rate as a multiple of the student's
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise IrvisError(f"--downstream-{name} must be positive. Got {getattr(self, name)}")
+
+
+class Downstream(NamedTuple):
+    """A task, and what it is to find in each crop of a run."""
+
+    config: DownstreamConfig
+    task: nn.Module  # a DownstreamTask
+    targets: Tensor  # a row a crop
+
+
+def open_task(spec: str, seed: int) -> Any:
+    """Give the task that ``spec`` names: what its function gives, called with the ARGUMENT where there is one.
+
+    The function is imported with the current folder on the path. Weights that it draws at random depend on the seed
+    alone. Raises IrvisError.
+    """
+    name, equals, argument = spec.partition("=")
+    form = FORM.fullmatch(HEADS.get(name, name))
+    if form is None:
+        heads = ", ".join(f"{head}=CLASSES" for head in HEADS)
+        raise IrvisError(f"not a downstream task: {spec!r}; give {heads} or package.module:function[=ARGUMENT]")
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            function = getattr(importlib.import_module(form["module"]), form["function"])
+            task = function(*([argument] if equals else []))
+    except IrvisError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code; a script may read the command line and exit
+        raise ModelError(f"{spec} cannot be called from {folder}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        sys.path.remove(folder)
+    if not isinstance(task, nn.Module):
+        raise ModelError(f"{spec} must give an nn.Module. Got {type(task).__name__}")
+    labels, classes = getattr(task, "labels", None), getattr(task, "classes", None)
+    if labels not in TARGETS:
+        raise ModelError(f"{spec} must have .labels, one of {', '.join(TARGETS)}. Got {labels!r}")
+    if not isinstance(classes, int) or not 1 <= classes <= MOST_CLASSES:
+        raise ModelError(f"{spec} must have .classes, how many it tells apart, 1 to {MOST_CLASSES}. Got {classes!r}")
+    return task
+
+
+def check_task(downstream: Downstream, crops: Tensor, device: torch.device) -> None:
+    """Try a copy of the task on the first crops, uint8 (B, 2, H, W), as if fused to their visible half.
+
+    Raises ModelError unless it gives a finite scalar and a gradient for the image.
+    """
+    spec = downstream.config.spec
+    fused = to_unit(crops.to(device))[1].requires_grad_()
+    try:
+        loss = deepcopy(downstream.task).to(device)(fused, downstream.targets[: len(crops)].to(device))
+    except Exception as error:  # the user's own code
+        raise ModelError(f"{spec} fails on the first crops: {type(error).__name__}: {one_line(error)}") from error
+    if not isinstance(loss, Tensor) or loss.shape != ():
+        got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ModelError(f"{spec} must give a scalar loss, a tensor of shape (). Got {got}")
+    if not loss.isfinite():
+        raise ModelError(f"{spec} must give a finite loss. Got {loss.item()} on the first crops")
+    if not loss.requires_grad or torch.autograd.grad(loss, fused, allow_unused=True)[0] is None:
+        raise ModelError(f"{spec} gives the fused image no gradient, so the student would learn nothing from it")
+
+
+def save_task(path: PathLike, downstream: Downstream) -> None:
+    """Write the task's weights, with its spec and classes in the metadata, whole or not at all. Raises FileError."""
+    task = downstream.task
+    # Cloned, as safetensors refuses weights that two names share.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in task.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"task": downstream.config.spec, "classes": str(task.classes)})
+
+
+def head_of(kind: Callable[[int], nn.Module], argument: str) -> nn.Module:
+    """Give a head of ``CLASSES`` with random weights, or the one in the ``FILE`` that a run wrote, frozen.
+
+    Raises IrvisError.
+    """
+    if argument.isdecimal() and 1 <= int(argument) <= MOST_CLASSES:
+        return kind(int(argument))
+    if not Path(argument).is_file():
+        raise FileError(
+            f"a head is of 1 to {MOST_CLASSES} classes, such as boxes=6, or a file of one. Got {argument!r}"
+        )
+    try:
+        with safe_open(argument, "pt") as file:
+            head = kind(int((file.metadata() or {})["classes"]))
+            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, it is no dict
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"not a head of this kind: {argument} ({one_line(error, 200)})") from error
+    return head.requires_grad_(False)

@@ -1,0 +1,141 @@
+"""What a downstream task is to find in each crop, from the labels of the pairs: boxes, or a class for each pixel.
+
+Labels are files by the pair's name in ``labels``, a folder beside ``ir`` and ``vi``, or beside the images themselves
+where both halves are in one folder.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import List, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import read_bytes
+from irvis.runtime.images import read_image
+from irvis.runtime.pairs import Pair
+from irvis.runtime.sizes import format_size
+from irvis.student.augment import SYMMETRIES, augment
+from irvis.student.datasets import Draw
+
+TARGETS = {"boxes": ".txt", "masks": ".png"}  # kind of target -> suffix of a label
+IGNORE = 255  # in a mask: no class is to be learnt here
+MOST_CLASSES = IGNORE
+
+# What is left of a box that a crop cuts must be as much, or it is dropped: less does not show what the object is.
+LEAST_SHARE, LEAST_SIDE = 0.25, 2.0  # of its area; pixels
+
+
+def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> Tensor:
+    """Give each crop's targets: float32 (N, K, 5) of boxes or uint8 (N, H, W) of masks, as DownstreamTask has them.
+
+    K is the most boxes that a crop has. Raises FileError, naming the file, and its line where it has lines.
+    """
+    side = drawn.crops.shape[-1]
+    labels = [_read(kind, label_of(pair, kind), size, classes) for pair, size in zip(pairs, drawn.sizes)]
+    cuts = [_cut(labels[index], top, left, side) for index, top, left in drawn.places]
+    if kind == "masks":
+        targets = np.stack(cuts)
+        nothing = bool((targets == IGNORE).all())
+    else:
+        targets = np.zeros((len(cuts), max(1, *map(len, cuts)), 5), np.float32)
+        targets[..., 0] = -1
+        for target, boxes in zip(targets, cuts):
+            target[: len(boxes)] = boxes
+        nothing = not any(map(len, cuts))
+    if nothing:
+        raise IrvisError(f"none of the {len(cuts)} crops has anything labelled; give more --crops or a larger one")
+    return torch.from_numpy(targets)
+
+
+def label_of(pair: Pair, kind: str) -> Path:
+    """Give the path of a pair's label of that kind."""
+    folder = pair.infrared.parent
+    return (folder if folder == pair.visible.parent else folder.parent) / "labels" / f"{pair.name}{TARGETS[kind]}"
+
+
+def read_boxes(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
+    """Read ``class cx cy w h`` a line, in shares of the frame's (H, W), as YOLO has it.
+
+    Gives float32 (M, 5): class, and centre x, centre y, width and height in pixels. Raises FileError.
+    """
+    _check_present(path)
+    try:
+        lines = read_bytes(path, "labels").decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise FileError(f"labels are text, a box a line. Got {path}") from error
+    boxes = [_box(line, f"{path}:{number}", classes) for number, line in enumerate(lines, 1) if line.strip()]
+    scale = np.array([1, size[1], size[0], size[1], size[0]], np.float32)
+    return np.array(boxes, np.float32).reshape(-1, 5) * scale
+
+
+def _box(line: str, place: str, classes: int) -> List[float]:
+    try:
+        label, *numbers = line.split()
+        box = [int(label), *map(float, numbers)]
+    except ValueError:
+        box = []
+    if len(box) != 5 or not all(0 <= centre <= 1 for centre in box[1:3]) or not all(0 < side <= 1 for side in box[3:]):
+        raise FileError(f"{place} must be: class cx cy w h, as shares of the frame. Got {line.strip()[:80]!r}")
+    if not 0 <= box[0] < classes:
+        raise FileError(f"{place} is of class {box[0]:d}, but the task tells 0 to {classes - 1} apart")
+    return box
+
+
+def read_mask(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
+    """Read a frame's classes, uint8 (H, W), from a grey PNG of 8 bits. Raises FileError."""
+    _check_present(path)
+    mask = read_image(path, "labels")
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.shape != size:
+        raise FileError(f"{path} must be grey, 8 bits, {format_size(size)} as its pair. Got {mask.dtype} {mask.shape}")
+    beyond = mask[(mask >= classes) & (mask != IGNORE)]
+    if beyond.size:
+        raise FileError(f"{path} has pixels of class {beyond[0]}, but the task tells 0 to {classes - 1} apart")
+    return mask
+
+
+def _check_present(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileError(f"a downstream task needs labels: no folder {path.parent}")
+    if not path.exists():
+        raise FileError(f"no labels of a pair: {path} is missing; make an empty file where there is nothing to find")
+
+
+def _read(kind: str, path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
+    return (read_mask if kind == "masks" else read_boxes)(path, size, classes)
+
+
+def _cut(label: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    if label.dtype == np.uint8:
+        return label[top : top + side, left : left + side]
+    return cut_boxes(label, top, left, side)
+
+
+def cut_boxes(boxes: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """Give the boxes of a frame, (M, 5), in a square crop of it, clipped, without those of which too little is left."""
+    corner, sides = np.array([left, top], np.float32), boxes[:, 3:]
+    low = np.clip(boxes[:, 1:3] - sides / 2 - corner, 0, side)
+    high = np.clip(boxes[:, 1:3] + sides / 2 - corner, 0, side)
+    kept = high - low
+    enough = (kept.min(axis=1) >= LEAST_SIDE) & (kept.prod(axis=1) >= LEAST_SHARE * sides.prod(axis=1))
+    return np.hstack([boxes[:, :1], (low + high) / 2, kept])[enough]
+
+
+def turn_targets(targets: Tensor, codes: Tensor, side: int) -> Tensor:
+    """Give the targets of crops of ``side`` x ``side`` that ``augment`` turns by ``codes``, int64 (B,)."""
+    if targets.dtype == torch.uint8:
+        return augment([targets.unsqueeze(1)], codes)[0].squeeze(1)
+    turns = _turns(targets.device).index_select(0, codes)
+    centres = (targets[..., 1:3] - side / 2) @ turns.transpose(1, 2) + side / 2
+    return torch.cat([targets[..., :1], centres, targets[..., 3:] @ turns.abs().transpose(1, 2)], dim=-1)
+
+
+@lru_cache(maxsize=None)
+def _turns(device: torch.device) -> Tensor:
+    """Give what each code of ``augment.dihedral`` does to (x, y) about the centre: float32 (8, 2, 2)."""
+    quarter, mirror = np.array([[0, 1], [-1, 0]]), np.diag([-1, 1])
+    turns = [np.linalg.matrix_power(quarter, code % 4) for code in range(SYMMETRIES)]
+    turns = [mirror @ turn if code >= 4 else turn for code, turn in enumerate(turns)]
+    return torch.tensor(np.stack(turns), dtype=torch.float32).to(device)
