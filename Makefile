@@ -91,7 +91,7 @@ $(VENV)/.runtime: setup.py pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu,workstation,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu,workstation,detection,dev]'
 	touch $@ $(VENV)/.runtime
 
 .venv-device/.device: setup.py pyproject.toml

@@ -6,7 +6,7 @@ from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
 PARTS = {
-    "benchmarks": ("experiments", "gpu_check", "machine", "peers", "report", "roofline"),
+    "benchmarks": ("detection", "experiments", "gpu_check", "machine", "peers", "report", "roofline"),
     "runtime": ("cameras", "registration", "ros", "web"),
     "student": ("teachers",),
 }
@@ -35,6 +35,7 @@ setup(
         "irvis.runtime": ["py.typed", "models/*"],
         "irvis.runtime.web": ["*.html", "*.js", "*.css"],
         "irvis.benchmarks": ["py.typed", "published.json"],
+        "irvis.benchmarks.experiments": ["published_detection.json"],
         "irvis.benchmarks.report": ["schema.json"],
         "irvis.benchmarks.roofline": ["devices.json", "efficiency.json"],
     },
@@ -62,12 +63,17 @@ setup(
             ROSBAGS,
             "torch>=2.2,<3",  # the network and its training
             "tensorboard>=2.10,<3",  # curves and pictures of a training run, in the format that everyone reads
-            "matplotlib>=3.5,<4",  # curves as a picture
+            "matplotlib>=3.6,<4",  # curves and heat maps as pictures
+            "scipy>=1.6,<2",  # transforms, exact and kept; scikit-image stands on it too
             "onnx>=1.14,<2",  # the format of the graph
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code
             "scikit-image>=0.19,<1",  # SSIM as its authors define it
             "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
+        ],
+        "detection": [
+            "transformers>=5.24,<6; python_version >= '3.11'",  # D-FINE, without torchvision, which must match torch
+            "pycocotools>=2.0.7,<3",  # average precision as COCO defines it, by those who did
         ],
         "dev": [
             "pytest>=7,<10",

@@ -3,11 +3,7 @@
 A task is any ``nn.Module`` that gives a loss of the fused crops; docs/joint_training.md has one of 20 lines.
 """
 
-import importlib
 import math
-import os
-import re
-import sys
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +18,9 @@ from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
 from irvis.runtime.files import PathLike, replacing
 from irvis.student.datasets import to_unit
 from irvis.student.downstream_targets import MOST_CLASSES, TARGETS
+from irvis.student.plugins import FORM, call_function
 
 HEADS = {name: f"irvis.student.downstream_{name}:open_head" for name in TARGETS}  # that come with irvis
-FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)")
 
 
 class DownstreamTask(Protocol):
@@ -77,23 +73,13 @@ def open_task(spec: str, seed: int) -> Any:
     alone. Raises IrvisError.
     """
     name, equals, argument = spec.partition("=")
-    form = FORM.fullmatch(HEADS.get(name, name))
-    if form is None:
+    function = HEADS.get(name, name)
+    if not FORM.fullmatch(function):
         heads = ", ".join(f"{head}=CLASSES" for head in HEADS)
         raise IrvisError(f"not a downstream task: {spec!r}; give {heads} or package.module:function[=ARGUMENT]")
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            function = getattr(importlib.import_module(form["module"]), form["function"])
-            task = function(*([argument] if equals else []))
-    except IrvisError:
-        raise
-    except (Exception, SystemExit) as error:  # the user's own code; a script may read the command line and exit
-        raise ModelError(f"{spec} cannot be called from {folder}: {type(error).__name__}: {one_line(error)}") from error
-    finally:
-        sys.path.remove(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        task = call_function(function, *([argument] if equals else []))
     if not isinstance(task, nn.Module):
         raise ModelError(f"{spec} must give an nn.Module. Got {type(task).__name__}")
     labels, classes = getattr(task, "labels", None), getattr(task, "classes", None)

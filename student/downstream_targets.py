@@ -1,24 +1,20 @@
-"""What a downstream task is to find in each crop, from the labels of the pairs: boxes, or a class for each pixel.
-
-Labels are files by the pair's name in ``labels``, a folder beside ``ir`` and ``vi``, or beside the images themselves
-where both halves are in one folder.
-"""
+"""What a downstream task is to find in each crop, from the labels of the pairs: boxes, or a class for each pixel."""
 
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import read_bytes
 from irvis.runtime.images import read_image
 from irvis.runtime.pairs import Pair
 from irvis.runtime.sizes import format_size
 from irvis.student.augment import SYMMETRIES, augment
 from irvis.student.datasets import Draw
+from irvis.student.labels import label_of, read_boxes
 
 TARGETS = {"boxes": ".txt", "masks": ".png"}  # kind of target -> suffix of a label
 IGNORE = 255  # in a mask: no class is to be learnt here
@@ -34,7 +30,7 @@ def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> T
     K is the most boxes that a crop has. Raises FileError, naming the file, and its line where it has lines.
     """
     side = drawn.crops.shape[-1]
-    labels = [_read(kind, label_of(pair, kind), size, classes) for pair, size in zip(pairs, drawn.sizes)]
+    labels = [_read(kind, label_of(pair, TARGETS[kind]), size, classes) for pair, size in zip(pairs, drawn.sizes)]
     cuts = [_cut(labels[index], top, left, side) for index, top, left in drawn.places]
     if kind == "masks":
         targets = np.stack(cuts)
@@ -50,43 +46,8 @@ def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> T
     return torch.from_numpy(targets)
 
 
-def label_of(pair: Pair, kind: str) -> Path:
-    """Give the path of a pair's label of that kind."""
-    folder = pair.infrared.parent
-    return (folder if folder == pair.visible.parent else folder.parent) / "labels" / f"{pair.name}{TARGETS[kind]}"
-
-
-def read_boxes(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
-    """Read ``class cx cy w h`` a line, in shares of the frame's (H, W), as YOLO has it.
-
-    Gives float32 (M, 5): class, and centre x, centre y, width and height in pixels. Raises FileError.
-    """
-    _check_present(path)
-    try:
-        lines = read_bytes(path, "labels").decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise FileError(f"labels are text, a box a line. Got {path}") from error
-    boxes = [_box(line, f"{path}:{number}", classes) for number, line in enumerate(lines, 1) if line.strip()]
-    scale = np.array([1, size[1], size[0], size[1], size[0]], np.float32)
-    return np.array(boxes, np.float32).reshape(-1, 5) * scale
-
-
-def _box(line: str, place: str, classes: int) -> List[float]:
-    try:
-        label, *numbers = line.split()
-        box = [int(label), *map(float, numbers)]
-    except ValueError:
-        box = []
-    if len(box) != 5 or not all(0 <= centre <= 1 for centre in box[1:3]) or not all(0 < side <= 1 for side in box[3:]):
-        raise FileError(f"{place} must be: class cx cy w h, as shares of the frame. Got {line.strip()[:80]!r}")
-    if not 0 <= box[0] < classes:
-        raise FileError(f"{place} is of class {box[0]:d}, but the task tells 0 to {classes - 1} apart")
-    return box
-
-
 def read_mask(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
     """Read a frame's classes, uint8 (H, W), from a grey PNG of 8 bits. Raises FileError."""
-    _check_present(path)
     mask = read_image(path, "labels")
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.shape != size:
         raise FileError(f"{path} must be grey, 8 bits, {format_size(size)} as its pair. Got {mask.dtype} {mask.shape}")
@@ -96,15 +57,10 @@ def read_mask(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
     return mask
 
 
-def _check_present(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise FileError(f"a downstream task needs labels: no folder {path.parent}")
-    if not path.exists():
-        raise FileError(f"no labels of a pair: {path} is missing; make an empty file where there is nothing to find")
-
-
 def _read(kind: str, path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
-    return (read_mask if kind == "masks" else read_boxes)(path, size, classes)
+    if kind == "masks":
+        return read_mask(path, size, classes)
+    return read_boxes(path, classes) * np.array([1, size[1], size[0], size[1], size[0]], np.float32)
 
 
 def _cut(label: np.ndarray, top: int, left: int, side: int) -> np.ndarray:

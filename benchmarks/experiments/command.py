@@ -6,12 +6,16 @@ Where irvis is only on the path: ``python -m irvis.benchmarks.experiments.comman
 import argparse
 import sys
 
-from irvis.benchmarks.experiments import ablation
+from irvis.benchmarks.experiments import ablation, compensation, complexity_tables, detection, quality
 from irvis.runtime.cli import guarded
 
 # Name -> module with add_arguments(parser) and main(arguments) -> int, and what it is.
 EXPERIMENTS = {
+    "quality": (quality, "Tables 1 and 2: every method on every data set"),
     "ablation": (ablation, "Table 3: the method without each of its parts, trained alike"),
+    "complexity": (complexity_tables, "Tables 4 and 5: time, multiply-adds and parameters"),
+    "detection": (detection, "Table 6 and figure 10: a detector on what each method fuses"),
+    "compensation": (compensation, "section 4.6 and figure 9: what students add to their teachers"),
 }
 
 

@@ -185,7 +185,7 @@ def test_a_stopped_joint_run_goes_on_to_the_same_student_and_head(labelled, tmp_
         (["--downstream", "boxes=2", "--downstream-weight", "0"], "--downstream-weight must be positive. Got 0.0"),
         (["--downstream", "boxes=2", "--downstream-rate", "nan"], "--downstream-rate must be positive. Got nan"),
         (["--downstream-rate", "2"], "--downstream-rate needs a task; give --downstream"),
-        (["--downstream", "boxes=1"], ".txt:1 is of class 1, but the task tells 0 to 0 apart"),
+        (["--downstream", "boxes=1"], ".txt:1 is of class 1, and the classes are 0 to 0"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(labelled, tmp_path, capsys, options, said):
@@ -196,4 +196,4 @@ def test_options_that_do_not_fit_are_one_line(labelled, tmp_path, capsys, option
 def test_pairs_without_labels_are_one_line(samples, tmp_path, capsys):
     assert main(["train", str(samples), *OPTIONS, "--downstream", "boxes=2", "-o", str(tmp_path / "s")]) == 1
     said = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
-    assert said == f"irvis train: a downstream task needs labels: no folder {samples / 'labels'}"
+    assert said == f"irvis train: no folder of labels: {samples / 'labels'}"

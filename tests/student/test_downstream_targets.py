@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,10 +8,10 @@ from hypothesis import strategies as st
 
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.images import write_image
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.pairs import pairs_of
 from irvis.student.augment import SYMMETRIES, dihedral
 from irvis.student.datasets import draw
-from irvis.student.downstream_targets import cut_boxes, label_of, read_boxes, read_mask, targets_of, turn_targets
+from irvis.student.downstream_targets import cut_boxes, read_mask, targets_of, turn_targets
 
 SIDE = 24
 SPANS = st.tuples(st.integers(0, SIDE - 2), st.integers(2, SIDE)).map(lambda span: (span[0], min(SIDE, sum(span))))
@@ -70,13 +68,6 @@ def test_masks_are_turned_as_the_images_are():
     assert all(torch.equal(turned[code], dihedral(masks[code], code)) for code in range(SYMMETRIES))
 
 
-def test_the_labels_stand_beside_the_halves_or_beside_the_images():
-    apart = Pair("01", Path("set/ir/01.png"), Path("set/vi/01.png"))
-    together = Pair("1", Path("set/1_ir.png"), Path("set/1_vi.png"))
-    assert label_of(apart, "boxes") == Path("set/labels/01.txt")
-    assert label_of(together, "masks") == Path("set/labels/1.png")
-
-
 @pytest.fixture
 def pairs(tmp_path):
     """Two pairs whose infrared is their mask: 3 * row + column, two sizes."""
@@ -89,7 +80,7 @@ def pairs(tmp_path):
 
 def write_labels(pairs, *texts):
     for pair, text in zip(pairs, texts):
-        label_of(pair, "boxes").write_text(text)
+        (pair.infrared.parents[1] / "labels" / f"{pair.name}.txt").write_text(text)
 
 
 def test_a_mask_is_cut_where_its_crop_is(pairs):
@@ -116,41 +107,6 @@ def test_labels_that_leave_every_crop_empty_are_told(pairs):
     write_labels(pairs, "", "")
     with pytest.raises(IrvisError, match="none of the 5 crops has anything labelled"):
         targets_of("boxes", 3, pairs, draw(pairs, 5, 16, seed=0))
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("0 0.5 0.5 0.1", "must be: class cx cy w h"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "must be: class cx cy w h"),
-        ("car 0.5 0.5 0.1 0.1", "must be: class cx cy w h"),
-        ("0.5 0.5 0.5 0.1 0.1", "must be: class cx cy w h"),
-        ("0 nan 0.5 0.1 0.1", "must be: class cx cy w h"),
-        ("0 0.5 0.5 0.1 inf", "must be: class cx cy w h"),
-        ("0 0.5 1.5 0.1 0.1", "must be: class cx cy w h"),
-        ("0 0.5 0.5 0 0.1", "must be: class cx cy w h"),
-        ("3 0.5 0.5 0.1 0.1", "is of class 3, but the task tells 0 to 2 apart"),
-        ("-1 0.5 0.5 0.1 0.1", "is of class -1, but the task tells 0 to 2 apart"),
-    ],
-)
-def test_a_wrong_line_is_named(tmp_path, line, said):
-    path = tmp_path / "a.txt"
-    path.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
-    with pytest.raises(FileError) as caught:
-        read_boxes(path, (40, 50), 3)
-    assert str(caught.value).startswith(f"{path}:2 {said}")
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_what_are_no_labels_is_refused_by_name(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FileError, match="labels are text, a box a line"):
-        read_boxes(path, (40, 50), 3)
-    with pytest.raises(FileError, match=r"b\.txt is missing; make an empty file"):
-        read_boxes(tmp_path / "b.txt", (40, 50), 3)
-    with pytest.raises(FileError, match=r"needs labels: no folder .*none"):
-        read_mask(tmp_path / "none" / "a.png", (40, 50), 3)
 
 
 @pytest.mark.parametrize(

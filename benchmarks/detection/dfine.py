@@ -1,0 +1,133 @@
+"""D-FINE, a detector of the DETR family under the Apache licence, as the library ``transformers`` has it.
+
+With a folder of ``config.json`` and ``model.safetensors``, such as ustc-community/dfine-nano-coco (4 million
+parameters; YOLOv5s has 7) or dfine-small-coco (10), it is what these say, but for the layers that tell classes apart,
+which start anew as YOLOv5's do. Without, it is a network of half a million random numbers, for a smoke run.
+
+It learns by AdamW: by the paper's SGD a DETR does not. Images are stretched to a square and flipped at random.
+"""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import DFineConfig
+
+from irvis.benchmarks.detection.batches import Batch, epoch_batches, to_planes
+from irvis.benchmarks.detection.detector import Example, Settings
+from irvis.benchmarks.detection.dfine_networks import published_network, random_network
+from irvis.benchmarks.detection.objects import Detections
+from irvis.benchmarks.detection.precision import MOST, average_precisions, mean_precision
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import replacing
+from irvis.runtime.images import read_image
+
+# Peak learning rates: from published weights its authors' own, brought to a batch of 32; from random numbers higher.
+FINE_TUNING, FROM_SCRATCH = 2e-4, 1e-3
+WEIGHT_DECAY, GRADIENT_NORM = 1e-4, 1.0
+WARM_UP = 0.05  # of the training
+
+
+class DFine:
+    """A Detector. Raises FileError, ModelError where the weights are not there or of another network."""
+
+    def __init__(self, classes: Sequence[str], weights: Optional[Path], device: str) -> None:
+        self.classes, self.device = len(classes), torch.device(device)
+        self.pretrained = weights is not None
+        self.rate = FINE_TUNING if self.pretrained else FROM_SCRATCH
+        self.weights = weights
+        if weights is not None:
+            published_network(weights, self.classes)  # to be told of what is wrong before hours of work
+        start = "from published weights" if self.pretrained else "from random numbers"
+        self.about = f"D-FINE {start}, by AdamW at a peak rate of {self.rate:g}"
+
+    def fit(self, training: Sequence[Example], validation: Sequence[Example], settings: Settings, folder: Path) -> None:
+        """Train, and keep a state after each epoch; see Detector."""
+        torch.manual_seed(settings.seed)
+        self.side = settings.side
+        start = random_network(self.classes) if self.weights is None else published_network(self.weights, self.classes)
+        self.network = start.to(self.device)
+        check_side(settings.side, start.config)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), self.rate, weight_decay=WEIGHT_DECAY)
+        file, batches = folder / "state.pt", math.ceil(len(training) / settings.batch)
+        state: Dict[str, Any] = self._resume(file) if file.exists() else {"epoch": 0, "best": -math.inf}
+        for epoch in tqdm(
+            range(state["epoch"], settings.epochs), folder.name, settings.epochs, initial=state["epoch"], disable=None
+        ):
+            torch.manual_seed(settings.seed + epoch)  # of the noise on boxes, so that a stopped training goes on alike
+            for at, batch in enumerate(epoch_batches(training, settings, epoch, self.device.type == "cuda")):
+                self._step(batch, self.rate * schedule((epoch + at / batches) / settings.epochs))
+            precision = self._precision(validation)
+            if not precision < state["best"]:  # of two that are equal the later one has learnt longer
+                state["best"] = precision
+                state["best_network"] = {name: value.clone() for name, value in self.network.state_dict().items()}
+            state.update(epoch=epoch + 1, network=self.network.state_dict(), optimizer=self.optimizer.state_dict())
+            with replacing(file) as temporary:
+                torch.save(state, temporary)
+        self.network.load_state_dict(state["best_network"])
+
+    def detect(self, image: np.ndarray) -> Detections:
+        """Give the boxes of the highest scores, as many as are counted; see Detector."""
+        self.network.eval()
+        with torch.no_grad():
+            found = self.network(pixel_values=to_planes(image, self.side)[None].to(self.device))
+        scores = found.logits[0].sigmoid().flatten()  # query by query, class by class
+        scores, places = scores.topk(min(MOST, len(scores)))
+        centre, size = found.pred_boxes[0][places // self.classes].split(2, dim=1)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1).clamp(0, 1)
+        return Detections(*(part.cpu().numpy() for part in (boxes, places % self.classes, scores)))
+
+    def _step(self, batch: Batch, rate: float) -> None:
+        planes, targets = batch
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        labels = [{name: value.to(self.device) for name, value in target.items()} for target in targets]
+        self.optimizer.zero_grad()
+        self.network(pixel_values=planes.to(self.device), labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+
+    def _precision(self, examples: Sequence[Example]) -> float:
+        """Give the mean average precision, 0 where no image has an object."""
+        found = [self.detect(read_image(example.image)) for example in examples]
+        precision = mean_precision(average_precisions(found, [example.objects for example in examples], self.classes))
+        return 0.0 if math.isnan(precision) else precision
+
+    def _resume(self, file: Path) -> Dict[str, Any]:
+        try:
+            state: Dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise FileError(f"not the state of a training of D-FINE: {file}; remove it") from error
+        return state
+
+
+def check_side(side: int, config: DFineConfig) -> None:
+    """Raise IrvisError unless images of this side have a place for each query."""
+    places = sum((side // stride) ** 2 for stride in config.feat_strides)
+    if places < config.num_queries:
+        raise IrvisError(
+            f"D-FINE has {config.num_queries} queries, but only {places} places in an image of {side}x{side}; "
+            "give a larger --side"
+        )
+
+
+def schedule(done: float) -> float:
+    """Give the learning rate as a part of its peak: a linear warm-up, then half a cosine. ``done`` is in [0, 1]."""
+    if done < WARM_UP:
+        return (done + 1e-3) / (WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

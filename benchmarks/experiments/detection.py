@@ -1,0 +1,235 @@
+"""Table 6 and figure 10: ``irvis experiment detection M3FD/test --weights FOLDER --detector-weights FOLDER``.
+
+The data set is fused with each method, in colour; a detector is trained and tested on each method's images, and on the
+plain visible and infrared ones. What is there is not done again: a stopped command goes on. The output folder has the
+images in ``images/METHOD``, the training's state and what was found in ``detectors/METHOD``, the tables, and the test
+images with their boxes in ``pictures``.
+"""
+
+import argparse
+import hashlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from irvis.benchmarks.detection.detector import DEFAULT, Detector, Example, Settings, open_detector
+from irvis.benchmarks.detection.objects import CLASSES, Detections, Labelled, labelled_pairs, split_of
+from irvis.benchmarks.detection.pictures import Tile, detected, draw_grid
+from irvis.benchmarks.detection.precision import average_precisions, mean_precision
+from irvis.benchmarks.experiments.detection_images import Source, claim, digest_pairs, sources_of, write_images
+from irvis.benchmarks.experiments.detection_tables import Row, Setting, write_detection
+from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
+from irvis.benchmarks.tables import MODEL
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.images import read_image, read_visible, write_image
+from irvis.student.distributed import processes
+from irvis.student.validation import spread
+
+QUICK: Dict[str, Any] = {"epochs": 2, "batch": 2, "side": 128}
+QUICK_PAIRS, QUICK_WIDTH = 4, 256
+PICTURES = 4
+LEAST_SIDE, STRIDE = 96, 32  # of images, pixels; the latter of the coarsest features of most detectors
+DECIMALS = 6  # of what was found, as kept
+
+
+class Task(NamedTuple):
+    """What all methods have in common."""
+
+    pairs: List[Labelled]
+    classes: Sequence[str]
+    settings: Settings
+    detector: str
+    weights: Optional[Path]
+    device: str
+    width: Optional[int]  # that pairs are shrunk to, pixels
+    output: Path
+
+    def open_detector(self) -> Detector:
+        """Give an untrained one."""
+        return open_detector(self.detector, self.classes, self.weights, self.device)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis experiment detection``."""
+    default = Settings()
+    parser.add_argument("folder", type=Path, help="data set with labels/ in YOLO's form, such as M3FD/test")
+    add_method_arguments(parser)
+    parser.add_argument(
+        "--classes",
+        type=_names,
+        default=CLASSES,
+        metavar="LIST",
+        help="names of the labels' classes, with commas (default: those of M3FD)",
+    )
+    parser.add_argument(
+        "--detector",
+        default=DEFAULT,
+        metavar="NAME",
+        help="dfine, or package.module:function of your own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector-weights",
+        type=Path,
+        metavar="PATH",
+        help="your copy of published weights; for dfine a folder of config.json and model.safetensors. Without them it "
+        "starts from random numbers, which is a smoke run",
+    )
+    parser.add_argument("--epochs", type=int, metavar="INT", help=f"(default: {default.epochs})")
+    parser.add_argument("--batch", type=int, metavar="INT", help=f"images a step (default: {default.batch})")
+    parser.add_argument("--side", type=int, metavar="INT", help=f"of the detector's images (default: {default.side})")
+    parser.add_argument("--seed", type=int, metavar="INT", help=f"of split and training (default: {default.seed})")
+    parser.add_argument("--quick", action="store_true", help="few small images and epochs: all files, no meaning")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("-o", "--output", type=Path, default=Path("detection"), help="folder (default: %(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis experiment detection``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    if find_spec("pycocotools") is None:
+        raise IrvisError("pycocotools is not installed: pip install 'irvis[detection]'")
+    check_writable(arguments.output / "detection.md")
+    with processes(arguments.device) as among:
+        task = task_of(arguments, among.device.type)
+    sources = sources_of(methods_of(arguments))
+    split = split_of(task.pairs, task.settings.seed)
+    detector = task.open_detector()  # first, so that what is wrong with it is not found after hours
+    claim_all(task, sources)
+    try:
+        found = {source.name: found_by(task, source) for source in sources}
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there")
+        return 130
+    truth = [labelled.objects for labelled in split.test]
+    rows = []
+    for name, detections in found.items():
+        values = [100 * value for value in average_precisions(detections, truth, len(task.classes))]
+        rows.append(Row(name, MODEL, values, mean_precision(values)))
+    setting = Setting(
+        "/".join(arguments.folder.resolve().parts[-2:]),
+        task.classes,
+        [len(part) for part in split],
+        sum(len(objects.classes) for objects in truth),
+        detector.about,
+        task.settings,
+        arguments.quick or not detector.pretrained,
+    )
+    for file in [*write_detection(arguments.output, rows, setting), *write_pictures(task, split.test, found)]:
+        print(f"wrote {file}")
+    return 0
+
+
+def task_of(arguments: argparse.Namespace, device: str) -> Task:
+    """Give what the options say. Raises IrvisError."""
+    given = {name: getattr(arguments, name) for name in ("epochs", "batch", "side", "seed")}
+    settings = Settings(**(QUICK if arguments.quick else {}))
+    settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
+    for name, least in (("epochs", 1), ("batch", 1), ("side", LEAST_SIDE), ("seed", 0)):
+        if getattr(settings, name) < least:
+            raise IrvisError(f"--{name} must be {least} or more. Got {getattr(settings, name)}")
+    if settings.side % STRIDE:
+        raise IrvisError(f"--side must be a multiple of {STRIDE}. Got {settings.side}")
+    pairs = labelled_pairs(arguments.folder, len(arguments.classes))
+    return Task(
+        _spread(pairs, QUICK_PAIRS) if arguments.quick else pairs,
+        arguments.classes,
+        settings,
+        arguments.detector,
+        arguments.detector_weights,
+        device,
+        QUICK_WIDTH if arguments.quick else None,
+        arguments.output,
+    )
+
+
+def claim_all(task: Task, sources: Sequence[Source]) -> None:
+    """Refuse an output folder that was made of other inputs, before any work. Raises FileError."""
+    labels = hashlib.sha256(b"".join(part.tobytes() for one in task.pairs for part in one.objects)).hexdigest()
+    images = {"pairs": digest_pairs([labelled.pair for labelled in task.pairs]), "width": task.width}
+    training = {
+        "detector": task.detector,
+        "detector-weights": _digests_of(task.weights),
+        "classes": list(task.classes),
+        "labels": labels,
+        **task.settings._asdict(),
+    }
+    for source in sources:
+        claim(task.output / "images" / source.name, {"method": source.digest, **images})
+        claim(task.output / "detectors" / source.name, {"method": source.digest, **images, **training})
+
+
+def found_by(task: Task, source: Source) -> List[Detections]:
+    """Give what a detector that was trained on a method's images finds on its test images. Raises IrvisError."""
+    split = split_of(task.pairs, task.settings.seed)
+    folder = task.output / "detectors" / source.name
+    kept = folder / "found.json"
+    if kept.exists():
+        return read_detections(kept, [labelled.pair.name for labelled in split.test])
+    images = task.output / "images" / source.name
+    write_images(images, source, [labelled.pair for labelled in task.pairs], task.width)
+    training, validation, test = (
+        [Example(images / f"{labelled.pair.name}.png", labelled.objects) for labelled in part] for part in split
+    )
+    detector = task.open_detector()
+    detector.fit(training, validation, task.settings, folder)
+    found = [detector.detect(read_image(example.image)) for example in tqdm(test, disable=None, leave=False)]
+    rows = {
+        example.image.stem: {name: np.round(part, DECIMALS).tolist() for name, part in one._asdict().items()}
+        for example, one in zip(test, found)
+    }
+    write_bytes(kept, (json.dumps(rows) + "\n").encode())
+    return read_detections(kept, list(rows))
+
+
+def read_detections(file: Path, names: Sequence[str]) -> List[Detections]:
+    """Give what was found in the images of these names. Raises FileError."""
+    try:
+        rows = json.loads(read_bytes(file, "detections"))
+        return [
+            Detections(
+                np.array(rows[name]["boxes"], np.float32).reshape(-1, 4),
+                np.array(rows[name]["classes"], np.int64),
+                np.array(rows[name]["scores"], np.float32),
+            )
+            for name in names
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"not what a detector found: {file}; remove it") from error
+
+
+def write_pictures(task: Task, test: Sequence[Labelled], found: Dict[str, List[Detections]]) -> List[Path]:
+    """Write some test images as each method has them, with labels and detections; give the paths. Raises FileError."""
+    files = []
+    shown = [labelled.pair for labelled in _spread(test, PICTURES)]
+    for index, (pair, objects) in enumerate(test):
+        if pair in shown:
+            tiles = [Tile("labels", read_visible(pair.visible), objects)]
+            for method, detections in found.items():
+                image = read_image(task.output / "images" / method / f"{pair.name}.png")
+                tiles.append(detected(method, image, detections[index]))
+            files.append(task.output / "pictures" / f"{pair.name}.png")
+            write_image(files[-1], draw_grid(tiles, task.classes))
+    return files
+
+
+def _spread(pairs: Sequence[Labelled], count: int) -> List[Labelled]:
+    chosen = spread([labelled.pair for labelled in pairs], count)
+    return [labelled for labelled in pairs if labelled.pair in chosen]
+
+
+def _digests_of(weights: Optional[Path]) -> Optional[Dict[str, str]]:
+    if weights is None:
+        return None
+    files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
+    return {file.name: sha256(file) for file in files if file.is_file()}
+
+
+def _names(text: str) -> List[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"the classes are names, with commas, each another. Got {text!r}")
+    return names
