@@ -20,6 +20,7 @@ from irvis.runtime.backend import ENGINE_SUFFIXES
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import check_writable, read_bytes, replacing
 from irvis.runtime.gpu import import_pycuda
+from irvis.runtime.onnx_checks import refuse_external_data
 from irvis.runtime.pairs import Pair
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
@@ -89,10 +90,14 @@ def _build(trt: Any, source: Source, options: BuildOptions, label: str, plain: b
 
 
 def read_onnx(path: Path) -> bytes:
-    """Give the content of an ONNX. Raises FileError, and ModelError where it is another kind of file or cut off."""
+    """Give the content of an ONNX.
+
+    Raises FileError, and ModelError where it is another kind of file, cut off, or has external data.
+    """
     model = read_bytes(path, "ONNX")
     if not is_onnx(model):
         raise ModelError(f"not an ONNX, or a corrupt one: {path} ({len(model)} bytes)")
+    refuse_external_data(model, path)
     return model
 
 

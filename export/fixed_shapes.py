@@ -1,19 +1,22 @@
 """An ONNX at one frame size: every tensor's shape known, and what follows from shapes and weights alone computed."""
 
+import math
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.files import read_bytes
+from irvis.runtime.onnx_checks import check_names, refuse_external_data
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
 Shapes = Dict[str, Tuple[int, ...]]
+
+LARGEST_CONSTANT = 1 << 26  # elements; a node of a few bytes can ask for any number
 
 
 def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
@@ -25,10 +28,12 @@ def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
 def load_planes_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX whose inputs are planes, float32 (1, C, H, W). Raises ModelError for others, FileError for none."""
     content = read_bytes(path, "ONNX")
+    refuse_external_data(content, path)
     try:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
+        check_names(model.graph)
+    except Exception as error:  # protobuf's, the checker's, and Python's for names that are no text
         raise ModelError(f"not an ONNX: {path}: {one_line(error, 150)}") from error
     if not frame_inputs(model):
         raise ModelError(f"{path} has no input")
@@ -79,6 +84,8 @@ def _fix_inputs(model: onnx.ModelProto, size: Optional[Tuple[int, int]]) -> None
         for dim, wanted in zip(dims, (1, None, height, width)):
             if wanted is not None and not dim.HasField("dim_value"):
                 dim.dim_value = wanted
+        if any(dim.dim_value < 1 for dim in dims):
+            raise ModelError(f"input {value.name} must have a number of channels, and sides of 1 or more")
         found = [dim.dim_value for dim in dims[2:]]
         if size and found != [*size]:
             raise ModelError(
@@ -106,7 +113,7 @@ def _fold(model: onnx.ModelProto, shapes: Shapes) -> bool:
             shape = shapes[node.input[0]]
             start, end = (_integer(node, name, default) for name, default in (("start", 0), ("end", len(shape))))
             results: Sequence[np.ndarray] = [np.array(shape[start:end], np.int64)]
-        elif all(name in constants for name in node.input if name):
+        elif _is_constant(node, constants, shapes):
             results = _compute(node, constants, model.opset_import)
         else:
             kept.append(node)
@@ -118,6 +125,18 @@ def _fold(model: onnx.ModelProto, shapes: Shapes) -> bool:
     del model.graph.node[:]
     model.graph.node.extend(kept)
     return folded
+
+
+def _is_constant(node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], shapes: Shapes) -> bool:
+    """Tell whether a node's result is known beforehand. Raises ModelError where that is too large to be kept."""
+    if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
+        return False  # a loop, which may never end
+    if not all(name in constants for name in node.input if name):
+        return False
+    for name in node.output:
+        if math.prod(shapes.get(name, ())) > LARGEST_CONSTANT:
+            raise ModelError(f"the constant {name} ({node.op_type}) has {math.prod(shapes[name])} elements")
+    return True
 
 
 def _integer(node: onnx.NodeProto, name: str, default: int) -> int:

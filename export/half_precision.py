@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor
 
-from irvis.runtime.errors import ModelError
+from irvis.export.fixed_shapes import load_planes_onnx
+from irvis.runtime.errors import ModelError, one_line
 
 BLOCK = 32  # terms of a product or a mean that are summed exactly
 CONV_BLOCK = 16  # channels of a convolution, with all their taps
@@ -29,16 +30,19 @@ class HalfPrecision:
     """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, float32 (1, 1, H, W), in FP16.
 
     At the first node whose output is not finite it stops: ``overflow`` names that node, and the fused plane is NaN.
-    Raises ModelError for an operator that it does not know.
+    Raises FileError and ModelError, the latter too for an operator, or a form of one, that it does not know.
     """
 
     def __init__(self, model: Path) -> None:
-        graph = onnx.load(model).graph
+        graph = load_planes_onnx(model).graph
         unknown = sorted({node.op_type for node in graph.node} - set(OPERATORS))
         if unknown:
             raise ModelError(f"{model} has operators that are not known here: {', '.join(unknown)}")
-        self.nodes = [(node, _attributes(node)) for node in graph.node]
-        self.constants = {tensor.name: round_half(_tensor(tensor)) for tensor in graph.initializer}
+        try:
+            self.nodes = [(node, _attributes(node)) for node in graph.node]
+            self.constants = {tensor.name: round_half(_tensor(tensor)) for tensor in graph.initializer}
+        except Exception as error:  # onnx's and torch's, of types that one of them lacks
+            raise ModelError(f"{model} has weights that are not known here: {one_line(error, 150)}") from error
         self.overflow: Optional[str] = None
 
     def __call__(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -53,9 +57,16 @@ class HalfPrecision:
         }
         with torch.inference_mode():
             for index, (node, attributes) in enumerate(self.nodes):
-                results = OPERATORS[node.op_type](*(values[name] for name in node.input), **attributes)
-                for name, result in zip(node.output, results if isinstance(results, list) else [results]):
-                    values[name] = result if node.op_type in MOVES else round_half(result)
+                try:
+                    results = OPERATORS[node.op_type](*(values[name] for name in node.input), **attributes)
+                    results = results if isinstance(results, list) else [results]
+                    if node.op_type not in MOVES:
+                        results = [round_half(result) for result in results]
+                except Exception as error:  # TypeError for a form that is not known, torch's for shapes that do not fit
+                    label = f"{node.name or ' '.join(node.output)} ({node.op_type})"
+                    raise ModelError(f"{label} cannot be computed here: {one_line(error, 150)}") from error
+                for name, result in zip(node.output, results):
+                    values[name] = result
                     # The sum of FP16's finite values is finite in float32, and cheaper than to look at each.
                     if result.is_floating_point() and not bool(torch.isfinite(values[name].sum())):
                         self.overflow = node.name or name
@@ -63,7 +74,10 @@ class HalfPrecision:
                 for name in node.input:
                     if last_use[name] == index and name not in self.constants and name:
                         values.pop(name, None)
-        return values["fused"][0, 0].numpy()
+        fused = values.get("fused")
+        if fused is None or fused.shape != (1, 1, *infrared.shape):
+            raise ModelError("the ONNX gives no fused plane (1, 1, H, W)")
+        return fused[0, 0].numpy()
 
 
 def round_half(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import read_bytes, save_figure, write_bytes
+from irvis.runtime.files import LARGEST_JSON, read_bytes, save_figure, write_bytes
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
@@ -26,8 +26,7 @@ COLOURS = {"fp32": "#d62728", "fp16": "#1f77b4", "int8": "#2ca02c", "uint8": "#9
 OTHER_COLOUR = "#7f7f7f"
 
 # What a profile must have to be drawn.
-DOCUMENT = {"engine", "tensorrt_version", "gpu_name", "precision", "size", "median_ms", "layers"}
-LAYER = {"name", "precision", "median_ms"}
+TEXTS = ("engine", "tensorrt_version", "gpu_name", "precision")
 
 # By the words of TensorRT's formats: the name that irvis uses, and the bytes of an element.
 TYPES = {
@@ -79,7 +78,7 @@ def parse_inspector(text: str) -> List[Dict[str, Any]]:
     try:
         layers = json.loads(text, strict=False)["Layers"]  # names of TensorRT 8.6 on hold control characters
         return [_parse_layer({"Name": layer} if isinstance(layer, str) else layer) for layer in layers]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError("TensorRT's engine inspector gave no list of layers in JSON") from error
 
 
@@ -117,9 +116,20 @@ def write_profile(document: Dict[str, Any], path: Path) -> List[str]:
 def read_profile(path: Path) -> Dict[str, Any]:
     """Give the document that ``write_profile`` wrote. Raises FileError."""
     try:
-        document = json.loads(read_bytes(path, "profile").decode())
-        complete = DOCUMENT.issubset(document) and all(LAYER.issubset(layer) for layer in document["layers"])
-    except (ValueError, TypeError, RecursionError):
+        document = json.loads(read_bytes(path, "profile", LARGEST_JSON).decode())
+        complete = (
+            all(isinstance(document[name], str) for name in TEXTS)
+            and all(type(side) is int for side in document["size"])
+            and len(document["size"]) == 2
+            and _is_time(document["median_ms"])
+            and all(
+                isinstance(layer["name"], str)
+                and isinstance(layer["precision"], (str, type(None)))
+                and (layer["median_ms"] is None or _is_time(layer["median_ms"]))
+                for layer in document["layers"]
+            )
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
         complete = False
     if not complete:
         raise FileError(f"not a profile of an engine's layers: {path}; build_engine.py --profile writes one")
@@ -200,6 +210,10 @@ def _parse_tensor(tensor: Dict[str, Any]) -> Dict[str, Any]:
         "precision": precision,
         "bytes": None if itemsize is None else itemsize * math.prod(shape),
     }
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
 
 
 def _statistics(times_ms: List[float]) -> Dict[str, Optional[float]]:

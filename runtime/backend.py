@@ -1,5 +1,6 @@
 """What runs a model: one small protocol, and the choice of a backend by the file's kind."""
 
+import os
 from pathlib import Path
 from typing import Optional, Protocol, Sequence, Tuple
 
@@ -46,7 +47,7 @@ def open_backend(
     A ``.onnx`` with an ``engine_cache`` and no ``providers`` is opened with TensorRT, by its engine of ``engine_size``
     (H, W) from that folder. ``providers`` and ``threads`` concern ONNX Runtime alone.
     """
-    if not model.is_file():
+    if not os.path.isfile(model):  # not model.is_file: that raises where a name is too long
         raise FileError(f"model not found: {model}")
     if model.suffix == ".onnx" and engine_cache is not None and providers is None:
         from irvis.runtime.engine_cache import cached_engine

@@ -1,8 +1,19 @@
 """Errors whose message is one line for a person: what was wrong, what was found, what to do."""
 
+LONGEST = 4000  # characters of an error: two paths, as long as Linux takes them, are still told apart
+
 
 class IrvisError(Exception):
-    """Base of all that irvis raises on purpose. Commands print it as one line and exit with 1."""
+    """Base of all that irvis raises on purpose. Commands print it as one line and exit with 1.
+
+    Names and values of files from outside stand in it: what a terminal would obey is escaped, what is endless cut.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class FrameError(IrvisError, ValueError):

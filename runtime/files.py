@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Union
@@ -10,6 +11,9 @@ from typing import Any, Iterator, Union
 from irvis.runtime.errors import FileError
 
 PathLike = Union[str, Path]
+
+LARGEST = 2 << 30  # bytes of a file that is read whole; a sparse one of terabytes costs its sender nothing
+LARGEST_JSON = 64 << 20  # bytes; as objects they are twenty times as many
 
 
 @contextlib.contextmanager
@@ -79,14 +83,24 @@ def check_writable(path: PathLike) -> None:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_bytes(path: PathLike, what: str = "file") -> bytes:
-    """Give the content of ``path``. Raises FileError, naming ``what`` was wanted, where that cannot be done."""
+def read_bytes(path: PathLike, what: str = "file", largest: int = LARGEST) -> bytes:
+    """Give the content of ``path``. Raises FileError, naming ``what`` was wanted, where that cannot be done.
+
+    A pipe, which may never come, a device, which may never end, and a file of more than ``largest`` bytes are refused.
+    """
     try:
+        found = os.stat(path)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise FileError(f"cannot read {what} {path}: it is no regular file")
+        if found.st_size > largest and stat.S_ISREG(found.st_mode):
+            raise FileError(f"cannot read {what} {path}: it has {found.st_size} bytes, at most {largest} are taken")
         return Path(path).read_bytes()
+    except FileError:
+        raise
     except FileNotFoundError as error:
         raise FileError(f"{what} not found: {path}") from error
-    except OSError as error:
-        raise FileError(f"cannot read {what} {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter for a name with a zero in it
+        raise FileError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sha256(path: PathLike) -> str:

@@ -1,7 +1,8 @@
 """Image files in and out. Infrared comes as uint8 or uint16 (H, W), visible as uint8 BGR (H, W, 3) or grey (H, W)."""
 
+import re
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from irvis.runtime.errors import FileError
 from irvis.runtime.files import read_bytes, write_bytes
 from irvis.runtime.frames import to_grey
 
+PNG = b"\x89PNG\r\n\x1a\n"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
@@ -20,13 +22,13 @@ def is_image(path: Path) -> bool:
 
 def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
     """Give the image as stored: uint8 or uint16, (H, W), or (H, W, 3) in BGR order. Raises FileError."""
-    data = np.frombuffer(read_bytes(path, what), np.uint8)  # not cv2.imread: that fails on some non-ASCII paths
+    content = read_bytes(path, what)  # not cv2.imread: that fails on some non-ASCII paths
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error:
-        image = None
+        image = decode(content)
+    except FileError as error:
+        raise FileError(f"{what} {error}: {path}") from error
     if image is None:
-        raise FileError(f"{what} is not an image that OpenCV can read: {path} ({data.size} bytes)")
+        raise FileError(f"{what} is not an image that OpenCV can read: {path} ({len(content)} bytes)")
     if image.dtype not in (np.uint8, np.uint16):
         raise FileError(f"{what} must hold 8 or 16 bits a channel. Got {image.dtype} in {path}")
     if image.ndim == 3 and image.shape[2] != 3:
@@ -34,6 +36,31 @@ def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
             raise FileError(f"{what} must have 1, 3 or 4 channels. Got {image.shape[2]} in {path}")
         image = np.ascontiguousarray(image[:, :, :3])  # an alpha plane says nothing about the scene
     return image
+
+
+def decode(content: bytes) -> Optional[np.ndarray]:
+    """Give the image in a file's content, as stored; None where OpenCV cannot read it.
+
+    Raises FileError where it has more pixels than are allowed.
+    """
+    if not content or (content.startswith(PNG) and not _has_whole_chunks(content)):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        limit = re.search(r"CV_IO_MAX_IMAGE_\w+", str(error))
+        if limit:
+            raise FileError(f"is larger than the environment's OPEN{limit.group()} allows") from error
+        return None
+
+
+def _has_whole_chunks(png: bytes) -> bool:
+    """Tell whether all chunks of a PNG lie in it: OpenCV 5.0 takes the memory that one claims, up to 4 GiB."""
+    at, kind = len(PNG), b""
+    while at < len(png) and kind != b"IEND":
+        kind = png[at + 4 : at + 8]
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    return at <= len(png)
 
 
 def read_infrared(path: Union[str, Path]) -> np.ndarray:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from irvis.runtime.errors import FileError, ModelError, one_line
-from irvis.runtime.files import sha256
+from irvis.runtime.files import read_bytes, sha256
+from irvis.runtime.onnx_checks import refuse_external_data
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 PREFERRED_PROVIDERS = (TENSORRT, CUDA, CPU)
@@ -30,8 +31,10 @@ def open_session(
             they load, and warns of those that are in this ONNX Runtime and do not.
         engine_cache: folder for the engines that the TensorRT provider builds; None: below ``~/.cache``.
 
-    Raises ModelError where none works or a wanted one does not, FileError where the cache cannot be written.
+    Raises ModelError where none works, a wanted one does not, or the model has external data; FileError where the
+    cache cannot be written.
     """
+    refuse_external_data(read_bytes(model, "model"), model)
     names = choose_providers(onnxruntime.get_available_providers(), wanted)
     # TensorRT's provider names its engines by the graph and not by its weights, so each ONNX needs a folder of its own.
     folder = engine_folder(model, onnxruntime.__version__, engine_cache) if TENSORRT in names else None

@@ -3,18 +3,21 @@
 It is read before anything is deserialised, so that an engine of another machine, or a broken one, is one clear line.
 """
 
+import hashlib
 import json
-import math
+import os
+import reprlib
 import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import sha256, write_bytes
+from irvis.runtime.files import read_bytes, write_bytes
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
+LARGEST_FILE = 1 << 20  # bytes; a sidecar takes some two thousand
 REBUILD = "rebuild it with build_engine.py"
 
 TensorSpecs = Dict[str, Dict[str, Any]]  # name -> {"shape": [480, 640, 3], "dtype": "uint8"}
@@ -91,12 +94,9 @@ def read_sidecar(engine: Union[str, Path]) -> Sidecar:
     Raises FileError where it is missing or unreadable, ModelError where it is not a sidecar of a known schema.
     """
     path = sidecar_path(engine)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileError(f"sidecar not found: {path}; keep it beside the engine, or {REBUILD}") from error
-    except OSError as error:
-        raise FileError(f"cannot read sidecar {path}: {error.strerror}") from error
+    if not os.path.exists(path):
+        raise FileError(f"sidecar not found: {path}; keep it beside the engine, or {REBUILD}")
+    data = read_bytes(path, "sidecar", LARGEST_FILE)
     try:
         record = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -115,19 +115,24 @@ def read_sidecar(engine: Union[str, Path]) -> Sidecar:
         wanted, is_valid = _CHECKS[field.name]
         values[field.name] = record[field.name]
         if not is_valid(record[field.name]):
-            found = " ".join(repr(record[field.name]).split())
-            raise ModelError(f"sidecar's {field.name} must be {wanted}. Got {found[:80]} in {path}; {REBUILD}")
+            found = reprlib.repr(record[field.name])[:80]  # not repr: that of lists within lists has no end
+            raise ModelError(f"sidecar's {field.name} must be {wanted}. Got {found} in {path}; {REBUILD}")
     return Sidecar(**{**values, "size": tuple(values["size"])})
 
 
-def check_engine_file(engine: Union[str, Path], sidecar: Sidecar) -> None:
-    """Raise ModelError unless ``engine`` is the file that the sidecar describes; FileError where it cannot be read."""
-    found = sha256(engine)
+def read_engine(engine: Union[str, Path], sidecar: Sidecar) -> bytes:
+    """Give the engine's bytes. Raises ModelError unless they are what the sidecar describes, FileError without them.
+
+    What was checked is what is given: a file that is read again may be another one by then.
+    """
+    content = read_bytes(engine, "engine")
+    found = hashlib.sha256(content).hexdigest()
     if found != sidecar.engine_sha256:
         raise ModelError(
             f"engine is corrupt or was replaced: {engine} has SHA-256 {found[:12]}..., "
             f"its sidecar says {sidecar.engine_sha256[:12]}...; {REBUILD}"
         )
+    return content
 
 
 def check_machine(sidecar: Sidecar, tensorrt_version: str, gpu_name: str, compute_capability: str) -> None:
@@ -176,7 +181,8 @@ def _specs(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Not math.isfinite: that fails on whole numbers too large for a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 _DIGEST = ("64 hexadecimal digits", _digest)

@@ -1,6 +1,7 @@
 """A student's weights on disk: safetensors, with its shape and how it was trained in the metadata."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple, Union
@@ -35,7 +36,7 @@ def load_student(path: Union[str, Path]) -> Student:
     something else than a student.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # not path.is_file: that raises where a name is too long
         raise FileError(f"checkpoint not found: {path}")
     tensors, metadata = _read_pickled(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
     try:
@@ -51,19 +52,24 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
     return _read_safetensors(Path(path))[1]
 
 
+def unpickling_reason(error: Exception) -> str:
+    """Give why ``torch.load`` refused a file, without its advice to load it all the same, which runs the code in it."""
+    return one_line(str(error).rpartition("WeightsUnpickler error: ")[2], 200)
+
+
 def _read_safetensors(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, it is no dict
     except (SafetensorError, OSError) as error:
-        raise FileError(f"not a readable safetensors file: {path} ({error})") from error
+        raise FileError(f"not a readable safetensors file: {path} ({one_line(error, 200)})") from error
 
 
 def _read_pickled(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise FileError(f"not a state dict that can be loaded safely: {path} ({one_line(error, 200)})") from error
+        raise FileError(f"not a state dict that can be loaded safely: {path} ({unpickling_reason(error)})") from error
     if not isinstance(tensors, dict):
         raise ModelError(f"{path} does not hold a state dict. Got {type(tensors).__name__}")
     return tensors, {}

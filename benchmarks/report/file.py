@@ -1,12 +1,13 @@
 """Reports as files: JSON that follows ``schema.json``, which is checked before one is used."""
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from irvis.benchmarks.report.report import SCHEMA_VERSION
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, read_bytes, write_bytes
 
 SCHEMA = Path(__file__).with_name("schema.json")
 TYPES = {
@@ -28,7 +29,7 @@ def write_report(path: Path, document: Dict[str, Any]) -> None:
 def read_report(path: Path) -> Dict[str, Any]:
     """Give a report as ``Report.to_json`` made it. Raises FileError where the file is none, or of another schema."""
     try:
-        document = json.loads(read_bytes(path, "report").decode())
+        document = json.loads(read_bytes(path, "report", LARGEST_JSON).decode())
     except (ValueError, RecursionError) as error:
         raise FileError(f"report is not JSON: {path}; make one by bench.py --json") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -68,7 +69,7 @@ def find_fault(
     if names and not any(_is_a(value, name) for name in names):
         return f"{where} must be {' or '.join(names)}. Got {type(value).__name__}"
     if "const" in schema and value != schema["const"]:
-        return f"{where} must be {schema['const']!r}. Got {value!r}"
+        return f"{where} must be {schema['const']!r}. Got {reprlib.repr(value)}"
     if _is_a(value, "number") and value < schema.get("minimum", value):
         return f"{where} must be {schema['minimum']} or more. Got {value}"
     return _fault_inside(value, schema, where, root)
@@ -96,4 +97,6 @@ def _fault_inside(value: Any, schema: Dict[str, Any], where: str, root: Dict[str
 def _is_a(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
+    if isinstance(value, (int, float)) and not abs(value) < 1e18:
+        return False  # NaN, infinite, or a whole number that is too large for a float
     return isinstance(value, TYPES[name]) or (name == "integer" and isinstance(value, float) and value.is_integer())

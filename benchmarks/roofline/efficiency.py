@@ -9,7 +9,7 @@ import numpy as np
 from irvis.benchmarks.roofline.devices import Device, Range
 from irvis.benchmarks.roofline.work import Work
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, read_bytes, write_bytes
 
 SHIPPED = Path(__file__).with_name("efficiency.json")
 ANY = "any"  # kind of layer that was not fitted
@@ -71,7 +71,7 @@ def read_efficiencies(path: Path, runtime: str) -> Efficiencies:
         entry = entries[runtime]
         kinds = {str(kind): _checked(values) for kind, values in entry["kinds"].items()}
         return Efficiencies(runtime, str(entry["source"]), {ANY: kinds[ANY], **kinds})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise FileError(f"{NONE_THERE}: {path}; irvis roofline --fit writes them") from error
 
 
@@ -90,7 +90,7 @@ def as_json(found: Efficiencies) -> Dict[str, Any]:
 
 def _read_entries(path: Path) -> Dict[str, Any]:
     try:
-        entries = json.loads(read_bytes(path, "efficiencies").decode())
+        entries = json.loads(read_bytes(path, "efficiencies", LARGEST_JSON).decode())
     except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, dict):
@@ -100,7 +100,7 @@ def _read_entries(path: Path) -> Dict[str, Any]:
 
 def _checked(values: Any) -> Range:
     low, middle, high = (float(value) for value in values)
-    if not 0 < low <= middle <= high:
+    if not 0 < low <= middle <= high < np.inf:
         raise ValueError(values)
     return low, middle, high
 

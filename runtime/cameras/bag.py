@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any, Iterator, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.reader import Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, yes_or_no
 from irvis.runtime.errors import FileError, FrameError, IrvisError, one_line
+from irvis.runtime.images import decode
 from irvis.runtime.ros.image_message import to_array
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -127,7 +127,10 @@ def _told(error: Exception) -> str:
 
 
 def _decoded(message: Any) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = decode(bytes(message.data))
+    except FileError as error:
+        raise FrameError(f"a compressed image {error}") from error
     if image is None:
         raise FrameError(f"OpenCV cannot decode a compressed image of format {message.format[:40]!r}")
     return image

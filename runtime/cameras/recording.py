@@ -1,5 +1,6 @@
 """Recordings as sources: a video file, or a folder of images. Stamps are the frame's number over the frame rate."""
 
+import os
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -21,7 +22,7 @@ class VideoFileReader:
 
     def __init__(self, uri: SourceUri, role: str) -> None:
         self._path, self._role = Path(uri.location), role
-        if not self._path.is_file():
+        if not os.path.isfile(self._path):
             raise FileError(f"video not found: {self._path}")
         self._video = VideoReader(self._path)
         self._loop = uri.option("loop", yes_or_no, False)

@@ -1,5 +1,6 @@
 """The names of sources: one grammar of URIs, as jetson-inference's users know it."""
 
+import os
 import re
 from pathlib import Path
 from typing import Callable, Dict, NamedTuple, Tuple, TypeVar
@@ -62,7 +63,7 @@ def parse_uri(text: str) -> SourceUri:
         return _plain_path(text)
     scheme, location, query = match.group(1), unquote(match.group(2)), match.group(3) or ""
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if scheme == "file" and Path(location).is_dir():
+    if scheme == "file" and os.path.isdir(location):
         scheme = "folder"
     if not location and scheme in ("v4l2", "file", "folder", "bag"):
         raise FileError(f"{text} names nothing; a source is {GRAMMAR}")
@@ -81,13 +82,13 @@ def _plain_path(text: str) -> SourceUri:
         raise FileError(f"unknown kind of source: {text}; a source is {GRAMMAR}")
     if text.startswith("/dev/"):
         return SourceUri(text, "v4l2", text, {})
-    if path.is_dir():
+    if os.path.isdir(path):  # not path.is_dir: that raises where a name is too long
         return SourceUri(text, "folder", text, {})
     if path.suffix == ".bag":
         return SourceUri(text, "bag", text, {})
     if is_video(path):
         return SourceUri(text, "file", text, {})
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileError(f"file or folder not found: {text}; a source is {GRAMMAR}")
     raise FileError(f"not a source: {text}; a source is {GRAMMAR}")
 

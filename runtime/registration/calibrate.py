@@ -1,6 +1,7 @@
 """Register an infrared to a visible camera: ``irvis calibrate INFRARED VISIBLE -o registration.json``."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
@@ -157,10 +158,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise FileError(f"cannot write a preview as {preview}: its suffix must be .png or another image's")
     if token is not None and arguments.click is None:
         raise IrvisError("--token is for the page of --click: give that as well")
-    given = [Path(name).resolve() for name in (arguments.infrared, arguments.visible) if not is_camera(name)]
-    given += [arguments.points.resolve()] if arguments.points else []
+    inputs = [name for name in (arguments.infrared, arguments.visible) if not is_camera(name)]
+    inputs += [str(arguments.points)] if arguments.points else []
+    given = [os.path.realpath(name) for name in inputs]  # Path.resolve raises where links go in a circle
     for path in filter(None, (output, preview)):
-        if path.resolve() in given or (path.exists() and path.parent.resolve() in given):
+        if os.path.realpath(path) in given or (path.exists() and os.path.realpath(path.parent) in given):
             raise FileError(f"{path} would overwrite an input; give another")
         check_writable(path)
 

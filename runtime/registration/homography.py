@@ -5,6 +5,8 @@
 """
 
 import json
+import os
+import reprlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -12,11 +14,12 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import PathLike, write_bytes
+from irvis.runtime.files import PathLike, read_bytes, write_bytes
 from irvis.runtime.sizes import MINIMUM
 
 SCHEMA_VERSION = 1
 LARGEST = 16384  # pixels a side; the fixed-point maps of cv2.remap reach to 32767
+LARGEST_AREA = 1 << 26  # pixels; the maps take some forty bytes for each while they are made
 LARGEST_FILE = 64 * 1024  # bytes; a registration takes less than one thousand
 MAGNIFICATIONS = (1e-4, 1e4)  # visible pixels that one infrared pixel may cover
 CALIBRATE = "make it again with `irvis calibrate`"
@@ -46,7 +49,7 @@ class Registration:
         for name, (wanted, is_valid) in _CHECKS.items():
             value = getattr(self, name)
             if not is_valid(value):
-                raise IrvisError(f"registration's {name} must be {wanted}. Got {' '.join(repr(value).split())[:80]}")
+                raise IrvisError(f"registration's {name} must be {wanted}. Got {reprlib.repr(value)[:80]}")
         if self.points > self.of:
             raise IrvisError(f"registration's points must not be more than were given. Got {self.points} of {self.of}")
         infrared_size, visible_size = ((int(size[0]), int(size[1])) for size in (self.infrared_size, self.visible_size))
@@ -85,7 +88,7 @@ class Registration:
             value = record[field.name]
             if field.name.endswith("_size"):
                 if not isinstance(value, dict) or set(value) != {"height", "width"}:
-                    found = repr(value)[:80]
+                    found = reprlib.repr(value)[:80]
                     raise FileError(
                         f'registration\'s {field.name} must be {{"height": 480, "width": 640}} or the like. '
                         f"Got {found} in {path}; {CALIBRATE}"
@@ -148,15 +151,9 @@ def _checked(homography: np.ndarray, infrared_size: Size) -> np.ndarray:
 
 
 def _read(path: Path) -> Dict[str, Any]:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
-    except FileNotFoundError as error:
-        raise FileError(f"registration not found: {path}; make it with `irvis calibrate`") from error
-    except OSError as error:
-        raise FileError(f"cannot read registration {path}: {error.strerror}") from error
-    if len(data) > LARGEST_FILE:
-        raise FileError(f"not a registration: {path} is larger than {LARGEST_FILE // 1024} KiB; {CALIBRATE}")
+    if not os.path.exists(path):
+        raise FileError(f"registration not found: {path}; make it with `irvis calibrate`")
+    data = read_bytes(path, "registration", LARGEST_FILE)
     try:
         record = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -190,10 +187,11 @@ def _size(value: Any) -> bool:
         isinstance(value, (tuple, list))
         and len(value) == 2
         and all(_whole(side) and MINIMUM <= side <= LARGEST for side in value)
+        and value[0] * value[1] <= LARGEST_AREA
     )
 
 
-_SIZE = (f"(height, width), {MINIMUM} to {LARGEST} pixels each", _size)
+_SIZE = (f"(height, width), {MINIMUM} to {LARGEST} pixels each, {LARGEST_AREA} together", _size)
 _ERROR = ("null or a number of pixels", lambda value: value is None or (_number(value) and value >= 0))
 _COUNT = ("a count", lambda value: _whole(value) and value >= 0)
 _CHECKS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {

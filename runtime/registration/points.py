@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import reprlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -10,14 +11,14 @@ import cv2
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import PathLike, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, PathLike, read_bytes, write_bytes
 from irvis.runtime.registration.homography import project
 
 COLUMNS = ("infrared_x", "infrared_y", "visible_x", "visible_y")
 AT_LEAST = {"similarity": 2, "affine": 3, "homography": 4}  # points that each model needs
 TO_SPARE = 2  # points beyond those, without which a wrong point cannot be told from the right ones
 CLEARLY = 0.9  # of a simpler model's error: less than that may be luck, and a richer model's costs more at the corners
-LARGEST_COUNT = 100_000
+LARGEST_COUNT = 10_000  # where thousands contradict the others, ten times as many would take hours
 WEAKEST = 0.01  # of the unknowns, against the best known; see _weakness
 
 
@@ -55,7 +56,7 @@ def read_points(path: PathLike) -> np.ndarray:
     """
     path = Path(path)
     try:
-        text = read_bytes(path, "point file").decode("utf-8-sig")
+        text = read_bytes(path, "point file", LARGEST_JSON).decode("utf-8-sig")
         rows = json.loads(text) if path.suffix.lower() == ".json" else _parse_csv(text)
     except (ValueError, RecursionError, csv.Error) as error:
         raise FileError(f"cannot read the points in {path}: {' '.join(str(error).split())[:120]}") from error
@@ -65,7 +66,9 @@ def read_points(path: PathLike) -> np.ndarray:
         raise FileError(f"too many points in {path}: {len(rows)} of at most {LARGEST_COUNT}")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list) or len(row) != 4 or not all(map(_coordinate, row)):
-            raise FileError(f"point {number} must be four numbers, {', '.join(COLUMNS)}. Got {row!r:.80} in {path}")
+            raise FileError(
+                f"point {number} must be four numbers, {', '.join(COLUMNS)}. Got {reprlib.repr(row):.80} in {path}"
+            )
     return np.array(rows, np.float64)
 
 
@@ -136,6 +139,8 @@ def _agreeing(model: str, points: np.ndarray, threshold_px: float) -> np.ndarray
     lost. It belongs to the others where a fit to all of them lies within the threshold of each.
     """
     homography, used = _search(model, points, threshold_px)
+    if used.sum() < AT_LEAST[model]:
+        return used  # OpenCV gives a fit also where no four points agree
     for index in np.argsort(_errors(homography, points)):
         if not used[index]:
             wider = used.copy()

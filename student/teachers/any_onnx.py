@@ -15,6 +15,7 @@ from torch import Tensor
 
 from irvis.runtime.errors import FileError, ModelError, one_line
 from irvis.runtime.files import PathLike, read_bytes
+from irvis.runtime.onnx_checks import check_names, refuse_external_data
 from irvis.runtime.sizes import format_size
 from irvis.student.network import check_planes
 from irvis.student.teachers.load import Device, checked_output, near
@@ -121,11 +122,13 @@ def _parse(path: Path, data: bytes, digest: Any) -> Any:
     """Give the model with its external data, which are added to the digest. Raises FileError."""
     try:
         model = onnx.load_model_from_string(data)
-        external = [each for each in model.graph.initializer if uses_external_data(each)]
+        graph = model.graph
+        check_names(graph)
+        external = [each for each in graph.initializer if uses_external_data(each)]
         load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # protobuf's, the checker's or the system's
         raise FileError(f"not a readable ONNX file: {path} ({one_line(error, 200)})") from error
-    if not model.graph.node:
+    if not graph.node:
         raise FileError(f"not a readable ONNX file: {path} (no graph in it)")
     for tensor in external:
         digest.update(tensor.raw_data)
@@ -171,8 +174,10 @@ def _open_session(name: str, model: Any, device: torch.device) -> Any:
     providers: List[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+    data = model.SerializeToString()
+    refuse_external_data(data, name)  # what onnx did not load, such as that of functions
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {one_line(error)}") from error
     logger.info("%s: ONNX Runtime %s, %s", name, onnxruntime.__version__, session.get_providers()[0])

@@ -2,10 +2,8 @@
 
 import difflib
 import hashlib
-import importlib
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, NoReturn, Protocol, Sequence, Union
 
@@ -17,7 +15,9 @@ from torch import Tensor, nn
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
 from irvis.runtime.files import PathLike
+from irvis.student.checkpoint import unpickling_reason
 from irvis.student.network import check_planes
+from irvis.student.plugins import FORM, call_function
 from irvis.student.teachers.network import FusionNetwork, Output
 from irvis.student.teachers.published import MODULES, network_class
 
@@ -29,7 +29,7 @@ FORMS = (
     "teacher.onnx,fused=NAME,feature=NAME[,inputs=A:B]",
 )
 PUBLISHED_FORM = re.compile(r"(?P<name>[\w-]+)=(?P<path>.+)")
-MODULE_FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)(?P<options>(,.*)?)")
+MODULE_FORM = re.compile(rf"(?P<name>{FORM.pattern})(?P<options>(,.*)?)")
 ONNX_FORM = re.compile(r"(?P<path>.+?\.onnx)(?P<options>(,.*)?)", re.IGNORECASE)
 
 NAMES_SHOWN = 3  # of each kind, in an error
@@ -87,7 +87,7 @@ def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionN
     """
     name = published_name(name)
     network = network_class(name)()
-    contents = _read_weights(Path(path).expanduser())
+    contents = _read_weights(Path(os.path.expanduser(path)))
     try:
         state = network.unwrap(contents)
         network.load_state_dict(state, strict=True)
@@ -136,15 +136,14 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
             if len(parts) % 2 or "" in parts:
                 _refuse(spec, "inputs are two names, infrared:visible")
             inputs = ":".join(parts[: len(parts) // 2]), ":".join(parts[len(parts) // 2 :])
-        path = Path(onnx["path"]).expanduser()
+        path = Path(os.path.expanduser(onnx["path"]))
         return OnnxTeacher(path, options["fused"], options["feature"], inputs=inputs, device=device)
     module = MODULE_FORM.fullmatch(spec)
     if module:
         from irvis.student.teachers.any_module import ModuleTeacher  # it imports this module
 
         options = _options(spec, module["options"], required=("feature",), optional=("of",))
-        name = f"{module['module']}:{module['function']}"
-        return ModuleTeacher(_call(module["module"], module["function"]), name=name, device=device, **options)
+        return ModuleTeacher(_module_of(module["name"]), name=module["name"], device=device, **options)
     _refuse(spec, "it has none of the three forms")
 
 
@@ -188,7 +187,7 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def _read_weights(path: Path) -> Dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # not path.is_file: that raises where a name is too long
         raise FileError(f"weights not found: {path}")
     try:
         if path.suffix == ".safetensors":
@@ -197,7 +196,7 @@ def _read_weights(path: Path) -> Dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise FileError(f"not readable weights: {path} ({one_line(error, 200)})") from error
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise FileError(f"not a state dict that can be loaded safely: {path} ({one_line(error, 200)})") from error
+        raise FileError(f"not a state dict that can be loaded safely: {path} ({unpickling_reason(error)})") from error
     if not isinstance(contents, dict):
         raise ModelError(f"{path} does not hold a state dict. Got {type(contents).__name__}")
     return contents
@@ -244,16 +243,9 @@ def _options(spec: str, text: str, required: Sequence[str], optional: Sequence[s
     return options
 
 
-def _call(module_name: str, function_name: str) -> nn.Module:
+def _module_of(name: str) -> nn.Module:
     """Give the nn.Module that a function of the user's own makes. Raises ModelError."""
-    name, folder = f"{module_name}:{function_name}", os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        module = getattr(importlib.import_module(module_name), function_name)()
-    except (Exception, SystemExit) as error:  # the user's own code; a script may read the command line and exit
-        raise ModelError(f"{name} cannot be called from {folder}: {type(error).__name__}: {one_line(error)}") from error
-    finally:
-        sys.path.remove(folder)
+    module = call_function(name)
     if not isinstance(module, nn.Module):
         raise ModelError(f"{name} must give an nn.Module. Got {type(module).__name__}")
     return module

@@ -75,11 +75,50 @@ def test_shapes_that_do_not_fit_are_refused():
         fix_shapes(model([helper.make_node("Add", ["x", "six"], ["out"])], [1, 1, 16, 16], weights=[six]))
 
 
+def test_a_loop_over_constants_is_not_run():
+    """It would never end."""
+    kinds = ("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("v", TensorProto.FLOAT, [1])
+    outputs = ("on", TensorProto.BOOL, []), ("w", TensorProto.FLOAT, [1])
+    inside = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["v", "v"], ["w"])]
+    body = helper.make_graph(
+        inside, "body", *([helper.make_tensor_value_info(*v) for v in vs] for vs in (kinds, outputs))
+    )
+    nodes = [
+        helper.make_node("Loop", ["most", "yes", "one"], ["last"], body=body),
+        helper.make_node("Mul", ["x", "last"], ["out"]),
+    ]
+    weights = [
+        helper.make_tensor("most", TensorProto.INT64, [], [2**62]),
+        helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+        helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+    ]
+    with pytest.raises(ModelError, match=r"the shape of last \(Loop\) depends on more"):
+        fix_shapes(model(nodes, [1, 1, 16, 16], weights=weights))
+
+
+def test_a_constant_of_any_size_is_not_made():
+    sides = helper.make_tensor("sides", TensorProto.INT64, [2], [10**6, 10**6])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["sides"], ["huge"]),
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["out"]),
+    ]
+    with pytest.raises(ModelError, match=r"the constant huge \(ConstantOfShape\) has 1000000000000 elements"):
+        fix_shapes(model(nodes, [1, 1, 16, 16], weights=[sides]))
+
+
+@pytest.mark.parametrize("shape", [[1, "c", 16, 16], [1, 0, 16, 16], [1, 1, -16, 16]])
+def test_an_input_must_have_channels_and_sides(shape):
+    with pytest.raises(ModelError, match="input x must have a number of channels, and sides of 1 or more"):
+        fix_shapes(model([helper.make_node("Relu", ["x"], ["out"])], shape))
+
+
 def test_what_is_no_onnx_of_planes_is_refused(tmp_path):
     path = tmp_path / "x.onnx"
     with pytest.raises(FileError, match="ONNX not found"):
         load_planes_onnx(path)
-    for content in (b"", b"no protobuf"):
+    no_text = model([helper.make_node("Relu", ["x"], ["out"])], [1, 1, 16, 16]).SerializeToString()
+    for content in (b"", b"no protobuf", no_text.replace(b"out", b"o\x90t"), no_text.replace(b"Relu", b"Rel\x90")):
         path.write_bytes(content)
         with pytest.raises(ModelError, match="not an ONNX"):
             load_planes_onnx(path)

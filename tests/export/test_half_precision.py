@@ -91,6 +91,19 @@ def test_an_operator_that_is_not_known(tmp_path):
         HalfPrecision(path)
 
 
+def test_a_form_of_an_operator_that_is_not_known(tmp_path):
+    zero, eight = (
+        helper.make_tensor(name, TensorProto.INT64, [4], [value] * 4) for name, value in (("z", 0), ("e", 8))
+    )
+    nodes = [helper.make_node("Slice", ["infrared", "z", "e"], ["fused"], name="cut")]
+    ones = np.ones(SIZE, np.float32)
+    with pytest.raises(ModelError, match=r"cut \(Slice\) cannot be computed here: .*'axes'"):
+        HalfPrecision(graph_of(tmp_path / "m.onnx", nodes, [zero, eight]))(ones, ones)
+    nodes = [helper.make_node("Shape", ["infrared"], ["fused"])]
+    with pytest.raises(ModelError, match="gives no fused plane"):
+        HalfPrecision(graph_of(tmp_path / "m.onnx", nodes))(ones, ones)
+
+
 @pytest.mark.parametrize("plain", [False, True], ids=["deploy", "plain"])
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 def test_without_rounding_it_is_the_onnx(tmp_path, monkeypatch, plain, dynamic):

@@ -217,7 +217,38 @@ def test_the_command_draws_it_later(tmp_path: Path) -> None:
     assert (tmp_path / "student.profile.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"layers": []}', json.dumps({"layers": [1]})])
+WHOLE: Dict[str, Any] = {
+    "engine": "student.engine",
+    "tensorrt_version": "8.5.2.2",
+    "gpu_name": "Xavier",
+    "precision": "fp16",
+    "size": [480, 640],
+    "median_ms": 3.5,
+    "layers": [{"name": "conv", "precision": None, "median_ms": 3.5}],
+}
+ILL_TYPED = [
+    {"engine": {}},
+    {"size": [480, "640"]},
+    {"size": [480]},
+    {"median_ms": float("nan")},
+    {"median_ms": True},
+    {"layers": {"name": 1}},
+    {"layers": [{"name": {}, "precision": None, "median_ms": 1}]},
+    {"layers": [{"name": "conv", "precision": 16, "median_ms": 1}]},
+    {"layers": [{"name": "conv", "precision": None, "median_ms": "1"}]},
+    {"layers": [{"name": "conv", "precision": None, "median_ms": 10**400}]},
+]
+
+
+def test_a_whole_profile_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(WHOLE))
+    assert read_profile(tmp_path / "a.json") == WHOLE
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "3", "{}", '{"layers": []}', '{"layers": [1]}', *(json.dumps({**WHOLE, **bad}) for bad in ILL_TYPED)],
+)
 def test_a_file_that_is_no_profile(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)

@@ -63,6 +63,29 @@ def test_reading_what_is_not_there_says_what_was_wanted(tmp_path):
         read_bytes(tmp_path)
 
 
+def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zeros.png"):
+        with pytest.raises(FileError, match=f"cannot read image .*{name}: it is no regular file"):
+            read_bytes(tmp_path / name, "image")
+
+
+def test_a_file_without_end_is_not_read(tmp_path):
+    with (tmp_path / "sparse.png").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(FileError, match="it has 1099511627776 bytes, at most 2147483648 are taken"):
+        read_bytes(tmp_path / "sparse.png")
+    (tmp_path / "three").write_bytes(b"abc")
+    assert read_bytes(tmp_path / "three", largest=3) == b"abc"
+
+
+def test_what_cannot_be_a_name_is_one_line(tmp_path):
+    for name in ("n" * 300, "a\0b"):
+        with pytest.raises(FileError, match="cannot read file"):
+            read_bytes(tmp_path / name)
+
+
 def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(tmp_path):
     check_writable(tmp_path / "new" / "deeper" / "report.json")
     assert not list(tmp_path.iterdir())

@@ -1,3 +1,9 @@
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -57,12 +63,59 @@ def test_what_is_no_image_is_refused(tmp_path, content):
         read_visible(tmp_path / "x.png")
 
 
+def test_a_chunk_that_claims_gigabytes_takes_no_memory(tmp_path, colour):
+    """OpenCV 5.0 took 2 GiB for this one, and seconds."""
+    write_image(tmp_path / "x.png", colour)
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[:33] + b"\x7f\xff\xff\xff" + whole[37:])
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FileError, match="not an image"):
+        read_visible(tmp_path / "x.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 100_000  # KiB
+    (tmp_path / "x.png").write_bytes(whole + b"what some programs leave behind the end")
+    np.testing.assert_array_equal(read_visible(tmp_path / "x.png"), colour)
+
+
 def test_a_truncated_image_is_refused(tmp_path, colour):
     write_image(tmp_path / "x.png", colour)
     whole = (tmp_path / "x.png").read_bytes()
     (tmp_path / "x.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileError, match="not an image"):
         read_visible(tmp_path / "x.png")
+
+
+def png_claiming(height, width):
+    """Give a PNG of a hundred bytes that says it is that large."""
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9))))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.png", png_claiming(60000, 60000)),
+        ("x.pgm", b"P5\n60000 60000\n255\n0"),
+        ("x.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)),
+    ],
+)
+def test_more_pixels_than_are_allowed_are_refused_before_memory_is_taken(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError, match=r"larger than the environment's OPENCV_IO_MAX_IMAGE_\w+ allows") as caught:
+        read_infrared(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_the_environment_sets_how_many_pixels_are_allowed(tmp_path):
+    """In a program of its own: OpenCV reads it when it is first imported."""
+    (tmp_path / "x.png").write_bytes(png_claiming(16385, 16384))
+    code = f"from irvis.runtime.images import read_image; read_image({str(tmp_path / 'x.png')!r})"
+    too_large, not_whole = "larger than the environment's OPENCV_IO_MAX_IMAGE_PIXELS", "not an image"
+    for environment, said in (({}, too_large), ({"OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 29)}, not_whole)):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert said in done.stderr
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])

@@ -15,8 +15,8 @@ from irvis.runtime.errors import FileError, IrvisError, ModelError
 from irvis.runtime.sidecar import (
     SCHEMA_VERSION,
     Sidecar,
-    check_engine_file,
     check_machine,
+    read_engine,
     read_sidecar,
     sidecar_path,
     write_sidecar,
@@ -158,8 +158,8 @@ ILL_TYPED: Dict[str, Any] = {
     "outputs": ["fused", {"fused": {"dtype": "float32"}}],
     "size": [None, 480, [480], [480, 640, 3], [480, 0], ["480", "640"], [True, 640]],
     "build_options": [None, []],
-    "build_seconds": [None, "83", -1, float("nan")],
-    "measured_error": [[], 0.1, {"pairs": "four"}, {"max_abs": float("inf")}],
+    "build_seconds": [None, "83", -1, float("nan"), 10**400],
+    "measured_error": [[], 0.1, {"pairs": "four"}, {"max_abs": float("inf")}, {"pairs": -(10**400)}],
     "irvis_version": [None],
     "accepted": ["yes", 1],
 }
@@ -173,6 +173,19 @@ def test_each_field_is_checked(engine: Path, name: str, value: Any) -> None:
     assert len(assert_one_line(caught.value)) < 400
 
 
+def test_a_sidecar_without_end_is_not_read(engine: Path) -> None:
+    edit(engine, stray="x" * (1 << 20))
+    with pytest.raises(FileError, match=r"cannot read sidecar .* at most 1048576 are taken"):
+        read_sidecar(engine)
+
+
+def test_what_a_terminal_would_obey_is_escaped(engine: Path) -> None:
+    edit(engine, gpu_name="\x1b[2J\nXavier")
+    with pytest.raises(ModelError) as caught:
+        check_machine(read_sidecar(engine), "8.5.2.2", "Xavier", "7.2")
+    assert "on \\x1b[2J\\nXavier (compute" in assert_one_line(caught.value)
+
+
 def test_every_field_has_a_case() -> None:
     assert set(ILL_TYPED) == {field.name for field in dataclasses.fields(Sidecar)}
 
@@ -184,14 +197,14 @@ def test_a_newer_schema(engine: Path) -> None:
 
 
 def test_the_engine_is_the_one_described(engine: Path) -> None:
-    check_engine_file(engine, SIDECAR)
+    assert read_engine(engine, SIDECAR) == ENGINE
 
 
 @pytest.mark.parametrize("content", [b"", ENGINE[:-1], ENGINE + b"\0", b"another engine"])
 def test_another_engine(engine: Path, content: bytes) -> None:
     engine.write_bytes(content)
     with pytest.raises(ModelError, match="engine is corrupt or was replaced") as caught:
-        check_engine_file(engine, SIDECAR)
+        read_engine(engine, SIDECAR)
     assert_one_line(caught.value)
 
 

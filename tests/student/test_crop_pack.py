@@ -1,5 +1,8 @@
+import io
+import struct
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.pairs import pairs_of
+from irvis.student import crop_pack
 from irvis.student.crop_pack import read_pack, write_pack
 from irvis.student.datasets import draw_crops
 from irvis.student.recipes import TrainConfig
@@ -45,6 +49,37 @@ def test_another_file_is_refused_in_one_line(pack, tmp_path, content):
         path.write_bytes(pack.read_bytes()[: pack.stat().st_size // 2] if content == "half" else content)
     with pytest.raises(FileError, match=f"not a pack of crops: {path}"):
         read_pack(path)
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{"source": np.frombuffer(b"{}", np.uint8), **arrays})
+    return stream.getvalue()
+
+
+def png(rows):
+    return cv2.imencode(".png", rows)[1].ravel()
+
+
+HOSTILE = {
+    "objects": npz(a=np.array([{}], object)),
+    "a source that is a list": npz(source=np.frombuffer(b"[]", np.uint8)),
+    "a source without end": npz(source=np.frombuffer(b"[" * 100_000, np.uint8)),
+    "a picture of 16 bits": npz(a=png(np.zeros((32, 32), np.uint16))),
+    "a picture of one column": npz(a=png(np.zeros((32, 1), np.uint8))),
+    "a picture in colour": npz(a=png(np.zeros((32, 32, 3), np.uint8))),
+    "rows of no crop": npz(a=png(np.zeros((33, 32), np.uint8))),
+    "what cannot be inflated": npz(a=np.zeros(999)).replace(b"\xed", b"\xee"),
+    "four gigabytes and more": npz(a=np.zeros(9)).replace(struct.pack("<I", 9 * 8 + 128), b"\xff" * 4),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_one_is_refused_in_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(crop_pack, "LARGEST", 1 << 30)
+    (tmp_path / "crops.npz").write_bytes(HOSTILE[name])
+    with pytest.raises(FileError, match="not a pack of crops"):
+        read_pack(tmp_path / "crops.npz")
 
 
 def test_no_file_is_said(tmp_path):

@@ -110,6 +110,13 @@ def test_what_is_no_report_of_today_is_one_line(tmp_path, content, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_no_numbers_are_refused(document, value):
+    broken = document()
+    broken["fps"] = value
+    assert "fps must be number" in find_fault(broken, load_schema())
+
+
 def test_a_missing_report_is_one_line(tmp_path):
     with pytest.raises(IrvisError, match="report not found"):
         read_report(tmp_path / "a.json")

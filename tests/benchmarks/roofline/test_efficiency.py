@@ -96,6 +96,8 @@ def test_a_file_of_something_else_is_not_written_over(tmp_path):
         '{"tensorrt": {"source": "", "kinds": {"any": [1, 2]}}}',
         '{"tensorrt": {"source": "", "kinds": {"any": [0, 1, 2]}}}',
         '{"tensorrt": {"source": "", "kinds": {"any": [2, 1, 3]}}}',
+        '{"tensorrt": {"source": "", "kinds": {"any": [1, 2, 1' + "0" * 400 + "]}}}",
+        '{"tensorrt": {"source": "", "kinds": {"any": [1, 2, Infinity]}}}',
     ],
 )
 def test_a_file_of_something_else(tmp_path, content):

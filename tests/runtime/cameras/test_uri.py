@@ -42,6 +42,8 @@ def test_plain_paths_are_told_apart(tmp_path):
         ("nowhere", "file or folder not found: nowhere; a source is"),
         ("", "is empty; a source is"),
         ("v4l2://", "names nothing"),
+        ("n" * 5000, "file or folder not found"),
+        ("file://" + "n" * 5000 + "?loop=2&a=1", "no option 'a'"),
         ("csi://0?zoom=2", "csi sources have no option 'zoom'; they have width, height, fps, flip"),
         (__file__, "not a source"),
     ],

@@ -75,6 +75,13 @@ def test_it_cannot_be_changed():
         REGISTRATION.homography[0, 0] = 2
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 BAD_FIELDS = {
     "no version": ({"schema_version": None}, "no schema_version"),
     "later version": ({"schema_version": 2}, "schema 2, this irvis knows 1"),
@@ -92,6 +99,8 @@ BAD_FIELDS = {
     "size of fractions": ({"infrared_size": {"height": 256.5, "width": 320}}, "(height, width), 16 to 16384"),
     "size of truth": ({"visible_size": {"height": True, "width": 640}}, "(height, width), 16 to 16384"),
     "huge size": ({"visible_size": {"height": 480, "width": 10**9}}, "(height, width), 16 to 16384"),
+    "two large sides": ({"visible_size": {"height": 16384, "width": 16384}}, "67108864 together"),
+    "lists within lists": ({"method": nested(900)}, "method must be a name. Got [[[[[["),
     "no name": ({"method": ""}, "method must be a name"),
     "negative error": ({"error_px": -1}, "error_px must be null or a number"),
     "more used than given": ({"points": 11}, "11 of 10"),
@@ -111,7 +120,7 @@ BAD_FILES = {
     "a picture": (b"\x89PNG\r\n\x1a\n", "not JSON"),
     "a list": (b"[1, 2]", "JSON object. Got a list"),
     "nested without end": (b"[" * 60000, "not JSON"),
-    "a large file": (b" " * 100_000, "larger than 64 KiB"),
+    "a large file": (b" " * 100_000, "at most 65536 are taken"),
     "another JSON": (b"{}", "no schema_version"),
     "lacking": (b'{"schema_version": 1}', "lacks homography"),
 }

@@ -101,6 +101,13 @@ def test_a_quarter_of_many_points_may_be_wrong():
     assert corner_error(HOMOGRAPHY, found.homography) < 0.5
 
 
+def test_where_not_even_four_points_agree_it_is_one_line():
+    rows = (19.2, 16.2, 45, 20.8), (2.5, 1, 5.8, 4.1), (84.8, 54.8, 56.7, 63.3), (36.4, 43.8, 40.3, 5041)
+    rows += (32.6, 56.1, 38.9, 64.7), (49, 0.2, 56.9, 3.2), (51.4, 2, 59.5, 5.2), (43.8, 10.5, 84.2, 14.6)
+    with pytest.raises(IrvisError, match="contradict each other"):
+        fit(np.array(rows))
+
+
 LINE = np.stack([np.arange(6) * 30 + 20, np.arange(6) * 20 + 10], 1).astype(float)
 SAME = np.tile([[50.0, 60.0]], (6, 1))
 
@@ -171,6 +178,7 @@ BAD = {
     "broken.json": ("[[1, 2", "cannot read the points"),
     "object.json": (json.dumps({"points": []}), "no points"),
     "huge.json": ("[[1, 2, 3, 1" + "0" * 400 + "]]", "point 1 must be four numbers"),
+    "nested.json": ("[" * 900 + "]" * 900, "point 1 must be four numbers"),
     "deep.json": ("[" * 100_000, "cannot read the points"),
 }
 

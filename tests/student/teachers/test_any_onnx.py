@@ -208,6 +208,13 @@ def test_what_is_no_onnx_is_refused(tmp_path, content):
     assert "not found" in refusal(OnnxTeacher, tmp_path / "none.onnx", "fused", "inner", kind=FileError)
 
 
+def test_names_that_are_no_text_are_refused(model, tmp_path):
+    content = model.read_bytes().replace(b"fused", b"f\x90sed")
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(FileError, match=r"not a readable ONNX file: .*x\.onnx \(it has names that are no text\)"):
+        OnnxTeacher(tmp_path / "x.onnx", "fused", "feature")
+
+
 def test_the_digest_changes_with_the_file_the_tensors_and_the_inputs(model, tmp_path):
     other = write(tmp_path / "other.onnx", names=("ir", "vi"))
     same = tmp_path / "same.onnx"
