@@ -48,7 +48,7 @@ figures: $(VENV)/.workstation
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
-	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export
+	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export tests/faults
 
 # The dependencies at both ends of what setup.py allows, and the Pythons at both ends of what irvis is for.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
@@ -60,7 +60,7 @@ define fresh
 	.venv-tools/bin/uv venv --quiet --clear --python $(2) $(1)
 	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[cpu,dev]'
 	.venv-tools/bin/uv pip list --quiet --python $(1)
-	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export
+	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export tests/faults
 endef
 
 # What is known against what an installation would draw in, and what that is: a CycloneDX bill of materials for each use.

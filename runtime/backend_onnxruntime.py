@@ -9,7 +9,8 @@ import numpy as np
 
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import ModelError, one_line
-from irvis.runtime.providers import FATAL, open_session
+from irvis.runtime.exclusive import Birthplace
+from irvis.runtime.providers import CPU, FATAL, open_session
 from irvis.runtime.sizes import format_size
 
 # Type and rank of infrared and visible; fused is of the same type.
@@ -58,9 +59,14 @@ class OnnxRuntimeBackend:
                 raise ModelError(f"threads must be 1 or more. Got {threads}")
             options.intra_op_num_threads = threads
         self._session: Any = open_session(onnxruntime, model, options, providers, engine_cache)
-        self.size, self.takes_frames = _check_signature(self._session, model)
+        try:
+            self.size, self.takes_frames = _check_signature(self._session, model)
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{model} is not a fusion model of irvis: it has names that are no text") from error
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
+        # The CPU's provider goes on in a fork, seen with 1.19.2 and 1.32.0, with one thread and with two.
+        self._birthplace = Birthplace() if self._session.get_providers()[0] != CPU else None
         self._buffers = Buffers()
         self._binding: Any = self._session.io_binding()
         logger.info("%s: %s (of %s)", model, self.name, ", ".join(self._session.get_providers()))
@@ -72,6 +78,8 @@ class OnnxRuntimeBackend:
         """
         if self._session is None:
             raise ModelError("this backend is closed")
+        if self._birthplace is not None:
+            self._birthplace.check(f"this session of {self.name}")
         feeds = {"infrared": infrared, "visible": visible}
         if not self.takes_frames:
             feeds = {name: plane[None, None] for name, plane in feeds.items()}

@@ -13,8 +13,9 @@ import numpy as np
 
 from irvis.runtime.engine_tensors import INPUTS, OUTPUT, Signature, check_tensors
 from irvis.runtime.errors import FileError, FrameError, ModelError
+from irvis.runtime.exclusive import Birthplace
 from irvis.runtime.gpu import Gpu, cuda_errors
-from irvis.runtime.sidecar import check_engine_file, check_machine, read_sidecar
+from irvis.runtime.sidecar import check_machine, read_engine, read_sidecar
 from irvis.runtime.tensorrt_messages import TensorRTErrors, import_tensorrt, tensorrt_logger
 
 logger = logging.getLogger("irvis.engine")
@@ -26,8 +27,8 @@ class TensorRTBackend:
     Frames are uint8 (H, W), (H, W, 3) and (H, W, 3), and go straight into the memory that the GPU reads; planes are
     float32 (1, 1, H, W) each.
 
-    Belongs to the thread that made it. Raises FileError and ModelError where the engine or its sidecar is missing,
-    corrupt, or of another machine.
+    Belongs to the thread that made it, and to its process, of which a fork is refused it. Raises FileError and
+    ModelError where the engine or its sidecar is missing, corrupt, or of another machine.
     """
 
     _gpu: Optional[Gpu] = None  # for __del__, should __init__ fail early
@@ -39,6 +40,7 @@ class TensorRTBackend:
         self.compute_ms: Optional[float] = None
         self.d2h_ms: Optional[float] = None
         self._thread = threading.get_ident()
+        self._birthplace = Birthplace()
         self._host: Dict[str, np.ndarray] = {}
         self._device: Dict[str, Any] = {}
         self._marks: List[Any] = []
@@ -51,12 +53,12 @@ class TensorRTBackend:
         if not path.is_file():
             raise FileError(f"engine not found: {path}")
         sidecar = read_sidecar(path)
-        check_engine_file(path, sidecar)
+        content = read_engine(path, sidecar)
         trt = import_tensorrt()
         try:
             self._gpu = Gpu()
             check_machine(sidecar, trt.__version__, self._gpu.name, self._gpu.compute_capability)
-            self._load(trt, path)
+            self._load(trt, path, content)
         except BaseException:
             self._free()
             raise
@@ -123,11 +125,12 @@ class TensorRTBackend:
     def _open_gpu(self) -> Gpu:
         if self._gpu is None:
             raise ModelError("this engine is closed; open it again")
+        self._birthplace.check("this engine")
         if threading.get_ident() != self._thread:
             raise ModelError("an engine belongs to the thread that opened it; open another in this thread")
         return self._gpu
 
-    def _load(self, trt: Any, path: Path) -> None:
+    def _load(self, trt: Any, path: Path, content: bytes) -> None:
         gpu = self._open_gpu()
         with self._errors:
             try:
@@ -137,7 +140,7 @@ class TensorRTBackend:
             except Exception as error:  # pybind11 raises TypeError for the null pointer that TensorRT returned
                 raise ModelError(f"TensorRT {trt.__version__} does not start: {self._errors}") from error
             with gpu.current(), cuda_errors(gpu.cuda, f"cannot load {path}"):
-                self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+                self._engine = self._runtime.deserialize_cuda_engine(content)
                 if self._engine is None:
                     raise ModelError(f"TensorRT {trt.__version__} cannot load {path}: {self._errors}")
                 signature = check_tensors(trt, self._engine, path)

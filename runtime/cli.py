@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Callable, List, NamedTuple, Optional
 
-from irvis.runtime.errors import IrvisError
+from irvis.runtime.errors import IrvisError, one_line
 from irvis.runtime.version import irvis_version
 
 
@@ -45,6 +45,7 @@ SUBCOMMANDS = {
 }
 
 FAILURE, INTERRUPTED = 1, 130
+NO_MEMORY = ("out of memory", "insufficient memory", "allocate memory")  # of CUDA, OpenCV and PyTorch, no MemoryError
 
 # OpenCV and FFmpeg report a bad file on stderr in words of their own, beside the one line that says it here. Read from
 # the environment when they are first imported, which is after this.
@@ -58,6 +59,9 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     """
     before = signal.getsignal(signal.SIGTERM)
     in_main_thread = threading.current_thread() is threading.main_thread()
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # a path that is no UTF-8 must not end a command that has done its work
     try:
         if in_main_thread:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -73,6 +77,14 @@ def guarded(program: str, body: Callable[[], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+        return FAILURE
+    except OSError as error:  # the system's word on a path or a device that no check foresaw
+        print(f"{program}: {one_line(error)}", file=sys.stderr)
+        return FAILURE
+    except Exception as error:
+        if not any(words in str(error).lower() for words in NO_MEMORY):
+            raise
+        print(f"{program}: out of memory: {one_line(error, 150)}", file=sys.stderr)
         return FAILURE
     finally:
         if in_main_thread:

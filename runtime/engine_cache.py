@@ -26,7 +26,7 @@ from irvis.runtime.engine_tensors import INPUTS
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_writable, read_bytes
 from irvis.runtime.gpu import describe_gpu, first_gpu, import_pycuda
-from irvis.runtime.sidecar import check_engine_file, check_machine, read_sidecar, sidecar_path
+from irvis.runtime.sidecar import check_machine, read_engine, read_sidecar, sidecar_path
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.runtime.tensorrt_messages import import_tensorrt
 
@@ -162,7 +162,7 @@ def _fault(engine: Path, digest: str, machine: Machine) -> Optional[str]:
     """Say what keeps the engine from being used; None where nothing does."""
     try:
         sidecar = read_sidecar(engine)
-        check_engine_file(engine, sidecar)
+        read_engine(engine, sidecar)
         check_machine(sidecar, *machine)
     except IrvisError as error:
         return str(error).partition("; ")[0]  # what follows is how to mend it by hand

@@ -9,6 +9,7 @@ import numpy as np
 
 from irvis.runtime.backend import Backend, open_backend
 from irvis.runtime.errors import FrameError, ModelError
+from irvis.runtime.exclusive import exclusive
 from irvis.runtime.frames import (
     check_kinds,
     check_out,
@@ -50,7 +51,9 @@ class Fuser:
             none, which takes minutes, before the Fuser is there. With ``providers``, ONNX Runtime's engines go there.
         engine_size: (H, W) of that engine; None: the ONNX's own, or 480x640 where that is dynamic.
 
-    Raises FileError and ModelError, both IrvisError, where the model cannot be opened. Use it from one thread.
+    Raises FileError and ModelError, both IrvisError, where the model cannot be opened. One thread at a time may
+    call it, and each of its stages; a second one at once gets ModelError, and the first its result. An engine belongs
+    to the thread that opened it.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Fuser:
         """(H, W) that the model takes, or None where it takes any."""
         return self.backend.size
 
+    @exclusive
     def __call__(self, infrared: np.ndarray, visible: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
         """Fuse one pair, registered or to be registered by ``registration``.
 
@@ -119,6 +123,7 @@ class Fuser:
         self.times = StageTimes(work.pre_ms, *work.device_ms, (ended - ran) * 1e3, (ended - started) * 1e3)
         return result
 
+    @exclusive
     def prepare(self, infrared: np.ndarray, visible: np.ndarray, work: Work) -> None:
         """First stage of a call: make the model's inputs, in ``work``. May run beside ``infer`` of another Work.
 
@@ -142,6 +147,7 @@ class Fuser:
         self._make_inputs(work, self._model_size(infrared.shape, backend), backend.takes_frames)
         work.pre_ms = (time.perf_counter() - started) * 1e3
 
+    @exclusive
     def infer(self, work: Work) -> None:
         """Second stage: run the model, in the thread that opened the Fuser. Raises ModelError."""
         started = time.perf_counter()

@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib
 from typing import Any, Iterator, Tuple
 
 from irvis.runtime.errors import ModelError, one_line
+from irvis.runtime.exclusive import Birthplace
 
 
 def import_pycuda() -> Any:
@@ -26,10 +28,20 @@ def cuda_errors(cuda: Any, what: str) -> Iterator[None]:
 
 
 def first_gpu(cuda: Any) -> Any:
-    """Give GPU 0, a ``pycuda.driver.Device``; makes no context. Raises ModelError where there is none."""
+    """Give GPU 0, a ``pycuda.driver.Device``; makes no context.
+
+    Raises ModelError where there is none, and in a fork of a process that has used one.
+    """
+    _first_use().check("CUDA")
     with cuda_errors(cuda, "cannot use CUDA's GPU 0"):
         cuda.init()
         return cuda.Device(0)
+
+
+@functools.lru_cache(maxsize=None)
+def _first_use() -> Birthplace:
+    """Give where CUDA was first used; a fork remembers it."""
+    return Birthplace()
 
 
 def describe_gpu(device: Any) -> Tuple[str, str]:

@@ -83,6 +83,8 @@ def main(arguments: argparse.Namespace) -> int:
         write_bytes(arguments.json, (json.dumps({"seconds": seconds, **status}, indent=1) + "\n").encode())
     if isinstance(ended_by, IrvisError):
         raise ended_by
+    if not (ended_by or status["fused"]):
+        raise IrvisError("no pair was fused; the figures above say what came from each side, and what of it was bad")
     return INTERRUPTED if ended_by else 0
 
 

@@ -1,8 +1,9 @@
 """Video files in and out, through OpenCV."""
 
 import contextlib
+import os
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Tuple, Union
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import replacing
 from irvis.runtime.frames import to_grey
+from irvis.runtime.sizes import format_size
 
+RESERVE = 8 << 20  # bytes of a disk that are left for a video's index, without which most players refuse it
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 
 
@@ -24,7 +27,8 @@ class VideoReader:
     """Iterates over the frames of a video file: uint8 BGR (H, W, 3). Raises FileError where it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
-        self._capture = cv2.VideoCapture(str(path))
+        # A pipe would be waited for, and a name that is none of a file is taken for an address or a pattern of names.
+        self._capture = cv2.VideoCapture(utf8_name(path)) if os.path.isfile(path) else cv2.VideoCapture()
         if not self._capture.isOpened():
             raise FileError(f"not a video that OpenCV can read: {path}")
         self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
@@ -59,6 +63,15 @@ class VideoReader:
         self.close()
 
 
+def utf8_name(name: Union[str, Path]) -> str:
+    """Give a name as OpenCV takes it. Raises FileError for one that is no UTF-8: OpenCV would end the process."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError as error:
+        raise FileError(f"OpenCV takes videos and cameras only by names in UTF-8: {name}; rename it") from error
+    return str(name)
+
+
 def retrieve(capture: cv2.VideoCapture, buffers: Buffers) -> Optional[np.ndarray]:
     """Give the frame that was grabbed, as OpenCV gives it, in memory of ``buffers``; None where it is not decoded."""
     there, frame = capture.retrieve(buffers.latest("retrieved"))
@@ -69,23 +82,40 @@ def retrieve(capture: cv2.VideoCapture, buffers: Buffers) -> Optional[np.ndarray
 def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Give a function that appends uint8 frames, (H, W) or BGR (H, W, 3), to a video that appears when all is done.
 
-    ``path`` None gives a function that must not be called. Raises FileError where the video cannot be written.
+    Without a frame it does not appear.
+
+    ``path`` None gives a function that must not be called. Raises FileError where the video cannot be written; the
+    function does so while the disk has room for the video's end, for OpenCV does not tell that it became full.
     """
     if path is None:
         yield _no_video
         return
     if not is_video(path):
         raise FileError(f"cannot write a video as {path}: its suffix must be one of {' '.join(FOURCC)}")
+    utf8_name(path)
     code = cv2.VideoWriter.fourcc(*FOURCC[path.suffix.lower()])
-    with replacing(path) as temporary:
-        writer: Optional[cv2.VideoWriter] = None
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    writer: Optional[cv2.VideoWriter] = None
+    size: Tuple[int, ...] = ()
+    with contextlib.ExitStack() as stack:
 
         def write(frame: np.ndarray) -> None:
-            nonlocal writer
-            if writer is None:
-                writer = cv2.VideoWriter(str(temporary), code, fps, (frame.shape[1], frame.shape[0]))
-                if not writer.isOpened():
-                    raise FileError(f"OpenCV has no encoder for {path}; try .avi")
+            nonlocal writer, size
+            disk = os.statvfs(folder)
+            if disk.f_bavail * disk.f_frsize < RESERVE:
+                raise FileError(f"cannot write {path}: its disk is full ({RESERVE >> 20} MiB are kept for its index)")
+            if writer is None:  # only now, so that a video without a frame takes no other's place
+                with contextlib.ExitStack() as opening:
+                    temporary = opening.enter_context(replacing(path))
+                    opened = cv2.VideoWriter(str(temporary), code, fps, (frame.shape[1], frame.shape[0]))
+                    if not opened.isOpened():
+                        raise FileError(f"OpenCV has no encoder for {path}; try .avi")
+                    stack.enter_context(opening.pop_all())
+                writer, size = opened, frame.shape[:2]
+            if frame.shape[:2] != size:  # which OpenCV would leave out without a word
+                raise FileError(
+                    f"frames changed from {format_size(size)} to {format_size(frame.shape)}; {path} ends there"
+                )
             writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame)
 
         try:

@@ -12,7 +12,7 @@ from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
 from irvis.runtime.errors import FileError, one_line
-from irvis.runtime.video import retrieve
+from irvis.runtime.video import retrieve, utf8_name
 
 GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # taken as they come, without OpenCV's turn to colour
 # The newest frame alone waits for us; the sink must not hold frames back to their presentation time.
@@ -35,6 +35,7 @@ class CameraReader:
     live = True
 
     def __init__(self, uri: SourceUri, role: str) -> None:
+        utf8_name(uri.text)
         self._uri, self._role = uri, role
         self._is_v4l2 = uri.scheme == "v4l2"
         self._capture = _open_v4l2(uri) if self._is_v4l2 else _open_stream(uri, role)

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
+from irvis.runtime.exclusive import Birthplace
 
 UINT8, FLOAT = TensorProto.UINT8, TensorProto.FLOAT
 
@@ -69,3 +70,19 @@ def test_other_names_are_refused(tmp_path):
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"not a fusion model of irvis.*Got \['x'\] and \['y'\]"):
         OnnxRuntimeBackend(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_a_fork_the_cpu_goes_on_and_a_gpu_is_refused(tmp_path, in_a_fork, threads):
+    plane = (FLOAT, [1, 1, 16, 20])
+    backend = OnnxRuntimeBackend(model(tmp_path / "m.onnx", plane, plane), ("CPUExecutionProvider",), threads)
+    planes = np.zeros((16, 20), np.float32), np.random.default_rng(0).random((16, 20), np.float32)
+    backend.run(*planes)
+
+    def run():
+        np.testing.assert_array_equal(backend.run(*planes), planes[1])
+
+    assert in_a_fork(run) == "nothing"
+    backend._birthplace = Birthplace()  # as a GPU's provider has it
+    assert "this session of ONNX Runtime" in in_a_fork(run)
+    run()

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -22,8 +22,10 @@ from irvis.runtime.backend_tensorrt import TensorRTBackend
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
 from irvis.runtime.frames import recolour, split_luminance, to_unit
 from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.gpu import first_gpu
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from irvis.runtime.work import Work
 
 SIZE = (48, 64)
 # Not these, so that the tests need neither cuBLAS nor cuDNN, each larger than all the rest.
@@ -142,6 +144,20 @@ def test_an_engine_that_was_not_accepted_is_one_warning(loads: Path, caplog: pyt
     assert record.getMessage() == (
         f"{loads} is 38.2 dB from its ONNX at the worst, too little for FP16: built with --force"
     )
+
+
+def test_a_fork_is_refused_the_engine(loads: Path, in_a_fork: Callable[[Callable[[], object]], str]) -> None:
+    backend = TensorRTBackend(loads)
+    for use in (lambda: backend.run(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)), backend.close):
+        assert "this engine was opened in process" in in_a_fork(use)
+    assert "CUDA does not survive a fork" in in_a_fork(lambda: Fuser(backend).infer(Work()))
+    backend.close()  # here it is as it was
+
+
+def test_a_fork_of_a_process_that_used_cuda_is_refused_it(in_a_fork: Callable[[Callable[[], object]], str]) -> None:
+    cuda = SimpleNamespace(init=lambda: None, Device=lambda number: number, Error=RuntimeError)
+    assert first_gpu(cuda) == 0
+    assert "CUDA was opened in process" in in_a_fork(lambda: first_gpu(cuda))
 
 
 def test_frames_of_another_size_say_how_this_engine_is_rebuilt(loads: Path) -> None:

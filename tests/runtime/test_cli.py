@@ -85,3 +85,26 @@ def test_the_runtime_imports_neither_torch_nor_onnx():
     code = f"import sys, {modules}; print(sorted({{'torch', 'onnx', 'skimage', 'safetensors'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "/root/x"), "irvis x: [Errno 13] Permission denied: '/root/x'\n"),
+        (
+            RuntimeError("[enforce fail at alloc.cpp:1]\nCPUAllocator: can't allocate memory: 9 bytes"),
+            "irvis x: out of memory: [enforce fail at alloc.cpp:1] CPUAllocator: can't allocate memory: 9 bytes\n",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_too(error, line, capsys):
+    def body():
+        raise error
+
+    assert cli.guarded("irvis x", body) == 1
+    assert capsys.readouterr().err == line
+
+
+def test_a_name_that_is_no_utf_8_is_printed(capsys):
+    assert cli.guarded("irvis x", lambda: print(os.fsdecode(b"caf\xe9.png")) or 0) == 0
+    assert capsys.readouterr().out == "caf\\udce9.png\n"

@@ -183,7 +183,7 @@ BROKEN = {
     cut_off: "engine is corrupt or was replaced",
     foreign: "the engine was built with TensorRT 8.5.2.2 on Orin",
     of_another_onnx: "is of another ONNX",
-    lambda engine: engine.unlink(): "cannot read",
+    lambda engine: engine.unlink(): "engine not found",
     lambda engine: sidecar_path(engine).unlink(): "sidecar not found",
     lambda engine: sidecar_path(engine).write_bytes(b"{"): "sidecar is not JSON",
 }

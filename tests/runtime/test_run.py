@@ -90,6 +90,19 @@ def test_what_goes_wrong_is_one_line(tmp_path, monkeypatch, capsys, arguments, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_recordings_of_which_nothing_can_be_fused_are_a_failure(tmp_path, capsys):
+    for half in ("ir", "vi"):
+        (tmp_path / half).mkdir()
+        (tmp_path / half / "a.png").write_bytes(b"no image")
+    folders = ["--infrared", tmp_path / "ir", "--visible", tmp_path / "vi"]
+    code, out, errors = run(capsys, *folders, "--every-frame", "-o", tmp_path / "fused.avi")
+    assert code == 1
+    assert len(errors) == 1
+    assert "no pair was fused" in errors[0]
+    assert "1 bad" in out
+    assert not (tmp_path / "fused.avi").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--infrared", SCENE], [*PAIR, "--frames", "0"], [*PAIR, "--slop-ms", "x"], [*PAIR, "--duration", "-1"]],

@@ -131,3 +131,9 @@ def test_frames_take_the_form_of_their_role():
     ]:
         with pytest.raises(FrameError, match="Got"):
             as_role(frame, role, Buffers())
+
+
+def test_an_address_that_would_crash_opencv_is_refused():
+    for text in ("rtsp://127.0.0.1:1/caf\udce9", "v4l2:///dev/video\udce9", "gst:videotestsrc ! caf\udce9"):
+        with pytest.raises(FileError, match="only by names in UTF-8"):
+            CameraReader(parse_uri(text), "visible")

@@ -1,0 +1,58 @@
+"""What the tests of faults share: good files of every kind, and commands that are run in this process."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.registration.homography import Registration
+from irvis.runtime.samples import make_scene, write_samples
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory):
+    """A good file of each kind that a command reads, by its suffix, and the folder of pairs that they belong to."""
+    folder = tmp_path_factory.mktemp("good")
+    write_samples(folder, *SIZE)
+    video = cv2.VideoWriter(str(folder / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, SIZE[::-1])
+    for _ in range(3):
+        video.write(make_scene("street", *SIZE)[1])
+    video.release()
+    Registration.save(Registration(np.eye(3), SIZE, SIZE, "points"), folder / "a.json")
+    (folder / "a.csv").write_text("infrared_x,infrared_y,visible_x,visible_y\n" + "1,2,3,4\n9,9,9,9\n40,3,41,5\n")
+    files = {
+        ".png": folder / "vi/street.png",
+        ".avi": folder / "a.avi",
+        ".json": folder / "a.json",
+        ".csv": folder / "a.csv",
+        ".onnx": SHIPPED_MODEL,
+        ".safetensors": SHIPPED_MODEL.with_suffix(".safetensors"),
+    }
+    return SimpleNamespace(
+        folder=folder, files=files, infrared=folder / "ir/street.png", visible=folder / "vi/street.png"
+    )
+
+
+@pytest.fixture
+def command(capsys):
+    """A function that runs a command in this process, and gives its exit code and the lines on stderr."""
+    from irvis.benchmarks import bench
+    from irvis.export import build_engine
+    from irvis.runtime import cli
+
+    others = {"bench.py": bench.main, "build_engine.py": build_engine.main}
+
+    def run(name, *arguments):
+        argv = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        try:
+            code = others[name](argv) if name in others else cli.main([name, *argv])
+        except SystemExit as usage:
+            code = usage.code
+        return code, capsys.readouterr().err.splitlines()
+
+    return run

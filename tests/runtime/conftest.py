@@ -1,0 +1,31 @@
+"""What the tests of the runtime share."""
+
+import os
+import signal
+
+import pytest
+
+
+@pytest.fixture
+def in_a_fork():
+    """A function that gives what a function raises in a fork of this process, or "nothing"."""
+
+    def run(body):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            try:
+                body()
+                told = "nothing"
+            except BaseException as error:
+                told = f"{type(error).__name__}: {error}"
+            os.write(writing, told.encode())
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            told = pipe.read().decode()
+        assert os.waitpid(child, 0)[1] == 0
+        return told
+
+    return run

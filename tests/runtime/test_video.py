@@ -1,0 +1,73 @@
+import os
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from irvis.runtime import video
+from irvis.runtime.errors import FileError
+from irvis.runtime.video import VideoReader, video_writer
+
+FRAME = np.full((48, 64, 3), 90, np.uint8)
+NOT_UTF8 = os.fsdecode(b"caf\xe9.avi")
+
+
+@pytest.mark.parametrize("suffix", list(video.FOURCC))
+def test_what_is_written_is_read(tmp_path, suffix):
+    path = tmp_path / "日本" / f"video{suffix}"
+    with video_writer(path, 25.0) as write:
+        for frame in (FRAME, FRAME[:, :, 0], FRAME):
+            write(frame)
+        assert not path.exists()
+    with VideoReader(path) as reader:
+        assert (len(list(reader)), reader.fps) == (3, 25.0)
+
+
+def test_without_a_frame_no_other_video_is_replaced(tmp_path):
+    path = tmp_path / "video.avi"
+    path.write_bytes(b"an older one")
+    with video_writer(path, 25.0):
+        pass
+    assert path.read_bytes() == b"an older one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_an_encoder_no_other_video_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "video.avi"
+    path.write_bytes(b"an older one")
+    monkeypatch.setattr(video.cv2.VideoWriter, "isOpened", lambda self: False)
+    with video_writer(path, 25.0) as write, pytest.raises(FileError, match="no encoder for"):
+        write(FRAME)
+    assert path.read_bytes() == b"an older one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_becomes_full_is_said_while_the_video_can_be_ended(tmp_path, monkeypatch):
+    path, room = tmp_path / "video.avi", [video.RESERVE, video.RESERVE, video.RESERVE - 1]
+    disk = namedtuple("disk", "f_bavail f_frsize")
+    monkeypatch.setattr(video.os, "statvfs", lambda folder: disk(room.pop(0), 1))
+    with video_writer(path, 25.0) as write:
+        write(FRAME)
+        write(FRAME)
+        with pytest.raises(FileError, match=r"cannot write .*video.avi: its disk is full"):
+            write(FRAME)
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 2
+
+
+def test_frames_of_another_size_are_said_rather_than_left_out(tmp_path):
+    with video_writer(tmp_path / "video.avi", 25.0) as write:
+        write(FRAME)
+        with pytest.raises(FileError, match="frames changed from 48x64 to 64x48"):
+            write(FRAME.transpose(1, 0, 2))
+    with VideoReader(tmp_path / "video.avi") as reader:
+        assert len(list(reader)) == 1
+
+
+def test_a_name_that_would_crash_opencv_is_refused(tmp_path):
+    with pytest.raises(FileError, match="only by names in UTF-8"), video_writer(tmp_path / NOT_UTF8, 25.0):
+        pass
+    (tmp_path / NOT_UTF8).write_bytes(b"")
+    with pytest.raises(FileError, match="only by names in UTF-8"):
+        VideoReader(tmp_path / NOT_UTF8)
+    assert os.listdir(tmp_path) == [NOT_UTF8]
