@@ -12,6 +12,8 @@ import numpy as np
 from irvis.runtime.errors import FrameError
 from irvis.runtime.sizes import format_size
 
+LARGEST = 1 << 24  # pixels; one message of a billion would be the end of a node that others still send to
+
 
 class _Pixel(NamedTuple):
     dtype: str  # as numpy writes it, without the byte order
@@ -39,7 +41,7 @@ def to_array(message: Any, what: str = "image") -> np.ndarray:
 
     It is a view of ``message.data``, padding left out, and read-only where that is; a copy only where the channels'
     order, the byte order or the alignment is not this machine's. Raises FrameError, naming ``what`` was wanted, where
-    the fields contradict each other or the encoding is none of ENCODINGS.
+    the fields contradict each other, the encoding is none of ENCODINGS or there are more than LARGEST pixels.
     """
     height, width, step = int(message.height), int(message.width), int(message.step)
     pixel = ENCODINGS.get(message.encoding)
@@ -56,6 +58,8 @@ def to_array(message: Any, what: str = "image") -> np.ndarray:
     data = _octets(message.data)
     if data.size != step * height:
         raise FrameError(f"{what} holds {data.size} bytes, but {height} rows of {step} are {step * height}")
+    if height * width > LARGEST:
+        raise FrameError(f"{what} is too large: {format_size((height, width))} are more than {LARGEST} pixels")
     shape, strides = (height, width, pixel.channels), (step, pixel_bytes, dtype.itemsize)
     axes = 2 if pixel.channels == 1 else 3
     frame: np.ndarray = np.ndarray(shape[:axes], dtype, data, strides=strides[:axes])

@@ -102,7 +102,7 @@ async def _read_pairs(request: web.Request, sizes: Sequence[Sequence[int]]) -> L
     """Give the pairs of a request's body, ``{"points": [[x, y, x, y], ...]}``; a bad one is answered with 400."""
     try:
         body = json.loads(await request.text())
-    except (ValueError, RecursionError):  # also of bytes that are not text
+    except (ValueError, RecursionError, LookupError):  # also of bytes that are not text, and of an unknown charset
         body = None
     try:
         pairs = _check_pairs(body.get("points") if isinstance(body, dict) else None, sizes)

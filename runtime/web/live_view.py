@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any, Deque, Mapping, Optional, Set
 
 import numpy as np
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
+from irvis.runtime.web.connections import TURN_S, Pace
 from irvis.runtime.web.encoder import Encoder, Picture
 from irvis.runtime.web.server import LOOPBACK, Server, asset
 
@@ -159,8 +160,12 @@ class LiveView:
     async def _watch(self, request: web.Request) -> web.WebSocketResponse:
         """Receive a viewer's word that it has drawn a picture, for as long as it stays."""
         # JPEGs do not get smaller by deflating them. The heartbeat finds out phones that are gone without a word.
-        socket = web.WebSocketResponse(compress=False, max_msg_size=64, heartbeat=10.0)
-        await socket.prepare(request)
+        # Pings are answered below, at a pace, and not as fast as a client cares to send them.
+        socket = web.WebSocketResponse(compress=False, max_msg_size=64, heartbeat=10.0, autoping=False)
+        try:
+            await socket.prepare(request)
+        except ValueError as error:  # aiohttp's, of headers that are not ASCII
+            raise web.HTTPBadRequest(text="this is no WebSocket\n") from error
         if len(self._viewers) >= MAX_VIEWERS:
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=f"{MAX_VIEWERS} are watching already".encode())
             return socket
@@ -170,7 +175,15 @@ class LiveView:
         self._reconsider()
         sending = asyncio.ensure_future(self._send(viewer))
         try:
-            async for _ in socket:
+            pace = Pace(TURN_S)
+            async for message in socket:
+                await pace.turn()
+                if viewer.transport is None or viewer.transport.is_closing():
+                    break  # who has gone may have left thousands of messages
+                if message.type == WSMsgType.PING:
+                    await socket.pong(message.data)
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    continue
                 if not viewer.credits:
                     viewer.picture = self._number  # it waits for a new one: the latest may be as old as its last word
                 viewer.credits = min(viewer.credits + 1, IN_FLIGHT)

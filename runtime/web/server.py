@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import hmac
 import ipaddress
+import logging
 import os
 import re
 import socket
@@ -18,8 +19,10 @@ from typing import Any, Awaitable, Callable, Coroutine, Optional, Sequence, Tupl
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.web.connections import TURN_S, Connections, Pace
 
 LOOPBACK = "127.0.0.1"
 FOLDER = Path(__file__).resolve().parent
@@ -65,7 +68,8 @@ class Server:
 
     Refused, each with one line: a ``Host`` that does not name this machine, while bound to loopback (a foreign page
     may have its own name point here: DNS rebinding); an ``Origin`` other than the server's own on a WebSocket or a
-    POST; a wrong or missing token; bodies over MAX_BODY.
+    POST; a wrong or missing token; bodies over MAX_BODY; more connections than MAX_CONNECTIONS. See ``connections`` for
+    how long one lasts and how much it may send.
 
     Args:
         routes: of aiohttp, ``web.get(path, handler)`` and the like; the handlers run in the server's thread.
@@ -90,6 +94,7 @@ class Server:
         if self._own_names is None and token is None:
             print(f"irvis: whoever reaches port {self.port} sees this page; a token keeps others out", file=sys.stderr)
         self.loop = asyncio.new_event_loop()
+        self._pace = Pace(TURN_S)
         self._thread = threading.Thread(target=self.loop.run_forever, name="irvis-web", daemon=True)
         self._thread.start()
         self._runner: web.AppRunner = self.run(self._start(routes))
@@ -123,16 +128,21 @@ class Server:
     async def _start(self, routes: Sequence[web.AbstractRouteDef]) -> web.AppRunner:
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
         application.add_routes(routes)
-        application.on_response_prepare.append(_add_headers)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSING_S)
+        application.on_response_prepare.append(self._prepare)
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=CLOSING_S,
+            logger=_logger(),
+            lingering_time=0,  # who sends more than was asked for is not listened to until it ends
+        )
         await runner.setup()
-        await web.SockSite(runner, self._listening).start()
+        assert runner.server is not None
+        self._connections = Connections(self._listening, runner.server)
         return runner
 
     async def _end(self) -> None:
-        # Up to Python 3.11, asyncio loses a connection that it accepts in the turn in which it stops to listen.
-        self.loop.remove_reader(self._listening)
-        await asyncio.sleep(0.01)
+        await self._connections.close()
         await self._runner.cleanup()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
@@ -142,27 +152,53 @@ class Server:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a request through to its handler, or refuse it."""
+        """Let a request through to its handler, in its turn, or refuse it."""
+        await self._pace.turn()
         if self._own_names is not None and _host_of(request.host) not in self._own_names:
             raise web.HTTPForbidden(text="this page answers to localhost only; open the address that irvis printed\n")
         origin = request.headers.get("Origin", "").rpartition("://")[2]  # programs other than browsers send none
         changes = request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
         if changes and "Origin" in request.headers and origin != request.host:
             raise web.HTTPForbidden(text="another page's script may not use this one\n")
+        if "Sec-WebSocket-Protocol" in request.headers:  # aiohttp would print a line for each
+            raise web.HTTPBadRequest(text="there is but one protocol here; name none\n")
         if self.token is None:
-            return await handler(request)
+            return await _answer(handler, request)
         cookie, shown = f"irvis_{self.port}", request.query.get("token")
         given = shown or request.cookies.get(cookie, "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode()):
             raise web.HTTPForbidden(text="the token is missing or wrong; open the address that irvis printed\n")
-        response = await handler(request)
+        response = await _answer(handler, request)
         if shown and not response.prepared:
             response.set_cookie(cookie, self.token, httponly=True, samesite="Strict")
         return response
 
+    async def _prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
+        if isinstance(response, web.WebSocketResponse):
+            self._connections.keep(request.protocol)
+        else:
+            response.headers["Connection"] = "close"  # too late for aiohttp to say so by itself
+            response.force_close()  # a page is a few requests; an idle connection would take the place of another's
 
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
+
+async def _answer(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """Give what the handler gives; 400 where the client has gone, of which aiohttp would print a traceback."""
+    try:
+        return await handler(request)
+    except ConnectionError as error:
+        raise web.HTTPBadRequest(text="the connection was cut\n") from error
+
+
+def _logger() -> logging.Logger:
+    """Give a logger that tells of our faults, not of requests that are none: of those there may be thousands."""
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _listen(host: str, port: int) -> socket.socket:

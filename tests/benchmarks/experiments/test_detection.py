@@ -154,7 +154,7 @@ def test_stopped_it_goes_on(base, whole, capsys):
         (["--epochs", 0], "--epochs must be 1 or more. Got 0"),
         (["--side", 64], "--side must be 96 or more. Got 64"),
         (["--side", 100], "--side must be a multiple of 32. Got 100"),
-        (["--classes", "people"], "a label's class must be one of 0 to 0. Got 1"),
+        (["--classes", "people"], "is of class 1, and the classes are 0 to 0"),
         (["-o", "whole", "--epochs", 3], "was made with other values of epochs; give another --output"),
         (["-o", "whole", "--quick"], "was made with other values of width; give another --output"),
         (["-o", "set"], "set/images"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irvis.runtime import FrameError
-from irvis.runtime.ros.image_message import ENCODINGS, fill, to_array
+from irvis.runtime.ros.image_message import ENCODINGS, LARGEST, fill, to_array
 from irvis.runtime.samples import make_scene
 
 SIZES = st.integers(1, 12)
@@ -106,6 +106,11 @@ def test_a_sequence_of_integers_is_taken_too():
         ({"height": 2**32 - 1, "width": 2**32 - 1}, "a step of 3 bytes, but 4294967295 pixels"),
         ({"height": 2**32 - 1, "width": 1, "step": 2**32 - 1}, "holds 6 bytes, but 4294967295 rows"),
         ({"encoding": "mono16"}, "3 pixels of mono16 take 6"),
+        ({"encoding": "a\nb\x1b[2J"}, r"Got 'a\\nb\\x1b\[2J'"),
+        (
+            {"height": 1, "width": LARGEST + 1, "step": LARGEST + 1, "data": np.zeros(LARGEST + 1, np.uint8)},
+            "infrared is too large: 1x16777217 are more than 16777216 pixels",
+        ),
     ],
 )
 def test_contradictions_are_one_line(changes, line):

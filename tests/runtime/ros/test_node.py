@@ -200,6 +200,57 @@ def test_a_bad_pair_costs_one_line_and_the_next_is_fused(running):
     assert len(running.published) == 2
 
 
+SPOILT = {
+    "a step of none": {"step": 0},
+    "a step too short": {"step": 63},
+    "a step too long": {"step": 2**32 - 1},
+    "short data": {"data": bytes(48 * 64 - 1)},
+    "long data": {"data": bytes(48 * 64 + 1)},
+    "no data": {"data": b""},
+    "no height": {"height": 0, "data": b""},
+    "one pixel": {"height": 1, "width": 1, "step": 1, "data": b"x"},
+    "a strip": {"height": 1, "width": 48 * 64, "step": 48 * 64},
+    "a width without data": {"width": 2**32 - 1, "step": 2**32 - 1},
+    "more than a camera has": {"height": 1, "width": 1 << 25, "step": 1 << 25, "data": np.zeros(1 << 25, np.uint8)},
+    "NaN": {"encoding": "32FC1", "step": 256, "data": np.full(48 * 64, np.nan, np.float32).tobytes()},
+    "Bayer": {"encoding": "bayer_grbg8"},
+    "no encoding": {"encoding": ""},
+    "an encoding to spoil the log": {"encoding": "\n[ERROR] all is lost\x1b[2J" * 999},
+    "deeper than it says": {"encoding": "mono16"},
+    "both spoilt": {"encoding": "", "data": b"", "height": 0},
+}
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["infrared", "visible"])
+def test_whatever_a_camera_sends_costs_a_line_in_five_seconds_and_the_next_pair_is_fused(running, clock, which):
+    for number, changes in enumerate(SPOILT.values(), 1):
+        pair = make_pair()
+        vars(pair[which]).update(changes)
+        running.core.put(*pair)
+        running.wait_for(lambda number=number: running.core.counts["refused"] == number)
+    assert len(running.warnings) == 1
+    clock.s += node.WARN_S
+    running.core.put(*pair)
+    running.wait_for(lambda: len(running.warnings) == 2)
+    assert running.warnings[1].startswith(f"pair refused, {len(SPOILT) + 1} so far: ")
+    assert all(line.isprintable() and len(line) < 300 for line in running.warnings)
+    good = make_pair()
+    running.core.put(*good)
+    running.wait_for(lambda: running.published)
+    with Fuser() as fuser:
+        np.testing.assert_array_equal(to_array(running.published[0]), fuser(*map(to_array, good)))
+
+
+def test_stamps_that_jump_repeat_or_lie_are_fused_all_the_same(running):
+    for number, at_s in enumerate((NOW_S, NOW_S, NOW_S - 500, NOW_S + 500, 0.0, -1e9, 2.0**32 - 2), 1):
+        put(running.core, *make_pair(at_s=at_s))
+        running.wait_for(lambda number=number: running.core.counts["fused"] == number)
+        assert node.stamp_s(running.published[-1].header.stamp) == pytest.approx(at_s + 0.01, abs=1e-3)
+        report = running.core.diagnostics()
+        assert report.message == "fusing" or "frames later than" in report.message
+        assert "nan" not in dict(report.values)["latency_median_ms"]
+
+
 def test_a_node_that_only_refuses_is_in_error(running):
     infrared, visible = make_pair()
     put(running.core, visible, infrared)  # exchanged: the colour one is fused, for it is grey enough

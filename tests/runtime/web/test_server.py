@@ -111,6 +111,24 @@ def test_a_body_has_a_limit(server):
     assert ask(server, "/echo", "POST", b"x" * (MAX_BODY + 1))[0] == 413
 
 
+def test_of_a_client_that_goes_amid_its_request_nothing_is_printed(server, caplog):
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
+        client.shutdown(socket.SHUT_WR)
+        client.recv(100)
+    assert ask(server, "/echo", "POST", b"x")[0] == 200
+    assert not caplog.records
+
+
+def test_a_fault_of_our_own_is_told_of(caplog):
+    async def fail(_):
+        raise ZeroDivisionError
+
+    with Server([web.get("/fail", fail)], 0) as server:
+        assert ask(server, "/fail")[0] == 500
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
 def test_the_token_is_shown_once_in_the_address_and_then_by_the_cookie():
     with Server(ROUTES, 0, token=TOKEN) as server:
         assert server.url == f"http://127.0.0.1:{server.port}/?token={TOKEN}"
@@ -169,7 +187,7 @@ def test_close_leaves_no_thread_and_no_port():
     server = Server(ROUTES, 0)
     idle = http.client.HTTPConnection("127.0.0.1", server.port)
     idle.request("GET", "/")
-    idle.getresponse().read()  # the connection stays open
+    idle.getresponse().read()
     half = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     half.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
     assert half.recv(100).startswith(b"HTTP/1.1 100")  # and now waits for the body

@@ -1,0 +1,39 @@
+import asyncio
+import multiprocessing
+import socket
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from irvis.benchmarks.loop_cost import open_loop
+from irvis.benchmarks.web_load import Attack, main, measure, strike
+from irvis.runtime.outputs import Web
+from irvis.runtime.web.live_view import LiveView
+
+
+def test_frames_are_counted_and_timed():
+    with open_loop((48, 64), realtime=True) as loop, LiveView(0) as view:
+        rate_hz, latencies = measure(loop, Web(view), 0.5)
+    assert rate_hz > 0
+    assert len(latencies) > 1
+    assert min(latencies) > 0
+
+
+def test_an_attack_ends_with_a_reset():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        asyncio.run(strike(Attack(b"start", b"again", 0.01), server.getsockname()[1], 0.1))
+        with server.accept()[0] as client, pytest.raises(ConnectionError):
+            list(iter(lambda: client.recv(1000), b""))
+
+
+def test_quiet_and_attacked_take_turns(capsys):
+    assert main(["--size", "48x64", "--rounds", "2", "--seconds", "0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:8]] == ["| quiet", "| attacked"] * 2 + [
+        "| all quiet",
+        "| all attacked",
+    ]
+    assert lines[-1].startswith("rate attacked / quiet: median ")
+    assert not multiprocessing.active_children()
