@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from irvis.benchmarks.experiments.ablation import DataSet
-from irvis.benchmarks.experiments.ablation_tables import SMOKE_STEPS
 from irvis.benchmarks.published import METRICS
 from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, write_tables
 
@@ -57,7 +56,7 @@ def cells_of(couples: Sequence[Couple]) -> List[List[Cell]]:
 
 def describe(couples: Sequence[Couple], test: DataSet) -> str:
     """Say what the table is of, how many students exceed their teachers, and whether they are more balanced."""
-    smoke = any(couple.steps is not None and couple.steps < SMOKE_STEPS for couple in couples)
+    smoke = " A smoke run, whose figures mean nothing." if test.side else ""
     trained = dict.fromkeys(
         f"{couple.steps} steps on crops of {couple.trained_on}" if couple.steps else "not told" for couple in couples
     )
@@ -69,7 +68,7 @@ def describe(couples: Sequence[Couple], test: DataSet) -> str:
         for values in zip(*((couple.of_teacher["detail"], couple.of_student["detail"]) for couple in couples))
     )
     sentences = [
-        f"Students' training: {'; '.join(trained)}{' (a smoke run, whose figures mean nothing)' if smoke else ''}.",
+        f"Students' training: {'; '.join(trained)} (the paper: 80000 steps).{smoke}",
         f"Means over {counted(len(test.pairs), test.name)}; in brackets what the student has more than its teacher.",
         DEFINITIONS,
         f"Students above their teachers, of {len(couples)}: {', '.join(above)}.",

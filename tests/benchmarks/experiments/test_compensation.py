@@ -102,7 +102,7 @@ def test_the_tables_and_the_picture_are_of_them(whole):
     teacher, student = (float(row["CC"]) for row in rows[:2])
     assert f"{student:.4f} ({student - teacher:+.4f})" in text.replace("*", "").replace("<u>", "").replace("</u>", "")
     assert "2 steps on crops of 1 pair of" in text
-    assert "not told (a smoke run" in text
+    assert "not told (the paper: 80000 steps). A smoke run" in text
     higher = sum(float(rows[at + 1]["detail"]) > float(rows[at]["detail"]) for at in (0, 2))
     assert f"detail {higher}" in text
     height, width = cv2.imread(str(whole / "compensation.png")).shape[:2]

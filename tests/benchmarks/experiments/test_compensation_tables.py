@@ -36,10 +36,11 @@ def test_a_student_stands_below_its_teacher_with_the_difference():
     assert not any(any(row[5:]) for row in ranked)  # a map is no better for more of anything
 
 
-@pytest.mark.parametrize(("steps", "smoke"), [(4000, False), (3999, True), (None, False)])
-def test_the_note_counts_and_spans(steps, smoke):
-    note = describe([COUPLES[0]._replace(steps=steps), COUPLES[1]], TEST)
-    assert ("smoke run" in note) == smoke
+@pytest.mark.parametrize("side", [None, 128])
+def test_the_note_counts_and_spans(side):
+    note = describe([COUPLES[0]._replace(steps=None), COUPLES[1]], TEST._replace(side=side))
+    assert ("smoke run" in note) == (side is not None)
+    assert "not told" in note
     assert "80000 steps on crops of 181 pairs of MSRS/train" in note
     assert "2 pairs of MSRS/test" in note
     assert "Students above their teachers, of 2: CC 1, PSNR 1, SCD 1, SSIM 1, detail 1," in note
