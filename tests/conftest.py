@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell starts what it puts in the background with SIGINT ignored, which every program started from here would
 # inherit: tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch():
+    """Give back the number of threads: commands that time set it, and resumed runs equal others to the bit by one."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def shared(variable, name, missing):

@@ -31,10 +31,9 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _torch_as_it_was():
-    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+def _tf32_as_it_was():
+    tf32 = torch.backends.cudnn.allow_tf32
     yield
-    torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32
 
 

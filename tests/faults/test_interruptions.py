@@ -133,7 +133,7 @@ def test_exporting(place, number):
     process = Command(EXPORT, place / "said")
     wait_for(lambda: hidden(out))
     os.kill(process.process, number)
-    assert process.wait() == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait() == (-9 if number == signal.SIGKILL else 130), place.joinpath("said").read_text()
     assert (out / "made.onnx").read_bytes() == b"older"
     if number != signal.SIGKILL:
         assert place.joinpath("said").read_text() == "irvis export: interrupted\n"

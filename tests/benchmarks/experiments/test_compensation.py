@@ -177,7 +177,9 @@ def test_a_given_student_may_be_a_plain_state_dict(whole, samples, folder, capsy
     torch.save(Student().state_dict(), folder / "plain.pth")
     given = ["--student", f"{TOY}=plain.pth"]
     assert run(samples, "plain", "--test", samples, *TEACHERS[:2], *given) == 0
-    assert "Students' training: not told." in (folder / "plain" / "compensation.md").read_text(encoding="utf-8")
+    assert "Students' training: not told (the paper: 80000 steps)." in (folder / "plain" / "compensation.md").read_text(
+        encoding="utf-8"
+    )
     figures = folder / "plain" / "toy_compensation_teacher-Toy.json"
     figures.write_text(figures.read_text().replace('"detail"', '"details"'))
     assert run(samples, "plain", "--test", samples, *TEACHERS[:2], *given) == 1

@@ -32,13 +32,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_they_were():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def parse(folder, *options):
     parser = argparse.ArgumentParser()
     peers.add_arguments(parser)
