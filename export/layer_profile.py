@@ -17,7 +17,7 @@ import numpy as np
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import LARGEST_JSON, read_bytes, save_figure, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, save_figure, write_bytes
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
@@ -116,7 +116,7 @@ def write_profile(document: Dict[str, Any], path: Path) -> List[str]:
 def read_profile(path: Path) -> Dict[str, Any]:
     """Give the document that ``write_profile`` wrote. Raises FileError."""
     try:
-        document = json.loads(read_bytes(path, "profile", LARGEST_JSON).decode())
+        document = parse_json(read_bytes(path, "profile", LARGEST_JSON))
         complete = (
             all(isinstance(document[name], str) for name in TEXTS)
             and all(type(side) is int for side in document["size"])

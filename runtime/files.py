@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Union
+
+import numpy as np
 
 from irvis.runtime.errors import FileError
 
@@ -14,6 +17,8 @@ PathLike = Union[str, Path]
 
 LARGEST = 2 << 30  # bytes of a file that is read whole; a sparse one of terabytes costs its sender nothing
 LARGEST_JSON = 64 << 20  # bytes; as objects they are twenty times as many
+DEEPEST = 100  # lists and objects within each other
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 @contextlib.contextmanager
@@ -101,6 +106,19 @@ def read_bytes(path: PathLike, what: str = "file", largest: int = LARGEST) -> by
         raise FileError(f"{what} not found: {path}") from error
     except (OSError, ValueError) as error:  # the latter for a name with a zero in it
         raise FileError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """Give what JSON from outside says, UTF-8. Raises ValueError, also where it is nested deeper than DEEPEST.
+
+    Python raises RecursionError for that; but up to 3.8 it ends the process where anything is cleaned up meanwhile.
+    Brackets in texts are counted too: none that irvis reads has as many.
+    """
+    brackets = np.frombuffer(data.translate(None, NO_BRACKETS), np.uint8)
+    opening = (brackets == ord("[")) | (brackets == ord("{"))
+    if np.where(opening, 1, -1).cumsum().max(initial=0) > DEEPEST:
+        raise ValueError(f"it is nested deeper than {DEEPEST}")
+    return json.loads(data.decode())
 
 
 def sha256(path: PathLike) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import parse_json, read_bytes, write_bytes
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
@@ -98,7 +98,7 @@ def read_sidecar(engine: Union[str, Path]) -> Sidecar:
         raise FileError(f"sidecar not found: {path}; keep it beside the engine, or {REBUILD}")
     data = read_bytes(path, "sidecar", LARGEST_FILE)
     try:
-        record = json.loads(data.decode())
+        record = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"sidecar is not JSON: {path}; {REBUILD}") from error
     if not isinstance(record, dict):

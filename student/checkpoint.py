@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from irvis.runtime.errors import FileError, ModelError, one_line
-from irvis.runtime.files import replacing
+from irvis.runtime.files import parse_json, replacing
 from irvis.student.network import Student, StudentConfig
 
 KIND = "irvis student"
@@ -40,7 +40,7 @@ def load_student(path: Union[str, Path]) -> Student:
         raise FileError(f"checkpoint not found: {path}")
     tensors, metadata = _read_pickled(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
     try:
-        student = Student(StudentConfig(**json.loads(metadata.get("config", "{}"))))
+        student = Student(StudentConfig(**parse_json(metadata.get("config", "{}").encode())))
         student.load_state_dict(tensors)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # torch takes the keys to be texts
         raise ModelError(f"{path} does not hold an irvis student: {one_line(error)}") from error

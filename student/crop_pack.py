@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import PathLike, read_bytes, write_bytes
+from irvis.runtime.files import PathLike, parse_json, read_bytes, write_bytes
 from irvis.runtime.images import decode
 from irvis.runtime.pairs import Pair
 from irvis.student.datasets import draw_crops
@@ -61,7 +61,7 @@ def read_pack(path: PathLike) -> CropPack:
                 raise ValueError("too large")
         content.seek(0)
         with np.load(content, allow_pickle=False) as arrays:
-            source = json.loads(arrays[SOURCE].tobytes())
+            source = parse_json(arrays[SOURCE].tobytes())
             crops = {key: _crops(arrays[key]) for key in arrays.files if key != SOURCE}
         if not isinstance(source, dict):
             raise ValueError("no source")

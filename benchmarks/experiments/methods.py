@@ -1,13 +1,12 @@
 """The methods that an experiment sets side by side: students, and the published networks that are at hand."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple
 
 from irvis.benchmarks.fusers import CHECKPOINTS, Fuse, published_network, student
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import sha256
+from irvis.runtime.files import parse_json, sha256
 from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.student.checkpoint import read_metadata
 from irvis.student.teachers.published import find_weights
@@ -72,7 +71,7 @@ def taught_by(checkpoint: Path) -> Tuple[str, ...]:
     if checkpoint.suffix != ".safetensors":
         return ()
     try:
-        return tuple(map(str, json.loads(read_metadata(checkpoint).get("training", "{}")).get("teachers", {})))
+        return tuple(map(str, parse_json(read_metadata(checkpoint).get("training", "{}").encode()).get("teachers", {})))
     except (ValueError, TypeError, AttributeError) as error:
         raise FileError(f"not a checkpoint of irvis train: {checkpoint}") from error
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from irvis.benchmarks.report.report import SCHEMA_VERSION
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import LARGEST_JSON, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_bytes
 
 SCHEMA = Path(__file__).with_name("schema.json")
 TYPES = {
@@ -29,7 +29,7 @@ def write_report(path: Path, document: Dict[str, Any]) -> None:
 def read_report(path: Path) -> Dict[str, Any]:
     """Give a report as ``Report.to_json`` made it. Raises FileError where the file is none, or of another schema."""
     try:
-        document = json.loads(read_bytes(path, "report", LARGEST_JSON).decode())
+        document = parse_json(read_bytes(path, "report", LARGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise FileError(f"report is not JSON: {path}; make one by bench.py --json") from error
     version = document.get("schema_version") if isinstance(document, dict) else None

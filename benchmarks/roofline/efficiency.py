@@ -9,7 +9,7 @@ import numpy as np
 from irvis.benchmarks.roofline.devices import Device, Range
 from irvis.benchmarks.roofline.work import Work
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import LARGEST_JSON, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_bytes
 
 SHIPPED = Path(__file__).with_name("efficiency.json")
 ANY = "any"  # kind of layer that was not fitted
@@ -90,7 +90,7 @@ def as_json(found: Efficiencies) -> Dict[str, Any]:
 
 def _read_entries(path: Path) -> Dict[str, Any]:
     try:
-        entries = json.loads(read_bytes(path, "efficiencies", LARGEST_JSON).decode())
+        entries = parse_json(read_bytes(path, "efficiencies", LARGEST_JSON))
     except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, dict):

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import PathLike, read_bytes, write_bytes
+from irvis.runtime.files import PathLike, parse_json, read_bytes, write_bytes
 from irvis.runtime.sizes import MINIMUM
 
 SCHEMA_VERSION = 1
@@ -155,7 +155,7 @@ def _read(path: Path) -> Dict[str, Any]:
         raise FileError(f"registration not found: {path}; make it with `irvis calibrate`")
     data = read_bytes(path, "registration", LARGEST_FILE)
     try:
-        record = json.loads(data.decode())
+        record = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise FileError(f"registration is not JSON: {path}; {CALIBRATE}") from error
     if not isinstance(record, dict):

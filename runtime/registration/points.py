@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import reprlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import LARGEST_JSON, PathLike, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, PathLike, parse_json, read_bytes, write_bytes
 from irvis.runtime.registration.homography import project
 
 COLUMNS = ("infrared_x", "infrared_y", "visible_x", "visible_y")
@@ -57,7 +56,7 @@ def read_points(path: PathLike) -> np.ndarray:
     path = Path(path)
     try:
         text = read_bytes(path, "point file", LARGEST_JSON).decode("utf-8-sig")
-        rows = json.loads(text) if path.suffix.lower() == ".json" else _parse_csv(text)
+        rows = parse_json(text.encode()) if path.suffix.lower() == ".json" else _parse_csv(text)
     except (ValueError, RecursionError, csv.Error) as error:
         raise FileError(f"cannot read the points in {path}: {' '.join(str(error).split())[:120]}") from error
     if not isinstance(rows, list) or not rows:

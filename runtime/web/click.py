@@ -1,6 +1,5 @@
 """A page on which a person clicks the same points in an infrared and a visible image, to register them by."""
 
-import json
 import queue
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -9,6 +8,7 @@ import numpy as np
 from aiohttp import web
 
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import parse_json
 from irvis.runtime.frames import to_levels
 from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.registration.points import fit
@@ -101,8 +101,8 @@ def _levels(infrared: np.ndarray) -> np.ndarray:
 async def _read_pairs(request: web.Request, sizes: Sequence[Sequence[int]]) -> List[PointPair]:
     """Give the pairs of a request's body, ``{"points": [[x, y, x, y], ...]}``; a bad one is answered with 400."""
     try:
-        body = json.loads(await request.text())
-    except (ValueError, RecursionError, LookupError):  # also of bytes that are not text, and of an unknown charset
+        body = parse_json(await request.read())
+    except ValueError:  # also of bytes that are not text
         body = None
     try:
         pairs = _check_pairs(body.get("points") if isinstance(body, dict) else None, sizes)

@@ -303,7 +303,7 @@ def web() -> Run:
             record = faults.pop()
             if record.exc_info and "BadHttpMessage" not in repr(record.exc_info[0].__mro__):
                 raise record.exc_info[1]
-        assert not answer.startswith(b"HTTP/1.1 5"), answer[:300]
+        assert not answer.startswith(b"HTTP/1.1 500"), answer[:300]  # 503 is an answer where all is taken
 
     def close() -> None:
         for logger in loggers:

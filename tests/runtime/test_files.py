@@ -1,11 +1,12 @@
 import hashlib
+import json
 import os
 import stat
 
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_writable, read_bytes, replacing, sha256, write_bytes
+from irvis.runtime.files import check_writable, parse_json, read_bytes, replacing, sha256, write_bytes
 
 
 def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
@@ -94,3 +95,21 @@ def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(tmp_path)
         check_writable(tmp_path / "file" / "report.json")
     with pytest.raises(FileError, match="is a folder"):
         check_writable(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "[[", {"a": [1, {"b": "ü}"}]}, [[[]]]])
+def test_json_is_parsed(value):
+    assert parse_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 101 + b"1" + b"}" * 101, b"[" * 101 + b"]" * 101])
+def test_json_that_would_end_python_38_is_refused_before_it_is_parsed(text):
+    with pytest.raises(ValueError, match="nested deeper than 100"):
+        parse_json(text)
+
+
+def test_what_is_no_json_is_a_value_error():
+    assert parse_json(b"[" * 100 + b"]" * 100)
+    for data in (b"", b"{", b"]", b"\xff", b"[1,]"):
+        with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
+            parse_json(data)

@@ -100,7 +100,7 @@ BAD_FIELDS = {
     "size of truth": ({"visible_size": {"height": True, "width": 640}}, "(height, width), 16 to 16384"),
     "huge size": ({"visible_size": {"height": 480, "width": 10**9}}, "(height, width), 16 to 16384"),
     "two large sides": ({"visible_size": {"height": 16384, "width": 16384}}, "67108864 together"),
-    "lists within lists": ({"method": nested(900)}, "method must be a name. Got [[[[[["),
+    "lists within lists": ({"method": nested(90)}, "method must be a name. Got [[[[[["),
     "no name": ({"method": ""}, "method must be a name"),
     "negative error": ({"error_px": -1}, "error_px must be null or a number"),
     "more used than given": ({"points": 11}, "11 of 10"),

@@ -178,7 +178,8 @@ BAD = {
     "broken.json": ("[[1, 2", "cannot read the points"),
     "object.json": (json.dumps({"points": []}), "no points"),
     "huge.json": ("[[1, 2, 3, 1" + "0" * 400 + "]]", "point 1 must be four numbers"),
-    "nested.json": ("[" * 900 + "]" * 900, "point 1 must be four numbers"),
+    "nested.json": ("[" * 900 + "]" * 900, "it is nested deeper than 100"),
+    "deeper.json": ("[" * 90 + "]" * 90, "point 1 must be four numbers"),
     "deep.json": ("[" * 100_000, "cannot read the points"),
 }
 
