@@ -162,6 +162,8 @@ class LiveView:
         # JPEGs do not get smaller by deflating them. The heartbeat finds out phones that are gone without a word.
         # Pings are answered below, at a pace, and not as fast as a client cares to send them.
         socket = web.WebSocketResponse(compress=False, max_msg_size=64, heartbeat=10.0, autoping=False)
+        if request.transport is None:  # the client has gone, which aiohttp up to 3.10 takes for a fault of ours
+            raise web.HTTPBadRequest(text="the connection was cut\n")
         try:
             await socket.prepare(request)
         except ValueError as error:  # aiohttp's, of headers that are not ASCII
