@@ -63,18 +63,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, help="data set to measure on, such as MSRS/test; without it, only train")
     parser.add_argument("--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; repeat")
     parser.add_argument("-o", "--output", type=Path, default=Path("ablation"), help="folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, metavar="INT", help=f"of each run (default: {STEPS}; the paper: 80000)")
     parser.add_argument("--seeds", type=int, metavar="INT", help=f"runs of each variant (default: {SEEDS})")
+    parser.add_argument("--quick", action="store_true", help="a few steps, pairs and seeds: all files, no meaning")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="only write the runs here, for gpu_train")
+    add_training_arguments(parser)
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe how runs are trained, of which an experiment has several alike; ``config_of`` takes it."""
+    parser.add_argument("--steps", type=int, metavar="INT", help=f"of each run (default: {STEPS}; the paper: 80000)")
     parser.add_argument(
         "--recipe",
         choices=("paper", "base"),
         default="base",
         help="base has ten times the paper's learning rate, for few steps (default: %(default)s)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps, pairs and seeds: all files, no meaning")
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="only write the runs here, for gpu_train")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as of irvis train)")
+
+
+def config_of(arguments: argparse.Namespace) -> TrainConfig:
+    """Give what all runs have in common. Raises IrvisError."""
+    config = replace(RECIPES[arguments.recipe].config, **(QUICK if arguments.quick else {"steps": STEPS}))
+    return config if arguments.steps is None else replace(config, steps=arguments.steps)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -119,9 +130,7 @@ def runs_of(arguments: argparse.Namespace) -> List[Run]:
     seeds = arguments.seeds if arguments.seeds is not None else QUICK_SEEDS if quick else SEEDS
     if seeds < 1:
         raise IrvisError(f"--seeds must be 1 or more. Got {seeds}")
-    base = replace(RECIPES[arguments.recipe].config, **(QUICK if quick else {"steps": STEPS}))
-    if arguments.steps is not None:
-        base = replace(base, steps=arguments.steps)
+    base = config_of(arguments)
     return [
         Run(
             variant,

@@ -7,9 +7,9 @@ import argparse
 import sys
 
 from irvis.benchmarks.experiments import ablation, compensation, complexity_tables, detection, quality
+from irvis.benchmarks.experiments.subcommands import add_modules, run_module
 from irvis.runtime.cli import guarded
 
-# Name -> module with add_arguments(parser) and main(arguments) -> int, and what it is.
 EXPERIMENTS = {
     "quality": (quality, "Tables 1 and 2: every method on every data set"),
     "ablation": (ablation, "Table 3: the method without each of its parts, trained alike"),
@@ -21,15 +21,12 @@ EXPERIMENTS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis experiment``."""
-    experiments = parser.add_subparsers(dest="experiment", metavar="NAME", required=True)
-    for name, (module, summary) in EXPERIMENTS.items():
-        module.add_arguments(experiments.add_parser(name, help=summary, description=summary))
+    add_modules(parser, EXPERIMENTS)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the experiment that was named."""
-    module, _ = EXPERIMENTS[arguments.experiment]
-    return module.main(arguments)
+    return run_module(arguments)
 
 
 if __name__ == "__main__":

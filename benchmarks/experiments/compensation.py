@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from irvis.benchmarks.experiments import features
 from irvis.benchmarks.experiments.ablation import (
-    QUICK,
     QUICK_PAIRS,
     QUICK_SIDE,
-    STEPS,
     DataSet,
     Run,
+    add_training_arguments,
+    config_of,
     provenance,
     test_set_of,
 )
@@ -40,7 +40,6 @@ from irvis.student.datasets import unit_planes
 from irvis.student.distributed import Processes, processes
 from irvis.student.heatmaps import Network, detail_share, heat_map, open_student, similarity
 from irvis.student.losses import attention_map, sobel_magnitude
-from irvis.student.recipes import RECIPES
 from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teacher
 from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
@@ -61,19 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", action="append", metavar="NAME", help=f"test pair to draw (default: {SCENES} of all)")
     features.add_scale_argument(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("compensation"), help="folder (default: %(default)s)")
-    parser.add_argument(
-        "--steps", type=int, metavar="INT", help=f"of each student (default: {STEPS}; the paper: 80000)"
-    )
     parser.add_argument("--seed", type=int, default=0, metavar="INT", help="(default: %(default)s)")
-    parser.add_argument(
-        "--recipe",
-        choices=("paper", "base"),
-        default="base",
-        help="base has ten times the paper's learning rate, for few steps (default: %(default)s)",
-    )
     parser.add_argument("--quick", action="store_true", help="a few steps and one pair: all files, no meaning")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as of irvis train)")
+    add_training_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -81,8 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_writable(arguments.output / "compensation.md")
     test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
     scenes = _scenes(arguments) if test else []
-    config = replace(RECIPES[arguments.recipe].config, **(QUICK if arguments.quick else {"steps": STEPS}))
-    config = replace(config, seed=arguments.seed, steps=config.steps if arguments.steps is None else arguments.steps)
+    config = replace(config_of(arguments), seed=arguments.seed)
     with processes(arguments.device) as among:
         teachers = [open_teacher(spec, among.device) for spec in arguments.teacher]
         names = [teacher.name for teacher in teachers]

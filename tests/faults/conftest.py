@@ -1,5 +1,8 @@
 """What the tests of faults share: good files of every kind, and commands that are run in this process."""
 
+import os
+import sys
+import traceback
 from types import SimpleNamespace
 
 import cv2
@@ -35,6 +38,32 @@ def good(tmp_path_factory):
     return SimpleNamespace(
         folder=folder, files=files, infrared=folder / "ir/street.png", visible=folder / "vi/street.png"
     )
+
+
+@pytest.fixture(scope="session")
+def fork():
+    """A function that starts a command in a fork of this process and gives its number.
+
+    ``prepare()`` is called there first; what is printed goes to the file ``messages``.
+    """
+    from irvis.runtime import cli
+
+    def start(arguments, messages, prepare):
+        child = os.fork()
+        if child:
+            return child
+        code = 70
+        try:
+            sys.stdout = sys.stderr = messages.open("w", buffering=1)
+            prepare()
+            code = cli.main(arguments)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    return start
 
 
 @pytest.fixture

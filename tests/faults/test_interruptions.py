@@ -10,11 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 
 import pytest
 
-from irvis.runtime import cli
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.samples import make_scene
 from irvis.runtime.video import VideoReader
@@ -44,7 +42,7 @@ def place(tmp_path, monkeypatch, good):
 class Command:
     """A command in a process of its own, its messages in a file."""
 
-    def __init__(self, arguments, messages):
+    def __init__(self, fork, arguments, messages):
         self.messages = messages
         if arguments is EXPORT:
             with messages.open("w") as stream:
@@ -52,18 +50,7 @@ class Command:
                 self.started = subprocess.Popen(program, stdout=stream, stderr=stream)
             self.process = self.started.pid
             return
-        self.process = os.fork()
-        if not self.process:
-            code = 70
-            try:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                sys.stdout = sys.stderr = messages.open("w", buffering=1)
-                code = cli.main(arguments)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
+        self.process = fork(arguments, messages, lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
     def wait(self):
         """Give the exit code, negative where a signal ended it."""
@@ -92,9 +79,9 @@ def visible_files(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_fusing_a_folder(place, number):
+def test_fusing_a_folder(place, fork, number):
     out = place / "out"
-    process = Command(FUSE, place / "said")
+    process = Command(fork, FUSE, place / "said")
     wait_for(lambda: (out / "05.png").exists())
     os.kill(process.process, number)
     code = process.wait()
@@ -109,9 +96,9 @@ def test_fusing_a_folder(place, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_running_live(place, number):
+def test_running_live(place, fork, number):
     out = place / "out"
-    process = Command(RUN, place / "said")
+    process = Command(fork, RUN, place / "said")
     wait_for(lambda: any(path.stat().st_size > 20_000 for path in hidden(out)))
     os.kill(process.process, number)
     assert process.wait() == (-9 if number == signal.SIGKILL else 130)
@@ -127,10 +114,10 @@ def test_running_live(place, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_exporting(place, number):
+def test_exporting(place, fork, number):
     pytest.importorskip("torch")
     out = place / "out"
-    process = Command(EXPORT, place / "said")
+    process = Command(fork, EXPORT, place / "said")
     wait_for(lambda: hidden(out))
     os.kill(process.process, number)
     assert process.wait() == (-9 if number == signal.SIGKILL else 130), place.joinpath("said").read_text()
@@ -141,11 +128,11 @@ def test_exporting(place, number):
 
 
 @pytest.mark.parametrize("arguments", [FUSE, [*RUN, "--frames", "20"], EXPORT], ids=lambda arguments: arguments[0])
-def test_two_at_once_on_the_same_output(place, arguments):
+def test_two_at_once_on_the_same_output(place, fork, arguments):
     if arguments is EXPORT:
         pytest.importorskip("torch")
     out = place / "out"
-    processes = [Command(arguments, place / f"said{number}") for number in range(2)]
+    processes = [Command(fork, arguments, place / f"said{number}") for number in range(2)]
     codes = [process.wait() for process in processes]
     assert codes == [0, 0], [process.messages.read_text() for process in processes]
     assert hidden(out) == []
