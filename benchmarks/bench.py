@@ -91,20 +91,27 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    """Run the command; give its exit code: 0, 1 for a failure, 130 for Ctrl-C. Usage errors exit with 2."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in COMMANDS:
-        add_arguments, run = COMMANDS[argv[0]]
-        parser = argparse.ArgumentParser(prog=f"bench.py {argv[0]}", description=run.__doc__)
-        argv = argv[1:]
-    else:
-        add_arguments, run = _add_arguments, bench
+def make_parser(name: Optional[str] = None) -> argparse.ArgumentParser:
+    """Describe ``bench.py``, or ``bench.py NAME`` of COMMANDS."""
+    if name is None:
         parser = argparse.ArgumentParser(
             prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
+        _add_arguments(parser)
+        return parser
+    add_arguments, run = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"bench.py {name}", description=run.__doc__)
     add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the command; give its exit code: 0, 1 for a failure, 130 for Ctrl-C. Usage errors exit with 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    name = argv[0] if argv and argv[0] in COMMANDS else None
+    run = COMMANDS[name][1] if name is not None else bench
+    parser = make_parser(name)
+    arguments = parser.parse_args(argv if name is None else argv[1:])
     return guarded(parser.prog, lambda: run(arguments))
 
 

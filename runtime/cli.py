@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from irvis.runtime.errors import IrvisError, one_line
 from irvis.runtime.version import irvis_version
@@ -107,22 +107,30 @@ def main(argv: Optional[List[str]] = None) -> int:
     return guarded(f"irvis {parsed.subcommand}", lambda: _run(parsed.subcommand, parsed.arguments))
 
 
-def _run(name: str, argv: List[str]) -> int:
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """Describe ``irvis NAME``. Raises IrvisError where what its module needs is not installed."""
     command = SUBCOMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"irvis {name}", description=command.summary)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say which backend and provider are used")
+    _import(command).add_arguments(parser)
+    return parser
+
+
+def _run(name: str, argv: List[str]) -> int:
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
+    arguments = make_parser(name).parse_args(argv)
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    return _import(SUBCOMMANDS[name]).main(arguments)
+
+
+def _import(command: Subcommand) -> Any:
     try:
-        module = importlib.import_module(command.module)
+        return importlib.import_module(command.module)
     except ModuleNotFoundError as error:
         if (error.name or "irvis").split(".")[0] == "irvis":
             raise
         raise IrvisError(f"{error.name} is not installed: pip install 'irvis[{command.extra}]'") from error
-    parser = argparse.ArgumentParser(prog=f"irvis {name}", description=command.summary)
-    parser.add_argument("-v", "--verbose", action="store_true", help="say which backend and provider are used")
-    module.add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(name)s: %(message)s")
-    return module.main(arguments)
 
 
 if __name__ == "__main__":
