@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
 from irvis.export.fused_groups import BYTES, KINDS, Group, fused_groups
-from irvis.runtime.errors import IrvisError, ModelError
+from irvis.runtime.errors import IrvisError, ModelError, printable
 from irvis.runtime.files import check_writable, save_figure, write_bytes
 from irvis.runtime.sizes import format_size, parse_size
 
@@ -113,7 +113,7 @@ def as_table(traffic: Traffic, top: int = 0) -> str:
     )
     for group in traffic.heaviest(top):
         passes = (f"{traffic.in_passes(count):.2f}" for count in (group.read_bytes, group.written_bytes))
-        lines.append("  {} read + {} written, {}: {}".format(*passes, group.kind, ", ".join(group.nodes)))
+        lines.append("  {} read + {} written, {}: {}".format(*passes, group.kind, printable(", ".join(group.nodes))))
     return "\n".join(lines)
 
 

@@ -10,8 +10,6 @@ Nothing is ever removed from DIR itself: an engine of an older ONNX or TensorRT 
 import argparse
 import atexit
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -26,13 +24,13 @@ from irvis.runtime.engine_tensors import INPUTS
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_writable, read_bytes
 from irvis.runtime.gpu import describe_gpu, first_gpu, import_pycuda
+from irvis.runtime.locks import try_lock
 from irvis.runtime.sidecar import check_machine, read_engine, read_sidecar, sidecar_path
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.runtime.tensorrt_messages import import_tensorrt
 
 WORK, LOCK, TIMINGS = ".building", "lock", "timing-"
 POLL_S = 0.2
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 Say = Callable[[str], None]
 Build = Callable[[Path, Path, Any, Say], object]  # ONNX, engine to write, BuildOptions
@@ -173,30 +171,18 @@ def _acquire(lock: IO[str], folder: Path) -> None:
     """Wait until no other process builds in ``folder``; the lock goes with the file, and the file with its process."""
     from irvis.export.clock import under_clock
 
-    if _try_lock(lock):
+    if try_lock(lock):
         return
     given_up = threading.Event()
 
     def wait() -> None:
-        while not given_up.is_set() and not _try_lock(lock):
+        while not given_up.is_set() and not try_lock(lock):
             given_up.wait(POLL_S)
 
     try:
         under_clock(wait, f"waiting for another process, which builds an engine in {folder}")
     finally:
         given_up.set()
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        _say(f"no locks on the file system of {lock.name} ({error.strerror}): two processes may both build")
-    return True
 
 
 def _clear(work: Path) -> None:

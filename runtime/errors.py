@@ -13,7 +13,7 @@ class IrvisError(Exception):
         text = super().__str__()
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+        return printable(text)
 
 
 class FrameError(IrvisError, ValueError):
@@ -26,6 +26,11 @@ class FileError(IrvisError, OSError):
 
 class ModelError(IrvisError, RuntimeError):
     """A model file cannot be loaded or run on this machine."""
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey, in a name from a file from outside."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def one_line(message: object, limit: int = 300) -> str:

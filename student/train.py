@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_writable
+from irvis.runtime.locks import claimed
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import Draw, draw
@@ -82,28 +83,31 @@ def train(
     ``OUTPUT.downstream.safetensors``. Raises IrvisError.
     """
     check_writable(output)
-    drawn = draw(pairs, config.crops, config.crop_side, config.seed)
-    crops = drawn.crops
-    joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
-    maps = _maps_of(teachers, crops, options.cache, among)
-    cuda = among.device.type == "cuda"
-    amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
-    trainer = Trainer(config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint)
-    state_path = output.with_name(output.name + ".state")
-    if state_path.exists():
-        trainer.restore(state_path)
-    among.wait()  # no one saves before all have read
-    with RunLog(output, trainer.step, options.tensorboard) if among.is_first else nullcontext() as log:
-        finished = _loop(trainer, log, state_path, options)
-    if not finished:
-        return None
-    if among.is_first:
-        if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
-            save_task(output.with_name(output.name + ".downstream.safetensors"), joint)
-        save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
-        state_path.unlink(missing_ok=True)
-    among.wait()  # the file may be what the others start from next
-    return trainer.best
+    with claimed(output) if among.is_first else nullcontext():
+        drawn = draw(pairs, config.crops, config.crop_side, config.seed)
+        crops = drawn.crops
+        joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
+        maps = _maps_of(teachers, crops, options.cache, among)
+        cuda = among.device.type == "cuda"
+        amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
+        trainer = Trainer(
+            config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint
+        )
+        state_path = output.with_name(output.name + ".state")
+        if state_path.exists():
+            trainer.restore(state_path)
+        among.wait()  # no one saves before all have read
+        with RunLog(output, trainer.step, options.tensorboard) if among.is_first else nullcontext() as log:
+            finished = _loop(trainer, log, state_path, options)
+        if not finished:
+            return None
+        if among.is_first:
+            if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
+                save_task(output.with_name(output.name + ".downstream.safetensors"), joint)
+            save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
+            state_path.unlink(missing_ok=True)
+        among.wait()  # the file may be what the others start from next
+        return trainer.best
 
 
 def _joint(

@@ -3,7 +3,7 @@
 import json
 import reprlib
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from irvis.benchmarks.report.report import SCHEMA_VERSION
 from irvis.runtime.errors import FileError
@@ -42,6 +42,9 @@ def read_report(path: Path) -> Dict[str, Any]:
     wrong = find_fault(document, load_schema())
     if wrong is not None:
         raise FileError(f"{path} is no report of bench.py: {wrong}")
+    strange = next((text for text in _texts(document) if not text.isprintable()), None)
+    if strange is not None:  # they are printed, and a terminal obeys some
+        raise FileError(f"{path} is no report of bench.py: it has {reprlib.repr(strange)}")
     return document
 
 
@@ -92,6 +95,14 @@ def _fault_inside(value: Any, schema: Dict[str, Any], where: str, root: Dict[str
             return f"{where} must have {schema['minItems']} items or more. Got {len(value)}"
         parts = [(part, schema.get("items", {}), f"{where}[{index}]") for index, part in enumerate(value)]
     return next((fault for fault in (find_fault(*part, root) for part in parts) if fault is not None), None)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    for part in parts:
+        yield from _texts(part)
 
 
 def _is_a(value: Any, name: str) -> bool:

@@ -11,7 +11,7 @@ from irvis.benchmarks.roofline.efficiency import as_json as efficiencies_json
 from irvis.benchmarks.roofline.efficiency import total_ms
 from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
-from irvis.runtime.errors import IrvisError
+from irvis.runtime.errors import IrvisError, printable
 from irvis.runtime.files import save_figure, write_bytes
 from irvis.runtime.sizes import format_size
 
@@ -115,8 +115,8 @@ def _dearest(found: Roofline, top: int) -> List[List[str]]:
     head = ["group", "kind", "FLOP/byte", "by", "bound_ms", "estimate_ms"]
     rows = [head + (["measured_ms", "error"] if measured else [])]
     for row in found.dearest(top):
-        cells = [row.work.name, row.work.kind, f"{row.work.intensity:.2f}", row.bound_by, f"{row.bound_ms:.3f}"]
-        cells.append(_range(row.estimate_ms))
+        cells = [printable(row.work.name), row.work.kind, f"{row.work.intensity:.2f}", row.bound_by]
+        cells += [f"{row.bound_ms:.3f}", _range(row.estimate_ms)]
         if measured and row.measured_ms:
             cells += [f"{row.measured_ms:.3f}", f"{100 * (row.estimate_ms[1] / row.measured_ms - 1):+.0f} %"]
         rows.append(cells)

@@ -82,6 +82,17 @@ def test_the_table_and_the_json_agree(graphs, tmp_path, capsys):
     assert f"{heaviest['kind']}: {', '.join(heaviest['nodes'])}\n" in out
 
 
+def test_a_name_that_a_terminal_would_obey_is_shown_escaped(graphs, tmp_path, capsys):
+    model = onnx.load(graphs[1])
+    for node in model.graph.node:
+        node.name = f"{node.name}\x1b]0;yours\x07"
+    onnx.save(model, tmp_path / "named.onnx")
+    code, out, err = run(capsys, graphs[0], tmp_path / "named.onnx", "--size", "48x64", "--top", "3")
+    assert (code, err) == (0, [])
+    assert "\\x1b]0;yours" in out
+    assert "\x1b" not in out
+
+
 def test_both_are_drawn(graphs, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     code, out, _ = run(capsys, *graphs, "--size", "32x32", "--plot", tmp_path / "passes.png")

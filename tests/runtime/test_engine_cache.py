@@ -1,7 +1,6 @@
 """The engine cache with real processes and locks; what builds is a stand-in that writes an engine's two files."""
 
 import dataclasses
-import errno
 import hashlib
 import itertools
 import os
@@ -289,18 +288,6 @@ def test_a_corrupt_onnx_is_told_before_anything_is_made(onnx: Path, folder: Path
     with pytest.raises(ModelError, match="not an ONNX"):
         cached_engine(onnx, folder, SIZE, Builder(), XAVIER)
     assert not folder.exists()
-
-
-def test_without_locks_it_says_so_and_goes_on(
-    onnx: Path, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(engine_cache.fcntl, "flock", flock)
-    cached_engine(onnx, folder, SIZE, Builder(), XAVIER)
-    assert_whole(folder)
-    assert "no locks on the file system" in capsys.readouterr().err.splitlines()[0]
 
 
 # Several processes. The builder says "building", and builds until it reads a line or the end of its stdin.

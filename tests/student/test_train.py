@@ -207,6 +207,23 @@ def test_a_killed_command_goes_on_from_its_last_save(samples, tmp_path):
     assert rows_of(outputs[0]) == rows_of(outputs[1])
 
 
+def test_a_second_run_of_the_same_output_is_refused_and_the_first_goes_on(samples, tmp_path, capfd):
+    output = tmp_path / "student.safetensors"
+    command = ["train", str(samples), "-o", str(output), "--steps", "100", *OPTIONS]
+    process = start(command)
+    try:
+        wait_for(process, rb"training:.* [1-9]\d*/100 ")
+        assert main(command) == 1
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+    refusal = f"irvis train: another process writes {output}; wait for it, or give another output\n"
+    assert capfd.readouterr().err == refusal
+    assert process.returncode == 0
+    assert len(rows_of(output)) == 100
+    assert not output.with_name(output.name + ".lock").exists()
+
+
 def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, capfd):
     steps = 150
     outputs = [tmp_path / name / "student.safetensors" for name in ("stopped", "straight")]

@@ -92,6 +92,16 @@ def test_a_report_comes_back_as_it_was_written(document, tmp_path):
     assert read_report(tmp_path / "a.json") == written
 
 
+@pytest.mark.parametrize("strange", ["\x1b]0;yours\x07", "two\nlines", "\u202ereversed"])
+def test_what_a_terminal_would_obey_is_no_text_of_a_report(document, tmp_path, strange):
+    written = document()
+    written["board"]["host"] = strange
+    write_report(tmp_path / "a.json", written)
+    with pytest.raises(IrvisError, match=r"no report of bench\.py") as caught:
+        read_report(tmp_path / "a.json")
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -7,7 +7,7 @@ import re
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
@@ -43,6 +43,17 @@ def test_a_xavier_is_estimated_in_each_precision(graphs, capsys, tmp_path):
         assert each["measured_ms"] is None
     fp32, fp16, int8 = (each["estimate_ms"][1] for each in found[3:])
     assert int8 < fp16 < fp32
+
+
+def test_a_name_that_a_terminal_would_obey_is_shown_escaped(graphs, capsys, tmp_path):
+    model = onnx.load(graphs[1])
+    for node in model.graph.node:
+        node.name = f"{node.name}\x1b]0;yours\x07"
+    onnx.save(model, tmp_path / "named.onnx")
+    code, out, err = run(capsys, tmp_path / "named.onnx", "--size", "48x64", "--precision", "fp16")
+    assert (code, err) == (0, "")
+    assert "\\x1b]0;yours" in out
+    assert "\x1b" not in out
 
 
 def test_the_bytes_are_those_of_irvis_passes(graphs, capsys, tmp_path):

@@ -1,0 +1,70 @@
+import errno
+import fcntl
+import subprocess
+import sys
+
+import pytest
+
+from irvis.runtime.errors import FileError
+from irvis.runtime.locks import claimed, try_lock
+
+HOLD = """
+import sys
+from pathlib import Path
+from irvis.runtime.locks import claimed
+
+with claimed(Path(sys.argv[1])):
+    print("has it", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Start another process that has ``tmp_path / "made"`` to itself."""
+    program = [sys.executable, "-c", HOLD, str(tmp_path / "made")]
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"has it\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_another_process_writes_is_refused_until_it_ends(other, tmp_path):
+    with pytest.raises(FileError, match=r"another process writes .*made; wait for it"), claimed(tmp_path / "made"):
+        pass
+    other.communicate(b"")
+    assert list(tmp_path.iterdir()) == []
+    with claimed(tmp_path / "made"):
+        assert [path.name for path in tmp_path.iterdir()] == ["made.lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_output_is_free(other, tmp_path):
+    with claimed(tmp_path / "made2"):
+        pass
+
+
+def test_a_process_that_is_killed_hinders_nobody(other, tmp_path):
+    other.kill()
+    other.wait()
+    assert (tmp_path / "made.lock").exists()
+    with claimed(tmp_path / "made"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"cannot write .*made\.lock"), claimed(tmp_path / "file" / "made"):
+        pass
+
+
+def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "lock").open("w") as stream:
+        assert try_lock(stream)
+    assert capsys.readouterr().err.startswith("no locks on the file system of ")
