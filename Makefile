@@ -15,7 +15,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system lint audit sbom figures clean
+.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system test-dist lint audit sbom dist figures clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
@@ -63,6 +63,20 @@ define fresh
 	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export tests/faults
 endef
 
+# A release, wheel and source; then each of the two in empty environments, where it must fuse a pair.
+PYTHONS ?= $(PYTHON38) $(PYTHON) $(PYTHON313)
+dist: .venv-tools/.tools
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-tools/bin/python -m build --outdir dist
+	.venv-tools/bin/twine check --strict dist/*
+test-dist: dist
+	mkdir -p build
+	git ls-files $(SOURCES) | sed 's,^,irvis/,' > build/files.txt
+	for python in $(PYTHONS); do for release in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf build/dist && .venv-tools/bin/uv venv --quiet --python $$python build/dist && mkdir build/dist/empty && \
+	  .venv-tools/bin/uv pip install --quiet --python build/dist "irvis[cpu] @ file://$(CURDIR)/$$release" && \
+	  (cd build/dist/empty && ../bin/python "$(CURDIR)/tests/release/smoke.py" "$(CURDIR)/build/files.txt") || exit 1; done; done
+
 # What is known against what an installation would draw in, and what that is: a CycloneDX bill of materials for each use.
 EXTRAS := cpu jetson workstation
 build/requirements-%.txt: setup.py .venv-tools/.tools
@@ -101,7 +115,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-tools/.tools:
 	$(PYTHON) -m venv .venv-tools
-	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8'
+	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'build>=1,<2' 'twine>=5,<8' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8'
 	touch $@
 
 .venv-system/.system: setup.py pyproject.toml tests/system/install.sh
@@ -111,4 +125,4 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 	touch $@
 
 clean:
-	rm -rf .venv .venv-device .venv-oldest .venv-newest .venv-system .venv-tools build demo
+	rm -rf .venv .venv-device .venv-oldest .venv-newest .venv-system .venv-tools build dist demo

@@ -6,7 +6,7 @@ from setuptools import setup
 
 STAGES = ("student", "export", "runtime", "benchmarks")
 PARTS = {
-    "benchmarks": ("detection", "experiments", "gpu_check", "machine", "peers", "report", "roofline"),
+    "benchmarks": ("detection", "doctor", "experiments", "gpu_check", "machine", "peers", "report", "roofline"),
     "runtime": ("cameras", "registration", "ros", "web"),
     "student": ("teachers",),
 }
@@ -91,9 +91,19 @@ setup(
             "bench.py = irvis.benchmarks.bench:main",
         ]
     },
+    keywords="image fusion, infrared, visible, distillation, TensorRT, Jetson, robotics, ROS",
     classifiers=[
-        "Programming Language :: Python :: 3",
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 14)),
+        "Topic :: Multimedia :: Video :: Capture",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
     ],
 )
