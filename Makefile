@@ -121,7 +121,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 .venv-system/.system: setup.py pyproject.toml tests/system/install.sh
 	tests/system/install.sh
 	/usr/bin/python3 -m venv --system-site-packages .venv-system
-	.venv-system/bin/python $(PIP_INSTALL) --editable '.[system]' 'pytest>=7,<10' 'selenium>=4.11,<5'
+	.venv-system/bin/python $(PIP_INSTALL) --editable '.[system]' 'pytest>=7,<10' 'hypothesis>=6,<7' 'selenium>=4.11,<5'
 	touch $@
 
 clean:

@@ -8,7 +8,6 @@ PyTorch on a CPU is much slower unless freed memory stays with the process: set 
 """
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from irvis.export.sample_frames import Frames, to_planes
 from irvis.export.to_onnx import export
 from irvis.runtime.backend import Backend, open_backend
 from irvis.runtime.errors import ModelError
-from irvis.runtime.files import check_writable, sha256, write_bytes
+from irvis.runtime.files import check_writable, sha256, write_json
 from irvis.runtime.frames import join_luminance, split_luminance
 from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.providers import CPU
@@ -278,8 +277,7 @@ def main(arguments: argparse.Namespace) -> int:
     comparison = compare(arguments)
     print(comparison.to_text(), flush=True)
     if arguments.json is not None:
-        document = json.dumps(comparison.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
-        write_bytes(arguments.json, f"{document}\n".encode())
+        write_json(arguments.json, comparison.to_json(), allow_nan=False)
     return 0
 
 

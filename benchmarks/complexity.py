@@ -8,7 +8,6 @@ product, such as attention's, every convolution called as a function, and the Fo
 import argparse
 import csv
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -24,7 +23,7 @@ from irvis.benchmarks.markdown import table
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_writable, write_bytes, write_json
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.student.network import Student
 from irvis.student.teachers.load import count_parameters
@@ -185,5 +184,5 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.csv is not None:
         write_bytes(arguments.csv, to_csv(costs).encode())
     if arguments.json is not None:
-        write_bytes(arguments.json, f"{json.dumps(to_json(costs, size), indent=1)}\n".encode())
+        write_json(arguments.json, to_json(costs, size))
     return 0

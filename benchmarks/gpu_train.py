@@ -19,7 +19,7 @@ from torch import Tensor
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, read_bytes, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, write_json
 from irvis.runtime.pairs import pairs_of
 from irvis.student.checkpoint import save_student
 from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
@@ -178,7 +178,7 @@ class Queue:
         """Write the states of the runs under way, and the progress."""
         for one in self.active:
             one.trainer.save(self._state(one.run.name))
-        write_bytes(self.out / PROGRESS, json.dumps(self.progress).encode())
+        write_json(self.out / PROGRESS, self.progress)
 
     def _look(self, one: Active) -> None:
         if one.read():

@@ -11,7 +11,6 @@ A trial has failed where the second is more than FAILED_PX, or the first more th
 """
 
 import argparse
-import json
 import sys
 import time
 import zlib
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_writable, write_json
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate
@@ -321,7 +320,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         record: Dict[str, Any] = {"frames": arguments.frames, "model": arguments.model, "every": arguments.every}
         record["trials"] = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
-        write_bytes(arguments.json, (json.dumps(record, indent=2) + "\n").encode())
+        write_json(arguments.json, record)
     return 0
 
 

@@ -6,7 +6,6 @@ compiled, and several runs at once. They take turns, so that what else the machi
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, one_line
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_writable, write_json
 from irvis.runtime.pairs import pairs_of
 from irvis.student.crop_pack import read_pack
 from irvis.student.datasets import draw_crops, to_unit
@@ -162,7 +161,7 @@ def measure(arguments: argparse.Namespace) -> int:
     print("\n".join(rows_of(contest.told)))
     if arguments.json is not None:
         told = {"device": device, "torch": torch.__version__, "teachers": names, "ways": contest.told}
-        write_bytes(arguments.json, json.dumps(told, indent=1).encode())
+        write_json(arguments.json, told)
     return 0
 
 

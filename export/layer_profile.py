@@ -17,7 +17,7 @@ import numpy as np
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, save_figure, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, save_figure, write_json
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
@@ -99,7 +99,7 @@ def merge(layers: List[Dict[str, Any]], runs: List[Dict[str, float]]) -> List[Di
 
 def write_profile(document: Dict[str, Any], path: Path) -> List[str]:
     """Write the document as JSON and, with matplotlib, as a plot beside it; give lines to tell. Raises FileError."""
-    write_bytes(path, (json.dumps(document, indent=2) + "\n").encode())
+    write_json(path, document)
     reformats = document["reformats"]
     lines = [
         f"wrote {path}: {len(document['layers'])} layers, {document['median_ms']:.2f} ms, of which "

@@ -5,14 +5,13 @@ One pass is one read or one write of a (1, 32, H, W) tensor in FP16, 19.7 MB at 
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
 from irvis.export.fused_groups import BYTES, KINDS, Group, fused_groups
 from irvis.runtime.errors import IrvisError, ModelError, printable
-from irvis.runtime.files import check_writable, save_figure, write_bytes
+from irvis.runtime.files import check_writable, save_figure, write_json
 from irvis.runtime.sizes import format_size, parse_size
 
 CHANNELS = 32  # of the tensor that is the unit; the paper's student has as many
@@ -78,7 +77,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"\n{deploy.name} moves {100 * ratio:.1f} % of what {plain.name} does: {difference:+.1f} passes")
     if arguments.json:
         report = {"plain": as_json(plain), "deploy": as_json(deploy), "ratio": ratio}
-        write_bytes(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(arguments.json, report)
     if arguments.plot:
         draw(plain, deploy, arguments.plot)
     for path in outputs:

@@ -61,6 +61,16 @@ def write_bytes(path: PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_json(path: PathLike, document: Any, allow_nan: bool = True) -> None:
+    """Write ``document`` as JSON, whole or not at all. Raises FileError.
+
+    A number that JSON has not raises ValueError, unless ``allow_nan``, where it is written as Python reads it.
+    """
+    text = json.dumps(document, indent=1, allow_nan=allow_nan, ensure_ascii=False)
+    # A path that is no UTF-8 holds lone surrogates, which Python escapes as JSON does.
+    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
 def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
     """Write a figure of matplotlib, whole or not at all; ``options`` are its savefig's.
 

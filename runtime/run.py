@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from irvis.runtime import engine_cache
 from irvis.runtime.cameras.uri import GRAMMAR
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_writable, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
 from irvis.runtime.outputs import Output, Recording, Web, Window
 from irvis.runtime.video import FOURCC, is_video, video_writer
@@ -80,7 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
         status, seconds = loop.status(), time.monotonic() - started_s
     print(report(status, seconds), flush=True)
     if arguments.json is not None:
-        write_bytes(arguments.json, (json.dumps({"seconds": seconds, **status}, indent=1) + "\n").encode())
+        write_json(arguments.json, {"seconds": seconds, **status})
     if isinstance(ended_by, IrvisError):
         raise ended_by
     if not (ended_by or status["fused"]):

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import write_bytes
+from irvis.runtime.files import write_json
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
 from irvis.student.teachers.load import Teacher
@@ -132,7 +132,7 @@ def _done(place: Path) -> int:
 
 
 def _note(place: Path, done: int) -> None:
-    write_bytes(place / INDEX, json.dumps({"done": done}).encode())
+    write_json(place / INDEX, {"done": done})
 
 
 @contextmanager

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test says how long an example may take: a busy machine takes ten times as long.
+settings.register_profile("irvis", deadline=None)
+settings.load_profile("irvis")
 
 # The tests' tensors are small: PyTorch's threads would wait for each other far longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

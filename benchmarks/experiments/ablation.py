@@ -20,7 +20,7 @@ from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.ablation import VARIANTS, Variant
@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
     runs = runs_of(arguments)
     check_writable(arguments.output / "ablation.md")
     if arguments.plan is not None:
-        write_bytes(arguments.plan, (json.dumps(plan_of(runs, arguments.teacher), indent=1) + "\n").encode())
+        write_json(arguments.plan, plan_of(runs, arguments.teacher))
         print(f"wrote {arguments.plan}")
         return 0
     test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
@@ -231,7 +231,7 @@ def _measure(run: Run, test: DataSet, device: torch.device) -> Dict[str, float]:
             infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
             rows.append(pool.submit(_metrics, infrared, visible, fuse_planes(student, infrared, visible)))
         metrics = {name: float(np.mean([row.result()[name] for row in rows])) for name in METRICS}
-    write_bytes(run.figures, (json.dumps({"of": _identity(run, test), "metrics": metrics}, indent=1) + "\n").encode())
+    write_json(run.figures, {"of": _identity(run, test), "metrics": metrics})
     return metrics
 
 

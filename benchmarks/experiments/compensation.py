@@ -30,7 +30,7 @@ from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, C
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
@@ -155,7 +155,7 @@ def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"not the figures of irvis experiment compensation: {path}; remove it") from error
     figures = measure(teacher, student, test)
-    write_bytes(path, (json.dumps({"of": identity, **figures}, indent=1) + "\n").encode())
+    write_json(path, {"of": identity, **figures})
     return figures
 
 

@@ -25,7 +25,7 @@ from irvis.benchmarks.experiments.detection_tables import Row, Setting, write_de
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
 from irvis.benchmarks.tables import MODEL
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
 from irvis.runtime.images import read_image, read_visible, write_image
 from irvis.student.distributed import processes
 from irvis.student.validation import spread
@@ -181,7 +181,7 @@ def found_by(task: Task, source: Source) -> List[Detections]:
         example.image.stem: {name: np.round(part, DECIMALS).tolist() for name, part in one._asdict().items()}
         for example, one in zip(test, found)
     }
-    write_bytes(kept, (json.dumps(rows) + "\n").encode())
+    write_json(kept, rows)
     return read_detections(kept, list(rows))
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from irvis.benchmarks.experiments.methods import Method
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import read_bytes, write_json
 from irvis.runtime.frames import recolour, split_luminance
 from irvis.runtime.images import read_visible, write_image
 from irvis.runtime.luminance import read_luminance
@@ -64,7 +64,7 @@ def claim(folder: Path, made_of: Dict[str, Any]) -> None:
     if not file.exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise FileError(f"{folder} is not of this command: no {MADE_OF}; give another --output")
-        write_bytes(file, (json.dumps(made_of, indent=1) + "\n").encode())
+        write_json(file, made_of)
         return
     try:
         found = dict(json.loads(read_bytes(file)))

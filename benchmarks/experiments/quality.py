@@ -23,7 +23,7 @@ from irvis.benchmarks.fusers import Fuse
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.checkpoint import load_student
@@ -60,7 +60,7 @@ class Kept:
     def measure(self, key: str, *planes: np.ndarray) -> None:
         """Compute the metrics of infrared, visible and fused, uint8 (H, W) each, and keep them."""
         self.metrics[key] = published_metrics(*(plane.astype(np.float64) for plane in planes))
-        write_bytes(self._path, (json.dumps(self.metrics, indent=1) + "\n").encode())
+        write_json(self._path, self.metrics)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

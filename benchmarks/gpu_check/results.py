@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import read_bytes, write_json
 
 SCHEMA_VERSION = 1
 
@@ -35,4 +35,4 @@ class Results:
         """Keep one finding; one with an entry ``failed`` is tried again by the next run. Raises FileError."""
         self.found[key] = value
         document = {"schema_version": SCHEMA_VERSION, "found": self.found}
-        write_bytes(self.path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+        write_json(self.path, document, allow_nan=False)

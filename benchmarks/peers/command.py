@@ -5,7 +5,6 @@ from planes in the host's memory to the fused plane there. What fails is left ou
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -36,7 +35,7 @@ from irvis.benchmarks.published import METRICS
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.errors import IrvisError, ModelError, one_line
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_writable, write_bytes, write_json
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.version import irvis_version
@@ -214,7 +213,7 @@ def main(arguments: argparse.Namespace) -> int:
     document = measure(arguments)
     print(to_text(document), flush=True)
     if arguments.json is not None:
-        write_bytes(arguments.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(arguments.json, document)
     if arguments.markdown is not None:
         write_bytes(arguments.markdown, to_markdown(document).encode())
     if arguments.plot is not None:

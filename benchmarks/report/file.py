@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from irvis.benchmarks.report.report import SCHEMA_VERSION
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_json
 
 SCHEMA = Path(__file__).with_name("schema.json")
 TYPES = {
@@ -23,7 +23,7 @@ TYPES = {
 
 def write_report(path: Path, document: Dict[str, Any]) -> None:
     """Write a report, whole or not at all. Raises FileError."""
-    write_bytes(path, f"{json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)}\n".encode())
+    write_json(path, document, allow_nan=False)
 
 
 def read_report(path: Path) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ from irvis.benchmarks.roofline.cpu import measure_cpu
 from irvis.benchmarks.roofline.devices import CPU, device, names
 from irvis.benchmarks.roofline.efficiency import SHIPPED, fit, read_efficiencies, write_efficiencies
 from irvis.benchmarks.roofline.estimate import Roofline, estimate, load_graph, on_this_cpu, validate_engine
-from irvis.benchmarks.roofline.report import draw, to_markdown, to_text, write_json
+from irvis.benchmarks.roofline.report import draw, to_markdown, to_text, write_rooflines
 from irvis.benchmarks.roofline.work import ITEMSIZE
 from irvis.export.layer_profile import read_profile
 from irvis.runtime.errors import IrvisError
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
         source = ", ".join(f"{each.model} {format_size(each.size)}" for each in found)
         write_efficiencies(fit(timed, found[0].device, f"{source} on {found[0].device.name}"), arguments.fit)
     if arguments.json:
-        write_json(found, arguments.json)
+        write_rooflines(found, arguments.json)
     if arguments.markdown:
         tables = "\n\n".join(to_markdown(each, arguments.top) for each in found)
         write_bytes(arguments.markdown, (tables + "\n").encode())

@@ -1,6 +1,5 @@
 """The fraction of its bound that a kind of layer reaches: what makes an estimate of a bound, and how it is fitted."""
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from irvis.benchmarks.roofline.devices import Device, Range
 from irvis.benchmarks.roofline.work import Work
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_bytes
+from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_json
 
 SHIPPED = Path(__file__).with_name("efficiency.json")
 ANY = "any"  # kind of layer that was not fitted
@@ -79,7 +78,7 @@ def write_efficiencies(found: Efficiencies, path: Path) -> None:
     """Write them as JSON; those of other runtimes in the file stay. Raises FileError."""
     entries = _read_entries(path) if path.exists() else {}
     entries[found.runtime] = as_json(found)
-    write_bytes(path, (json.dumps(entries, indent=1) + "\n").encode())
+    write_json(path, entries)
 
 
 def as_json(found: Efficiencies) -> Dict[str, Any]:

@@ -1,6 +1,5 @@
 """A roofline as text, Markdown, JSON and picture."""
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -12,7 +11,7 @@ from irvis.benchmarks.roofline.efficiency import total_ms
 from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
 from irvis.runtime.errors import IrvisError, printable
-from irvis.runtime.files import save_figure, write_bytes
+from irvis.runtime.files import save_figure, write_json
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
@@ -48,10 +47,10 @@ def to_markdown(found: Roofline, top: int) -> str:
     )
 
 
-def write_json(found: Sequence[Roofline], path: Path) -> None:
+def write_rooflines(found: Sequence[Roofline], path: Path) -> None:
     """Write all groups of all graphs. Raises FileError."""
     document = {"schema_version": SCHEMA_VERSION, "rooflines": [_as_json(each) for each in found]}
-    write_bytes(path, (json.dumps(document, indent=1) + "\n").encode())
+    write_json(path, document)
 
 
 def draw(found: Sequence[Roofline], output: Path) -> None:

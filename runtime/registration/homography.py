@@ -4,7 +4,6 @@
 ``{"height": 480, "width": 640}``, the homography as its three rows.
 """
 
-import json
 import os
 import reprlib
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import PathLike, parse_json, read_bytes, write_bytes
+from irvis.runtime.files import PathLike, parse_json, read_bytes, write_json
 from irvis.runtime.sizes import MINIMUM
 
 SCHEMA_VERSION = 1
@@ -108,7 +107,7 @@ class Registration:
             if field.name.endswith("_size"):
                 value = dict(zip(("height", "width"), value))
             record[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
-        write_bytes(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+        write_json(path, record, allow_nan=False)
 
 
 def project(homography: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def grey():
     return cv2.cvtColor(make_scene("street", 240, 320)[1], cv2.COLOR_BGR2GRAY)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(220, 320), (480, 200), (256, 256)]))
 def test_a_warp_brings_in_nothing_from_outside_and_stays_within_its_limits(seed, size):
     warped, true = distort(np.full(size, 200, np.uint8), seed)

@@ -38,7 +38,7 @@ def difference(student, deployed, planes):
     return (found - wanted).abs().max().item()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(height=st.integers(16, 40), width=st.integers(16, 40), seed=st.integers(0, 10**6))
 def test_the_deploy_form_equals_the_student(height, width, seed):
     student = perturbed_student(seed)
@@ -46,7 +46,7 @@ def test_the_deploy_form_equals_the_student(height, width, seed):
     assert difference(student, DeployStudent(student), planes) <= 1e-5
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(16, 40), width=st.integers(16, 40), seed=st.integers(0, 10**6))
 def test_the_rewrites_are_exact(height, width, seed):
     """In float64, where rounding hides nothing."""
@@ -72,7 +72,7 @@ WITHOUT_BRANCHES = [["global_blocks"], ["local_blocks"], ["global_blocks", "loca
 
 
 @pytest.mark.parametrize("gone", WITHOUT_BRANCHES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(height=st.integers(16, 30), width=st.integers(16, 30), seed=st.integers(0, 10**6))
 def test_a_student_without_branches_is_rewritten_exactly(gone, height, width, seed):
     student = perturbed_student(seed, **dict.fromkeys(gone, 0)).double()

@@ -93,7 +93,7 @@ def test_unchanged_luminance_gives_the_visible_back_to_the_bit(seed):
     assert torch.equal(FramesModule(OnlyVisible())(infrared, visible), visible)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_the_onnx_is_within_a_grey_level_of_the_host_on_random_frames(fusers, seed):
     inside, host = fusers

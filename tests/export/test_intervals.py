@@ -25,7 +25,7 @@ def random_inside(interval, size, generator):
     return interval.low[:, None, None] + share * (interval.high - interval.low)[:, None, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, groups=st.sampled_from([1, 2, 4]), size=st.sampled_from([1, 3]), bias=st.booleans())
 def test_a_convolution_stays_inside(seed, groups, size, bias):
     generator = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ def test_padding_counts_as_zero():
     assert through_conv(conv, Interval(one, one)) == (0, 9)  # a tap may fall outside, where there is no 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS, slope=st.sampled_from([0.0, 0.01]))
 def test_leaky_relu_stays_inside(seed, slope):
     generator = torch.Generator().manual_seed(seed)

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_writable, parse_json, read_bytes, replacing, sha256, write_bytes
+from irvis.runtime.files import check_writable, parse_json, read_bytes, replacing, sha256, write_bytes, write_json
 
 
 def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
@@ -113,3 +113,16 @@ def test_what_is_no_json_is_a_value_error():
     for data in (b"", b"{", b"]", b"\xff", b"[1,]"):
         with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
             parse_json(data)
+
+
+def test_json_that_was_written_is_read_again_whatever_the_names_in_it(tmp_path):
+    document = {"Wärme": [1, 2.5, None], os.fsdecode(b"caf\xe9"): "two\nlines"}
+    write_json(tmp_path / "a.json", document)
+    assert parse_json((tmp_path / "a.json").read_bytes()) == document
+    assert "Wärme" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_numbers_that_json_has_not_are_refused_where_asked_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", [float("nan")], allow_nan=False)
+    assert list(tmp_path.iterdir()) == []

@@ -48,7 +48,7 @@ def fuser():
         yield fuser
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(["u1", "u2"]), shape=st.sampled_from(SHAPES[:2]), seed=SEEDS, names=st.tuples(NAMES, NAMES)
 )
@@ -63,7 +63,7 @@ def test_a_view_is_fused_as_its_copy_is(fuser, dtype, shape, seed, names):
     assert not np.shares_memory(fused, visible)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(infrared=ANY | st.none() | st.just([[1]]), visible=ANY | st.just("frame"))
 def test_any_arrays_are_fused_or_refused_in_one_line(fuser, infrared, visible):
     try:
@@ -76,7 +76,7 @@ def test_any_arrays_are_fused_or_refused_in_one_line(fuser, infrared, visible):
         assert (fused.dtype, fused.shape) == (np.uint8, visible.shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(out=ANY | st.just(b"out"))
 def test_any_out_is_filled_or_refused_in_one_line(fuser, out):
     frame = np.full((32, 40), 90, np.uint8)

@@ -187,7 +187,7 @@ def test_similarity_loss_of_one_region_against_two_opposite_halves_is_2():
     assert similarity_loss(torch.full((1, 3, 8, 8), 0.5), halves).item() == pytest.approx(2, rel=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), shape=array_shapes(min_dims=3, max_dims=3, max_side=5))
 def test_feature_losses_are_in_range_with_finite_gradients(data, shape):
     teacher, student = (

@@ -42,7 +42,7 @@ def found_in(plane):
 
 
 @given(BOXES, st.integers(0, SYMMETRIES - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_boxes_are_turned_as_the_pixels_are(boxes, code):
     turned = turn_targets(torch.from_numpy(rows_of(boxes))[None], torch.tensor([code]), SIDE)[0]
     for number, (box, row) in enumerate(zip(boxes, turned.tolist())):
@@ -50,7 +50,7 @@ def test_boxes_are_turned_as_the_pixels_are(boxes, code):
 
 
 @given(BOXES, st.integers(0, 8), st.integers(0, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_boxes_are_cut_as_the_pixels_are_and_dropped_where_too_little_is_left(boxes, top, left):
     cut = {int(row[0]): row[1:].tolist() for row in cut_boxes(rows_of(boxes), top, left, 16)}
     for number, box in enumerate(boxes):

@@ -136,7 +136,7 @@ def test_correlation_loss_tells_an_image_from_its_negative_which_the_gradient_ca
     assert correlation_loss(*negative).item() > correlation_loss(*image).item() + 0.4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     contrasts=st.tuples(*[st.sampled_from([0.0, 1e-6, 0.01, 1.0])] * 3),

@@ -78,7 +78,7 @@ def test_encoders_share_no_weights():
     assert len(addresses) == len(list(STUDENT.parameters()))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(height=st.integers(16, 40), width=st.integers(16, 40), batch=st.integers(1, 2))
 def test_any_size_gives_a_fused_plane_and_its_feature(height, width, batch):
     infrared, visible = uniform(2, batch, 1, height, width, seed=height * 41 + width)

@@ -3,7 +3,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from irvis.runtime.cameras.frame import FramePool
@@ -87,7 +87,6 @@ def test_of_10000_frames_none_is_paired_beyond_the_slop_and_all_that_belong_toge
     assert len(missing) <= (0.01 * len(wanted) if clock else 0)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 400), unique=True, max_size=40).map(sorted),
     st.lists(st.integers(0, 400), unique=True, max_size=40).map(sorted),

@@ -30,7 +30,7 @@ def corner_error(matrix, found):
 
 @pytest.mark.parametrize("model", MATRICES)
 @given(st.integers(0, 999), st.integers(0, 20))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_exact_points_give_the_model_back(model, seed, more):
     least = {"similarity": 2, "affine": 3, "homography": 4}[model]
     points = pairs(MATRICES[model], least + more, seed)

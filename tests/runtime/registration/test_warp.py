@@ -54,7 +54,7 @@ def reference(infrared, registration, step=0.0):
     return (1 - b) * upper + b * lower
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(registrations, st.integers(0, 2**32 - 1))
 def test_noise_is_interpolated_to_a_level_at_a_thirty_second_of_a_pixel(registration, seed):
     infrared = np.random.default_rng(seed).integers(0, 256, INFRARED, dtype=np.uint8)
@@ -66,7 +66,7 @@ def test_noise_is_interpolated_to_a_level_at_a_thirty_second_of_a_pixel(registra
     assert np.abs(found - reference(infrared, registration, 1 / 32))[clear].max() <= 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(registrations, st.sampled_from([(np.uint8, 1.0), (np.uint16, 20.0)]))
 def test_a_smooth_picture_is_right_to_a_level(registration, kind):
     dtype, contrast = kind
@@ -79,7 +79,7 @@ def test_a_smooth_picture_is_right_to_a_level(registration, kind):
 
 
 @given(registrations)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_no_dark_rim_bleeds_in_and_outside_is_where_the_infrared_sees_nothing(registration):
     warp = Warp(registration)
     assert (warp(np.full(INFRARED, 200, np.uint8)) == 200).all()
@@ -121,7 +121,7 @@ def test_a_shift_by_whole_pixels_is_exact_and_can_be_cropped():
 
 
 @given(registrations)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_the_common_area_is_the_largest_rectangle_that_is_wholly_covered(registration):
     outside = Warp(registration).outside
     covered = np.ones(VISIBLE, bool) if outside is None else outside == 0

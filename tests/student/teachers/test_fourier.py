@@ -19,7 +19,7 @@ def planes(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=sizes, width=sizes)
 def test_there_and_back_are_pytorchs_own(height, width):
     x = planes(2, 3, height, width, seed=31 * height + width)
