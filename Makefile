@@ -15,7 +15,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system test-dist lint audit sbom dist figures clean
+.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system test-dist lint audit sbom dist figures docs linkcheck clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
@@ -43,6 +43,12 @@ gpu-check:
 # The pages' tables and plots, from the results in docs/results.
 figures: $(VENV)/.workstation
 	$(BIN)/python -m irvis.benchmarks.figures
+
+# The pages as a site in build/docs, where a warning is an error. Their links to other sites, which come and go, apart.
+docs: $(VENV)/.workstation
+	$(BIN)/python -m sphinx -b html -n -W -E --keep-going -q docs build/docs
+linkcheck: $(VENV)/.workstation
+	$(BIN)/python -m sphinx -b linkcheck -q docs build/linkcheck
 
 # What runs on the Xavier, as JetPack 5 has it: Python 3.8, numpy 1.23, no torch.
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
@@ -105,7 +111,7 @@ $(VENV)/.runtime: setup.py pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu,workstation,detection,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[cpu,workstation,detection,docs,dev]'
 	touch $@ $(VENV)/.runtime
 
 .venv-device/.device: setup.py pyproject.toml

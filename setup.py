@@ -75,6 +75,11 @@ setup(
             "transformers>=5.24,<6; python_version >= '3.11'",  # D-FINE, without torchvision, which must match torch
             "pycocotools>=2.0.7,<3",  # average precision as COCO defines it, by those who did
         ],
+        "docs": [
+            "sphinx>=8.2,<10; python_version >= '3.11'",  # pages and docstrings as HTML; the one that lasts
+            "myst-parser>=5,<6; python_version >= '3.11'",  # Markdown for Sphinx, as GitHub reads it
+            "furo>=2024.8.6,<2028; python_version >= '3.11'",  # a theme without outside fonts or scripts
+        ],
         "dev": [
             "pytest>=7,<10",
             "hypothesis>=6,<7",  # properties over random frames and options

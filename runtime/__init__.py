@@ -1,14 +1,32 @@
 """Frames in, fused frames out, on the robot. Needs neither torch nor onnx."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any, List
 
 # A file of a hundred bytes can claim any size, and one of megabytes fill it: an image of more pixels than 16384x16384
 # is refused before memory is taken for it. OpenCV reads this when it is first imported, and has 2^30 where nobody says.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
-from irvis.runtime.fuser import Fuser
-from irvis.runtime.loop import FusedFrame, FusionLoop
-from irvis.runtime.work import StageTimes
 
 __all__ = ["FileError", "FrameError", "FusedFrame", "Fuser", "FusionLoop", "IrvisError", "ModelError", "StageTimes"]
+
+if TYPE_CHECKING:
+    from irvis.runtime.fuser import Fuser
+    from irvis.runtime.loop import FusedFrame, FusionLoop
+    from irvis.runtime.work import StageTimes
+else:
+    # Imported when first asked for (PEP 562): they need numpy and OpenCV, and `irvis doctor` runs where those do not.
+    _HOMES = {"Fuser": "fuser", "FusedFrame": "loop", "FusionLoop": "loop", "StageTimes": "work"}
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # so that the next time costs nothing
+        return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "ros2": Subcommand("irvis.runtime.ros.ros2", "fuse two topics of ROS 2 (Foxy, Humble)"),
     "demo": Subcommand("irvis.benchmarks.demo", "fuse samples or given pairs, show them side by side with the latency"),
     "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
+    "doctor": Subcommand("irvis.benchmarks.doctor.command", "look at all that irvis needs on this machine"),
     "teachers": Subcommand("irvis.student.teachers.listing", "list what can teach, or try it", "workstation"),
     "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
     "plot": Subcommand("irvis.student.plot", "draw the losses of training runs", "workstation"),

@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Union
 
-import numpy as np
-
 from irvis.runtime.errors import FileError
 
 PathLike = Union[str, Path]
@@ -124,6 +122,8 @@ def parse_json(data: bytes) -> Any:
     Python raises RecursionError for that; but up to 3.8 it ends the process where anything is cleaned up meanwhile.
     Brackets in texts are counted too: none that irvis reads has as many.
     """
+    import numpy as np  # here, for `irvis doctor` writes files where numpy is broken
+
     brackets = np.frombuffer(data.translate(None, NO_BRACKETS), np.uint8)
     opening = (brackets == ord("[")) | (brackets == ord("{"))
     if np.where(opening, 1, -1).cumsum().max(initial=0) > DEEPEST:

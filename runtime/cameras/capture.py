@@ -20,9 +20,9 @@ SINK = "appsink drop=true max-buffers=1 sync=false"
 TIMEOUT_MS = 2000  # of opening and of reading a stream
 RTSP_PORT = 554  # where an address names none
 NO_GSTREAMER = (
-    "this OpenCV is built without GStreamer, which {} needs; take the system's: apt install python3-opencv "
-    "gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with --system-site-packages, "
-    "and pip uninstall opencv-python-headless, which shadows it"
+    "this OpenCV is built without GStreamer, which {} needs; take the system's: apt install python3-opencv (on a "
+    "Jetson libopencv-python) gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with "
+    "--system-site-packages, and pip uninstall opencv-python-headless, which shadows it"
 )
 
 
