@@ -2,6 +2,7 @@
 
     python -m irvis.benchmarks.soak run --minutes 60
     python -m irvis.benchmarks.soak fuse --frames 20000
+    python -m irvis.benchmarks.soak plot run.csv fuse.csv -o soak.png
 
 ``run`` starts ``irvis run`` on two test sources with the live view on and watches it as a browser does, which tells
 each frame's latency. ``fuse`` starts ``irvis fuse`` on two folders of so many pairs. Frames are small, so that a small
@@ -20,14 +21,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import aiohttp
 import numpy as np
 
+from irvis.benchmarks.report.plot import require_matplotlib
 from irvis.runtime.cli import INTERRUPTED, guarded
-from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_writable, read_bytes, save_figure, write_bytes
 from irvis.runtime.images import write_image
 from irvis.runtime.samples import make_scene
 
@@ -187,8 +189,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     fuse.add_argument("--frames", type=int, default=20_000, metavar="N", help="pairs (default: %(default)s)")
     for each in (run, fuse):
         each.add_argument("--csv", type=Path, metavar="FILE", help="write the samples there")
+    plot = commands.add_parser("plot", help="draw what --csv wrote")
+    plot.add_argument("runs", type=Path, nargs="+", metavar="CSV")
+    plot.add_argument("-o", "--output", type=Path, default=Path("soak.png"), help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
-    return guarded("soak", lambda: _soak(arguments))
+    return guarded("soak", lambda: _plot(arguments) if arguments.command == "plot" else _soak(arguments))
 
 
 def _soak(arguments: argparse.Namespace) -> int:
@@ -223,6 +228,42 @@ def _soak(arguments: argparse.Namespace) -> int:
     if process.returncode:
         raise IrvisError(f"irvis {arguments.command} ended with {process.returncode}")
     return 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    draw({path.stem: read_samples(path) for path in arguments.runs}, arguments.output)
+    print(f"wrote {arguments.output}")
+    return 0
+
+
+def read_samples(path: Path) -> List[Sample]:
+    """Give the samples that ``--csv`` wrote. Raises FileError."""
+    try:
+        head, *rows = csv.reader(read_bytes(path, "samples").decode().splitlines())
+        if head != list(Sample._fields) or not rows:
+            raise ValueError(head)
+        return [Sample(*map(float, row)) for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise FileError(f"{path} has no samples of a soak; make one by soak run --csv {path}") from error
+
+
+def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
+    """Draw what each run held and took over time, a colour each. Raises FileError, IrvisError without matplotlib."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    shown = (("memory_mb", "memory, MB"), ("descriptors", "descriptors"), ("threads", "threads"))
+    shown += (("processor_ms", "processor, ms a frame"),)
+    for (name, label), axis in zip(shown, figure.subplots(2, 2, sharex=True).flat):
+        for run, samples in runs.items():
+            table = np.array(samples, np.float64)
+            axis.plot(table[:, 0] / 60, table[:, Sample._fields.index(name)], label=run, linewidth=1)
+        axis.set(ylabel=label, ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.supxlabel("minutes")
+    save_figure(figure, output, dpi=100)
 
 
 def _run_command(minutes: float) -> List[str]:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from irvis.benchmarks import soak
-from irvis.benchmarks.soak import DISTINCT, Sample, Written, held_by, main, report, watch, write_pairs
+from irvis.benchmarks.soak import DISTINCT, Sample, Written, held_by, main, read_samples, report, watch, write_pairs
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.images import read_infrared, read_visible
 
@@ -138,3 +138,24 @@ def test_a_command_that_fails_is_told_in_a_line(monkeypatch, capfd):
     assert main(["run"]) == 1
     error = capfd.readouterr().err.splitlines()
     assert error[-1] == "soak: irvis run ended with 1 before its live view was up"
+
+
+def test_runs_are_drawn(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    runs = [tmp_path / "run.csv", tmp_path / "fuse.csv"]
+    for run, slope in zip(runs, (0, 9)):
+        rows = [Sample._fields, *samples(memory=lambda share, slope=slope: 100 + slope * share)]
+        with run.open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    assert [sample.memory_mb for sample in read_samples(runs[1])][-1] == 109
+    assert main(["plot", *map(str, runs), "-o", str(tmp_path / "soak.png")]) == 0
+    assert read_visible(tmp_path / "soak.png").shape == (600, 1000, 3)
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'soak.png'}\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", ",".join(Sample._fields).encode(), b"\xff"])
+def test_what_holds_no_samples_is_one_line(tmp_path, content, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "a.csv").write_bytes(content)
+    assert main(["plot", str(tmp_path / "a.csv")]) == 1
+    assert "has no samples of a soak; make one by soak run --csv" in capsys.readouterr().err
