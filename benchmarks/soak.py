@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, get_type_hints
 
 import aiohttp
 import numpy as np
@@ -242,7 +242,7 @@ def read_samples(path: Path) -> List[Sample]:
         head, *rows = csv.reader(read_bytes(path, "samples").decode().splitlines())
         if head != list(Sample._fields) or not rows:
             raise ValueError(head)
-        return [Sample(*map(float, row)) for row in rows]
+        return [Sample(*(kind(text) for kind, text in zip(get_type_hints(Sample).values(), row))) for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
         raise FileError(f"{path} has no samples of a soak; make one by soak run --csv {path}") from error
 
@@ -253,9 +253,13 @@ def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6), layout="constrained")
-    shown = (("memory_mb", "memory, MB"), ("descriptors", "descriptors"), ("threads", "threads"))
-    shown += (("processor_ms", "processor, ms a frame"),)
-    for (name, label), axis in zip(shown, figure.subplots(2, 2, sharex=True).flat):
+    shown = {
+        "memory_mb": "memory, MB",
+        "descriptors": "descriptors",
+        "threads": "threads",
+        "processor_ms": "processor, ms a frame",
+    }
+    for (name, label), axis in zip(shown.items(), figure.subplots(2, 2, sharex=True).flat):
         for run, samples in runs.items():
             table = np.array(samples, np.float64)
             axis.plot(table[:, 0] / 60, table[:, Sample._fields.index(name)], label=run, linewidth=1)

@@ -14,8 +14,8 @@ from typing import Iterator, List, Optional, Tuple
 
 try:
     from irvis.export.build_options import MIB, BuildOptions
-    from irvis.export.clock import is_at_work
     from irvis.export.engine import build_engine
+    from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED, guarded
     from irvis.runtime.fuser import SHIPPED_MODEL
     from irvis.runtime.sizes import format_size, parse_size

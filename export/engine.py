@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from irvis.export import acceptance, calibration
 from irvis.export.build_options import BuildOptions
-from irvis.export.clock import under_clock
 from irvis.export.layer_profile import describe_profile, write_profile
 from irvis.export.onnx_wire import is_onnx
 from irvis.export.sample_frames import Frames, find_pairs, read_frames
+from irvis.export.spinner import under_clock
 from irvis.export.trt_build import Build, CannotBuild, Source, build_on_gpu
 from irvis.export.trt_network import tensor_specs
 from irvis.export.trt_profile import profile_layers

@@ -169,7 +169,7 @@ def _fault(engine: Path, digest: str, machine: Machine) -> Optional[str]:
 
 def _acquire(lock: IO[str], folder: Path) -> None:
     """Wait until no other process builds in ``folder``; the lock goes with the file, and the file with its process."""
-    from irvis.export.clock import under_clock
+    from irvis.export.spinner import under_clock
 
     if try_lock(lock):
         return
@@ -203,7 +203,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
 
 def _leave_at_once() -> None:
     """End the process where TensorRT still builds, for it would bring down an interpreter that ends under it."""
-    from irvis.export.clock import is_at_work
+    from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED
 
     if is_at_work():

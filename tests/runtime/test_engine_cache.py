@@ -420,9 +420,9 @@ def test_ctrl_c_while_tensorrt_builds_ends_the_process_with_130(onnx: Path, fold
     code = """
 import sys, threading
 from pathlib import Path
-from irvis.export import clock
+from irvis.export import spinner
 from irvis.runtime.engine_cache import Machine, cached_engine
-build = lambda *_: clock.under_clock(threading.Event().wait, "building")
+build = lambda *_: spinner.under_clock(threading.Event().wait, "building")
 cached_engine(Path(sys.argv[1]), Path(sys.argv[2]), (48, 64), build, Machine("8.5.2.2", "Xavier", "7.2"))
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(onnx), str(folder)], stderr=subprocess.PIPE, text=True)

@@ -1,0 +1,138 @@
+"""The options of ``irvis train``, and what is made of them."""
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import List, Optional
+
+import torch
+
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.pairs import Pair, match_folders, pairs_of
+from irvis.student.downstream import DownstreamConfig
+from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
+
+HELP = {
+    "crops": "crops drawn from the pairs",
+    "crop_side": "side of a crop in pixels",
+    "batch": "crops a step, over all processes",
+    "steps": "optimiser steps",
+    "learning_rate": "peak of the one-cycle schedule",
+    "learning_rate_start": "learning rate of the first step",
+    "learning_rate_end": "learning rate of the last step",
+    "rise": "share of the steps until the peak",
+    "beta_grad": "weight of the task's gradient loss, eq. 20",
+    "alpha_kd": "weight of the distillation, eq. 16",
+    "lambda_att": "weight of the attention loss, eq. 21",
+    "lambda_sim": "weight of the similarity loss, eq. 21",
+    "lambda_out": "weight of the response loss, eq. 21",
+    "lambda_grad": "weight of the response's gradient, eq. 8",
+    "warmup": "share of the steps over which beta-grad rises from 0",
+    "correlation": "weight of the correlation loss; the paper has none",
+    "fidelity": "weight of the fidelity loss; the paper has none",
+    "weighting": f"weights of the distillation terms over time: {', '.join(WEIGHTINGS)}",
+    "teacher_weighting": f"shares of several teachers: {', '.join(TEACHER_WEIGHTINGS)}",
+    "augment": "turn and flip the crops, teacher maps included",
+    "ema": "decay of the averaged weights that are saved; 0 saves the last ones",
+    "seed": "seed of the draw, the order and the initial weights",
+}
+
+HELP_DOWNSTREAM = {
+    "weight": "weight of the task's loss",
+    "rate": "the task's learning rate as a multiple of the student's",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis train``."""
+    parser.add_argument("folders", type=Path, nargs="*", help="data sets to train on, such as MSRS/train")
+    parser.add_argument("--infrared", type=Path, help="folder of infrared images, in place of a data set")
+    parser.add_argument("--visible", type=Path, help="folder of visible images of the same names")
+    parser.add_argument("-o", "--output", type=Path, default=Path("student.safetensors"), help="checkpoint to write")
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="NAME=WEIGHTS, or as `irvis teachers` says; repeat",
+    )
+    parser.add_argument("--init", type=Path, help="checkpoint to start from, in place of random weights")
+    summaries = "; ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items())
+    parser.add_argument("--recipe", choices=RECIPES, default="paper", help=f"{summaries} (default: %(default)s)")
+    options = parser.add_argument_group("numbers of the recipe, each with the paper's value")
+    for field in fields(TrainConfig):
+        option, value = "--" + field.name.replace("_", "-"), field.default
+        if isinstance(value, bool):
+            options.add_argument(option, action="store_true", default=None, help=HELP[field.name])
+        else:
+            help_text = f"{HELP[field.name]} ({value})"
+            options.add_argument(option, type=type(value), metavar=type(value).__name__.upper(), help=help_text)
+    options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
+    joint = parser.add_argument_group("joint training with a downstream task, on pairs that have labels/")
+    joint.add_argument(
+        "--downstream", metavar="SPEC", help="boxes=CLASSES, masks=CLASSES or package.module:function[=ARGUMENT]"
+    )
+    for field in fields(DownstreamConfig)[1:]:
+        option, help_text = "--downstream-" + field.name, f"{HELP_DOWNSTREAM[field.name]} ({field.default})"
+        joint.add_argument(option, type=float, metavar="FLOAT", help=help_text)
+    run = parser.add_argument_group("how it runs")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
+    run.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
+    run.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one, not as a CUDA graph")
+    run.add_argument("--cache", type=Path, help="folder for the teachers' outputs (default: ~/.cache/irvis/teachers)")
+    run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(default: %(default)s)")
+    run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
+    run.add_argument("--validation-pairs", type=int, default=8, metavar="N", help="(default: %(default)s)")
+    run.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="(default: %(default)s)")
+    run.add_argument("--no-tensorboard", action="store_true", help="leave OUTPUT.tensorboard away")
+
+
+def config_of(arguments: argparse.Namespace) -> TrainConfig:
+    """Give the recipe's options with what was given in their place. Raises IrvisError."""
+    given = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig)}
+    config = RECIPES[arguments.recipe].config
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    if arguments.epochs is not None:
+        if arguments.steps is not None:
+            raise IrvisError("give --epochs or --steps, not both")
+        config = replace(config, steps=arguments.epochs * (config.crops // config.batch))
+    return config
+
+
+def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:
+    """Give what was said of the downstream task. Raises IrvisError."""
+    given = {name: getattr(arguments, f"downstream_{name}") for name in HELP_DOWNSTREAM}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.downstream is None:
+        if given:
+            raise IrvisError(f"--downstream-{min(given)} needs a task; give --downstream")
+        return None
+    return DownstreamConfig(arguments.downstream, **given)
+
+
+def sources_of(arguments: argparse.Namespace) -> List[Pair]:
+    """Give the training pairs of all that was named. Raises IrvisError."""
+    if (arguments.infrared is None) != (arguments.visible is None):
+        raise IrvisError("--infrared and --visible go together")
+    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    if arguments.infrared is not None:
+        pairs += match_folders(arguments.infrared, arguments.visible)
+    if not pairs:
+        raise IrvisError("nothing to train on: give a data set's folder, or --infrared and --visible")
+    return pairs
+
+
+def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
+    """Open the teachers that were named. Raises IrvisError, also where the recipe's are not among them."""
+    teachers = [open_teacher(spec, device) for spec in arguments.teacher]
+    names = [teacher.name for teacher in teachers]
+    lacking = [name for name in RECIPES[arguments.recipe].teachers if name not in names]
+    if lacking:
+        wanted = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
+        raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {wanted}")
+    if len(set(names)) < len(names):
+        raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
+    return teachers
