@@ -40,7 +40,7 @@ setup(
         "irvis.benchmarks.roofline": ["devices.json", "efficiency.json"],
     },
     install_requires=[
-        "numpy>=1.20,<3",  # frames are arrays
+        "numpy>=1.21,<3",  # frames are arrays
         "tqdm>=4.60,<5",  # progress of long work; pure Python
     ],
     extras_require={
@@ -50,7 +50,7 @@ setup(
         "web": [AIOHTTP],
         # TensorRT and OpenCV (with GStreamer) come from JetPack, and pip's would shadow them.
         "jetson": [
-            "numpy>=1.20,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
+            "numpy>=1.21,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
             "pycuda>=2022.2,<2026",  # CUDA's driver API from Python: buffers, streams, events
             ONNXRUNTIME,  # on the CPU, the reference that every engine is held against
             AIOHTTP,

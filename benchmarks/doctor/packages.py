@@ -13,7 +13,7 @@ from irvis.benchmarks.machine.system_files import read_text
 JETPACK = "5.1"
 JETPACK_PYTHON = (3, 8)  # TensorRT's binding and OpenCV's are compiled for it alone
 PYTHONS = ((3, 8), (3, 13))
-OLDEST_NUMPY, OLDEST_OPENCV = (1, 20), (4, 5)
+OLDEST_NUMPY, OLDEST_OPENCV = (1, 21), (4, 5)
 SHADOWING = "/usr/lib/python3/dist-packages/"  # Ubuntu's, which Python looks through before JetPack's python3.8/
 CUDA_PATHS = "export PATH=/usr/local/cuda/bin:$PATH CPATH=/usr/local/cuda/include"
 OPENBLAS = "export OPENBLAS_CORETYPE=ARMV8"  # some OpenBLAS takes a Jetson for another core, and dies of SIGILL
@@ -59,17 +59,17 @@ def check_jetpack(place: Surroundings, board: Board) -> Item:
 
 def check_numpy(place: Surroundings, board: Board) -> Item:
     """Numpy, and whether TensorRT can live with it."""
-    pin = "'numpy>=1.20,<1.24'" if board.is_jetson else "'numpy>=1.20'"
+    pin = "'numpy>=1.21,<1.24'" if board.is_jetson else "'numpy>=1.21'"
     answer = place.ask("numpy")
     if answer.trouble:
         killed = "SIGILL" in answer.trouble and board.is_jetson
         return Item("numpy", FAILURE, _trouble(answer), OPENBLAS if killed else f"pip install {pin}")
     found = answer.found["version"]
     if _version(found) < OLDEST_NUMPY:
-        return Item("numpy", FAILURE, f"{found}, irvis needs 1.20", f"pip install {pin}")
+        return Item("numpy", FAILURE, f"{found}, irvis needs 1.21", f"pip install {pin}")
     if board.tensorrt and _version(board.tensorrt) < (8, 6) and _version(found) >= (1, 24):
         reason = f"{found}: it has no np.bool, which TensorRT {board.tensorrt} uses"
-        return Item("numpy", FAILURE, reason, "pip install 'numpy>=1.20,<1.24'")
+        return Item("numpy", FAILURE, reason, "pip install 'numpy>=1.21,<1.24'")
     return Item("numpy", OK, found)
 
 
