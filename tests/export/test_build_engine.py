@@ -16,10 +16,10 @@ import pytest
 from irvis.export import (
     build_engine,
     calibration,
-    clock,
     frames_layers,
     onnx_wire,
     pins,
+    spinner,
     trt_build,
     trt_config,
     trt_network,
@@ -197,22 +197,22 @@ def test_node_labels() -> None:
     assert onnx_wire.node_label(data, -1) == "the graph"
 
 
-# The clock.
+# The spinner.
 
 
 def test_clock_gives_the_result_and_lines(capsys: pytest.CaptureFixture) -> None:
-    assert clock.under_clock(lambda: 42, "building") == 42
+    assert spinner.under_clock(lambda: 42, "building") == 42
     assert capsys.readouterr().err == "building: 0:00\n"
 
 
 def test_clock_raises_what_the_work_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        clock.under_clock(lambda: 1 // 0, "building")
+        spinner.under_clock(lambda: 1 // 0, "building")
 
 
 def test_clock_turns_while_the_work_goes_on(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "PLAIN_S", 0.05)
-    clock.under_clock(lambda: time.sleep(0.3), "building")
+    monkeypatch.setattr(spinner, "PLAIN_S", 0.05)
+    spinner.under_clock(lambda: time.sleep(0.3), "building")
     assert capsys.readouterr().err.count("building: 0:00\n") >= 3
 
 
@@ -222,8 +222,8 @@ def test_ctrl_c_reaches_the_waiting_thread() -> None:
     interrupt.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            clock.under_clock(released.wait, "building")
-        assert clock.is_at_work()
+            spinner.under_clock(released.wait, "building")
+        assert spinner.is_at_work()
     finally:
         released.set()
         interrupt.join()
@@ -232,8 +232,8 @@ def test_ctrl_c_reaches_the_waiting_thread() -> None:
 def test_ctrl_c_while_tensorrt_builds_ends_the_process_with_130(tmp_path: Path) -> None:
     code = """
 import sys, threading
-from irvis.export import build_engine, clock
-build_engine.build_engine = lambda *_, **__: clock.under_clock(threading.Event().wait, "building")
+from irvis.export import build_engine, spinner
+build_engine.build_engine = lambda *_, **__: spinner.under_clock(threading.Event().wait, "building")
 sys.exit(build_engine.main(["student.onnx"]))
 """
     process = subprocess.Popen(
