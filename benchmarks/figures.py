@@ -5,7 +5,6 @@ docs/*.md wherever these have the two comments of the block NAME (``markdown.BEG
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -14,7 +13,7 @@ from irvis.benchmarks.markdown import fill, table
 from irvis.benchmarks.peers import tables as peer_tables
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, one_line
-from irvis.runtime.files import read_bytes, write_bytes
+from irvis.runtime.files import parse_json, read_bytes, write_bytes
 
 Document = Dict[str, Any]
 
@@ -53,7 +52,7 @@ def read_results(root: Path) -> Dict[str, Tuple[Kind, Document]]:
     results = {}
     for path in sorted((root / "docs" / "results").glob("*.json")):
         try:
-            document = json.loads(read_bytes(path, "result"))
+            document = parse_json(read_bytes(path, "result"))
             results[path.stem] = KINDS[document["kind"]], document
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(f"not a result of a kind known here ({', '.join(KINDS)}): {path}") from error

@@ -6,7 +6,6 @@ with what stood in OUT, it goes on.
 """
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, read_bytes, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
 from irvis.runtime.pairs import pairs_of
 from irvis.student.checkpoint import save_student
 from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
@@ -87,7 +86,7 @@ def _described(path: Path) -> List[Run]:
 
 def _read_json(path: Path, what: str) -> Any:
     try:
-        return json.loads(read_bytes(path, what))
+        return parse_json(read_bytes(path, what))
     except ValueError as error:
         raise FileError(f"{path} is no JSON: {one_line(error, 200)}") from error
 

@@ -20,7 +20,7 @@ from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.ablation import VARIANTS, Variant
@@ -195,7 +195,7 @@ def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
     if not run.figures.exists():
         return None
     try:
-        kept = json.loads(read_bytes(run.figures, "figures"))
+        kept = parse_json(read_bytes(run.figures, "figures"))
         if kept["of"] != _identity(run, test):
             return None
         return {name: float(kept["metrics"][name]) for name in METRICS}

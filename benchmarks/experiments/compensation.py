@@ -30,7 +30,7 @@ from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, C
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
@@ -149,7 +149,7 @@ def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet
     }
     if path.exists():
         try:
-            kept = json.loads(read_bytes(path, "figures"))
+            kept = parse_json(read_bytes(path, "figures"))
             if kept["of"] == identity:
                 return {whose: {name: float(kept[whose][name]) for name in names} for whose, names in WHOSE.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:

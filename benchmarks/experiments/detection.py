@@ -8,7 +8,6 @@ images with their boxes in ``pictures``.
 
 import argparse
 import hashlib
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -25,7 +24,7 @@ from irvis.benchmarks.experiments.detection_tables import Row, Setting, write_de
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
 from irvis.benchmarks.tables import MODEL
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.images import read_image, read_visible, write_image
 from irvis.student.distributed import processes
 from irvis.student.validation import spread
@@ -188,7 +187,7 @@ def found_by(task: Task, source: Source) -> List[Detections]:
 def read_detections(file: Path, names: Sequence[str]) -> List[Detections]:
     """Give what was found in the images of these names. Raises FileError."""
     try:
-        rows = json.loads(read_bytes(file, "detections"))
+        rows = parse_json(read_bytes(file, "detections"))
         return [
             Detections(
                 np.array(rows[name]["boxes"], np.float32).reshape(-1, 4),

@@ -1,7 +1,6 @@
 """What a detector sees: a data set's images by each method, in colour, and the plain visible and infrared ones."""
 
 import hashlib
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from irvis.benchmarks.experiments.methods import Method
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import read_bytes, write_json
+from irvis.runtime.files import parse_json, read_bytes, write_json
 from irvis.runtime.frames import recolour, split_luminance
 from irvis.runtime.images import read_visible, write_image
 from irvis.runtime.luminance import read_luminance
@@ -67,7 +66,7 @@ def claim(folder: Path, made_of: Dict[str, Any]) -> None:
         write_json(file, made_of)
         return
     try:
-        found = dict(json.loads(read_bytes(file)))
+        found = dict(parse_json(read_bytes(file)))
     except (TypeError, ValueError) as error:
         raise FileError(f"not written by this command: {file}; give another --output") from error
     other = sorted(name for name in {*found, *made_of} if found.get(name) != made_of.get(name))

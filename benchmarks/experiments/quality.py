@@ -6,7 +6,6 @@ and one with another method measures that one alone. Beside the tables, quality-
 """
 
 import argparse
-import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from irvis.benchmarks.fusers import Fuse
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, read_bytes, sha256, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.checkpoint import load_student
@@ -52,7 +51,7 @@ class Kept:
         self.metrics: Dict[str, Dict[str, float]] = {}  # by the pair's key in DataSet
         if path.exists():
             try:
-                found = json.loads(read_bytes(path, "figures"))
+                found = parse_json(read_bytes(path, "figures"))
                 self.metrics = {key: {name: float(row[name]) for name in METRICS} for key, row in found.items()}
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise FileError(f"not figures of irvis experiment quality: {path}; remove it") from error

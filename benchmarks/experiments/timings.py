@@ -1,6 +1,5 @@
 """Measured times to stand beside the paper's: from reports of ``irvis peers --json`` and ``bench.py --json``."""
 
-import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -10,7 +9,7 @@ from irvis.benchmarks.peers.tables import DEPLOY
 from irvis.benchmarks.report.file import read_report
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes
+from irvis.runtime.files import parse_json, read_bytes
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
 
@@ -33,7 +32,7 @@ def read_timings(spec: str) -> List[Timings]:
     name, equals, file = spec.partition("=")
     path, method = (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), DEPLOY)
     try:
-        document = json.loads(read_bytes(path, "report").decode())
+        document = parse_json(read_bytes(path, "report"))
         is_of_peers = document["kind"] == KIND
     except (ValueError, KeyError, TypeError, RecursionError):
         is_of_peers = False  # and read_report says what is wrong with it

@@ -1,11 +1,10 @@
 """What a part has found so far, in one JSON file, so that a part that was cut off goes on where it was."""
 
-import json
 from pathlib import Path
 from typing import Any, Dict
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import read_bytes, write_json
+from irvis.runtime.files import parse_json, read_bytes, write_json
 
 SCHEMA_VERSION = 1
 
@@ -18,7 +17,7 @@ class Results:
         self.found: Dict[str, Any] = {}
         if path.exists():
             try:
-                document = json.loads(read_bytes(path, "results").decode())
+                document = parse_json(read_bytes(path, "results"))
                 if document["schema_version"] != SCHEMA_VERSION:
                     raise ValueError
                 self.found = dict(document["found"])
