@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper
 
@@ -187,12 +187,16 @@ def test_wrong_names_of_inputs_are_told(model):
 
 def test_planes_must_be_of_one_channel_and_floats(tmp_path):
     colour = write(tmp_path / "colour.onnx", shape=("batch", 3, "height", "width"))
-    flat = write(tmp_path / "flat.onnx", shape=("batch", 1, "height"))
     assert "must take floats (B, 1, H, W) as infrared. Got tensor(float) ['batch', 3," in refusal(
         OnnxTeacher, colour, "both", "both"
     )
-    with pytest.raises(ModelError):
-        OnnxTeacher(flat, "both", "both")
+
+
+def test_shapes_that_contradict_each_other_are_one_line(tmp_path):
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 32):
+        pytest.skip("ONNX Runtime 1.15 to 1.24 at the least ends the process; docs/files_from_outside.md")
+    flat = write(tmp_path / "flat.onnx", shape=("batch", 1, "height"))
+    assert "cannot load" in refusal(OnnxTeacher, flat, "both", "both")
 
 
 def test_planes_of_other_shapes_are_refused(model):
