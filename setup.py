@@ -61,15 +61,15 @@ setup(
             ONNXRUNTIME,
             AIOHTTP,
             ROSBAGS,
-            "torch>=2.2,<3",  # the network and its training
-            "tensorboard>=2.10,<3",  # curves and pictures of a training run, in the format that everyone reads
+            "torch>=2.4,<3",  # the network and its training
+            "tensorboard>=2.12,<3",  # curves and pictures of a training run, in the format that everyone reads
             "matplotlib>=3.6,<4",  # curves and heat maps as pictures
             "scipy>=1.6,<2",  # transforms, exact and kept; scikit-image stands on it too
-            "onnx>=1.14,<2",  # the format of the graph
+            "onnx>=1.16,<2",  # the format of the graph
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code
             "scikit-image>=0.19,<1",  # SSIM as its authors define it
-            "thop>=0.1,<1",  # the counter that the paper's multiply-adds were made with
+            "thop>=0.1.1,<1",  # the counter that the paper's multiply-adds were made with
         ],
         "detection": [
             "transformers>=5.24,<6; python_version >= '3.11'",  # D-FINE, without torchvision, which must match torch

@@ -150,6 +150,10 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
     return worst
 
 
+# The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
+LEGACY: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+
+
 def _open_session(model: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -165,8 +169,6 @@ def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]],
         example = torch.zeros(height, width, dtype=torch.uint8), torch.zeros(height, width, 3, dtype=torch.uint8)
     axis = 0 if frames else 2
     axes = {name: {axis: "height", axis + 1: "width"} for name in ("infrared", "visible", "fused")}
-    # The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
-    legacy: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the exporter's age, and of checks of shapes that tracing fixes
         torch.onnx.export(
@@ -177,7 +179,7 @@ def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]],
             input_names=["infrared", "visible"],
             output_names=["fused"],
             dynamic_axes=None if size else axes,
-            **legacy,
+            **LEGACY,
         )
 
 

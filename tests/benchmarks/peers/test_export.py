@@ -30,7 +30,7 @@ def test_the_onnx_is_of_the_form_that_tensorrt_takes(name, tmp_path):
     path = tmp_path / "network.onnx"
     exported = export_published(network(name), path, SIZE, sample_pairs(SIZE)[:2])
     model = onnx.load(path)
-    assert (exported.nodes, exported.difference < 1e-5) == (len(model.graph.node), True)
+    assert (exported.nodes, exported.difference < 5e-5) == (len(model.graph.node), True)
     assert find_obstacles(model) == []
     assert model.ir_version <= 8
     assert [opset.version for opset in model.opset_import] == [13]

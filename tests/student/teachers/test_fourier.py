@@ -71,12 +71,14 @@ def test_the_exported_graph_gives_what_pytorch_gives(function, count, flat, tmp_
     """A flat plane has coefficients of 0 all over, whose phase is 0."""
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
+    from irvis.export.to_onnx import LEGACY
+
     inputs = tuple(planes(1, 2, 16, 22, seed=seed) for seed in range(count))
     if flat:
         inputs = (*inputs[:-1], torch.zeros_like(inputs[-1]))
     names = [f"input{index}" for index in range(count)]
     path = tmp_path / "graph.onnx"
-    torch.onnx.export(Called(function), inputs, path, opset_version=13, dynamo=False, input_names=names)
+    torch.onnx.export(Called(function), inputs, path, opset_version=13, input_names=names, **LEGACY)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: plane.numpy() for name, plane in zip(names, inputs)})
     wanted = function(*inputs).numpy()
