@@ -4,6 +4,7 @@ import ast
 import builtins
 import importlib
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,5 +76,7 @@ def test_the_tutorials_teacher_teaches(tmp_path, monkeypatch, capsys):
     (text,) = (block.text for block in BLOCKS if "class ToyTeacher" in block.text)
     (tmp_path / "toy_teacher.py").write_text(text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "toy_teacher", None)  # another test's, which comes back after this one
+    del sys.modules["toy_teacher"]
     assert main(["teachers", "--check", "toy_teacher:build,feature=decoder"]) == 0
     assert capsys.readouterr().out.startswith("toy_teacher:build: feature 16 x 128 x 128, ")
