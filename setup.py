@@ -69,7 +69,7 @@ setup(
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code
             "scikit-image>=0.19,<1",  # SSIM as its authors define it
-            "thop>=0.1.1,<1",  # the counter that the paper's multiply-adds were made with
+            "thop>=0.1.1.post2209072238,<1",  # the counter that the paper's multiply-adds were made with
         ],
         "detection": [
             "transformers>=5.24,<6; python_version >= '3.11'",  # D-FINE, without torchvision, which must match torch
