@@ -30,6 +30,8 @@ from irvis.student.checkpoint import load_student
 from irvis.student.network import Student
 
 OPSET = 13
+# The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
+LEGACY: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 TOLERANCE = 1e-5  # of ONNX Runtime against PyTorch, on planes in [0, 1]
 PLAIN_TOLERANCE = 1e-4  # of the plain form, which sums H x W squares in one run: float32 itself loses digits there
 LEVELS_TOLERANCE = 1  # the same on frames, in grey levels: a value near the middle of two may be rounded to either
@@ -148,10 +150,6 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
         # NaN compares false with everything, so it must not be lost in a maximum.
         worst = max(worst, difference) if np.isfinite(difference) else float("inf")
     return worst
-
-
-# The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
-LEGACY: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
 
 def _open_session(model: Path) -> onnxruntime.InferenceSession:
