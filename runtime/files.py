@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Union
 
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import FileError, IrvisError
 
 PathLike = Union[str, Path]
 
@@ -67,6 +67,15 @@ def write_json(path: PathLike, document: Any, allow_nan: bool = True) -> None:
     text = json.dumps(document, indent=1, allow_nan=allow_nan, ensure_ascii=False)
     # A path that is no UTF-8 holds lone surrogates, which Python escapes as JSON does.
     write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def new_figure(**options: Any) -> Any:
+    """Give an empty figure of matplotlib, ``options`` its own; no screen is needed. Raises IrvisError without it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise IrvisError("matplotlib is not installed: pip install 'irvis[workstation]'") from error
+    return Figure(**options)
 
 
 def save_figure(figure: Any, path: PathLike, **options: Any) -> None:

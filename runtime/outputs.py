@@ -36,7 +36,8 @@ class Window:
         except cv2.error as error:
             raise IrvisError(
                 f"OpenCV cannot open a window here: {one_line(error, 120)}; it needs a screen (DISPLAY) and the "
-                "system's python3-opencv, not opencv-python-headless; or take --web, which needs neither"
+                "system's python3-opencv (a Jetson's libopencv-python), not opencv-python-headless; or take --web, "
+                "which needs neither"
             ) from error
 
     def show(self, frame: FusedFrame, status: Status) -> bool:

@@ -10,7 +10,7 @@ from irvis.benchmarks.compare import Quartiles, align, ratio
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import save_figure
+from irvis.runtime.files import new_figure, save_figure
 
 STUDENT, DEPLOY = "student", "student, deploy form"
 PYTORCH = "PyTorch"
@@ -91,22 +91,14 @@ def to_markdown(document: Document) -> str:
 
 def draw(document: Document, output: Path, metric: str = "SCD") -> None:
     """Draw latency against quality, a panel a runtime. Raises FileError, and IrvisError where no method has any."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise IrvisError("matplotlib is not installed: pip install 'irvis[workstation]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     panels: Dict[str, List[Timed]] = {}
     for row in timed(document):
         if metric in row.method["quality"]:
             panels.setdefault(row.runtime, []).append(row)
     if not panels:
         raise IrvisError(f"nothing to draw: no method has a {metric}; give --quality")
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(5.5 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure = new_figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     for axis, (runtime, rows) in zip(axes.flat, panels.items()):
         spots = [(row.method["quality"][metric], median(row.latencies_ms), row.method["name"]) for row in rows]
         # From the best down, of equals from the slowest, labels stand right and left in turn: neighbours do not meet.
@@ -122,7 +114,4 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
         axis.set_title(runtime, fontsize=10)
         axis.set_xlabel("latency of a frame, ms")
     axes[0, 0].set_ylabel(f"{metric}, {document['quality_of']['data_set']}")
-    try:
-        save_figure(figure, output, dpi=100)
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, output, dpi=100)

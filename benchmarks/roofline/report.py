@@ -10,8 +10,8 @@ from irvis.benchmarks.roofline.efficiency import as_json as efficiencies_json
 from irvis.benchmarks.roofline.efficiency import total_ms
 from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
-from irvis.runtime.errors import IrvisError, printable
-from irvis.runtime.files import save_figure, write_json
+from irvis.runtime.errors import printable
+from irvis.runtime.files import new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
@@ -59,13 +59,9 @@ def draw(found: Sequence[Roofline], output: Path) -> None:
     Of several precisions of one graph the last that is not INT8 is drawn. Raises FileError, and IrvisError without
     matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise IrvisError("matplotlib is not installed: pip install 'irvis[workstation]'") from error
     shown = list({each.model: each for each in found if each.precision != "int8" or len(found) == 1}.values())
     measured = shown[0].measured_ms is not None
-    figure = Figure(figsize=(16 if measured else 12, 5.2), layout="constrained")
+    figure = new_figure(figsize=(16 if measured else 12, 5.2), layout="constrained")
     axes = figure.subplots(1, 3 if measured else 2)
     _draw_roof(axes[0], shown)
     _draw_kinds(axes[1], shown)

@@ -25,12 +25,13 @@ def network(name):
     return network_class(name)().eval()
 
 
-@pytest.mark.parametrize("name", ["MMDRFuseStudent", "SFDFusion", "DATFuse"])
-def test_the_onnx_is_of_the_form_that_tensorrt_takes(name, tmp_path):
+# DATFuse of random weights: 1.5e-5 with PyTorch 2.4 and ONNX Runtime 1.15 to 1.19, less with newer ones.
+@pytest.mark.parametrize(("name", "bound"), [("MMDRFuseStudent", 1e-5), ("SFDFusion", 1e-5), ("DATFuse", 2e-5)])
+def test_the_onnx_is_of_the_form_that_tensorrt_takes(name, bound, tmp_path):
     path = tmp_path / "network.onnx"
     exported = export_published(network(name), path, SIZE, sample_pairs(SIZE)[:2])
     model = onnx.load(path)
-    assert (exported.nodes, exported.difference < 5e-5) == (len(model.graph.node), True)
+    assert (exported.nodes, exported.difference < bound) == (len(model.graph.node), True)
     assert find_obstacles(model) == []
     assert model.ir_version <= 8
     assert [opset.version for opset in model.opset_import] == [13]
