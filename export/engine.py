@@ -70,8 +70,8 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
 def _build(trt: Any, source: Source, options: BuildOptions, label: str, plain: bool, say: Say) -> Tuple[Build, bool]:
     """Give the built engine, and whether it takes frames; from planes where that was left open and frames fail.
 
-    TensorRT 8.5.2 fails on the frames' layers (seen on Hopper, in every precision) after seconds, with an assertion of
-    its own; an engine of planes is as good, but for what the host then does.
+    Some TensorRT may fail on the frames' layers, with an assertion of its own, as 8.5.2 did when the size was fixed
+    after parsing; an engine of planes is as good, but for what the host then does.
     """
 
     def built(frames: bool) -> Build:

@@ -1,18 +1,19 @@
 """The little of an ONNX file's wire format (protobuf) that building an engine needs, for a device without ``onnx``.
 
-Field numbers are those of ``onnx.proto``: ModelProto.graph = 7; GraphProto.node = 1, input = 11; NodeProto.output = 2,
-name = 3, op_type = 4; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1; TypeProto.Tensor.shape = 2;
-TensorShapeProto.dim = 1; TensorShapeProto.Dimension.dim_value = 1.
+Field numbers are those of ``onnx.proto``: ModelProto.graph = 7; GraphProto.node = 1, input = 11, output = 12;
+NodeProto.output = 2, name = 3, op_type = 4; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1;
+TypeProto.Tensor.shape = 2; TensorShapeProto.dim = 1; TensorShapeProto.Dimension.dim_value = 1.
 """
 
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
-GRAPH, NODE, INPUT = 7, 1, 11
-INPUT_NAME, DIMENSION_VALUE = 1, 1
-INPUT_SHAPE = (2, 1, 2)  # ValueInfoProto.type, .tensor_type, .shape
+GRAPH, NODE, INPUT, OUTPUT = 7, 1, 11, 12
+VALUE_NAME, DIMENSION, LENGTH = 1, 1, 1
+SHAPE = (2, 1, 2)  # ValueInfoProto.type, .tensor_type, .shape
 NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE = 2, 3, 4
 
 Field = Tuple[int, Union[int, memoryview]]
+Change = Callable[[memoryview], bytes]
 
 
 def is_onnx(model: bytes) -> bool:
@@ -44,12 +45,63 @@ def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:
     """
     for graph in _numbered(memoryview(model), GRAPH):
         for described in _numbered(graph, INPUT):
-            if any(bytes(text) == name.encode() for text in _numbered(described, INPUT_NAME)):
-                shapes = [described]
-                for number in INPUT_SHAPE:
-                    shapes = [inner for outer in shapes for inner in _numbered(outer, number)]
-                return [_dimension(dimension) for shape in shapes for dimension in _numbered(shape, 1)] or None
+            if _is_called(described, name):
+                return _shape(described) or None
     return None
+
+
+def own_size(model: bytes, name: str) -> Optional[Tuple[int, int]]:
+    """Give (H, W), the last two lengths of an input's shape; None where one is dynamic. Raises as ``input_shape``."""
+    height, width = (input_shape(model, name) or [None, None])[-2:]
+    return (height, width) if height and width else None
+
+
+def fix_shape(model: bytes, name: str, shape: Sequence[int]) -> bytes:
+    """Give the ONNX with the lengths of ``shape`` for what is dynamic in an input or output; the rest stays as it is.
+
+    One of another rank is left alone. Raises ValueError as ``input_shape`` does.
+    """
+
+    def fixed(described: memoryview) -> bytes:
+        if not _is_called(described, name) or len(_shape(described)) != len(shape):
+            return bytes(described)
+        lengths = iter(shape)
+        return _changed(described, (*SHAPE, DIMENSION), lambda one: _fixed(one, next(lengths)))
+
+    for field in (INPUT, OUTPUT):
+        model = _changed(memoryview(model), (GRAPH, field), fixed)
+    return model
+
+
+def _is_called(described: memoryview, name: str) -> bool:
+    return any(bytes(text) == name.encode() for text in _numbered(described, VALUE_NAME))
+
+
+def _shape(described: memoryview) -> List[Optional[int]]:
+    shapes = [described]
+    for number in SHAPE:
+        shapes = [inner for outer in shapes for inner in _numbered(outer, number)]
+    return [_length(dimension) for shape in shapes for dimension in _numbered(shape, DIMENSION)]
+
+
+def _changed(message: memoryview, path: Sequence[int], change: Change) -> bytes:
+    """Give a message with each message at the end of ``path``, of field numbers, as ``change`` has it."""
+    if not path:
+        return change(message)
+    parts: List[bytes] = []
+    begin = 0
+    for number, value, end in _walk(message):
+        if number == path[0]:
+            inner = _changed(_message(value), path[1:], change)
+            parts += [_as_varint(number << 3 | 2), _as_varint(len(inner)), inner]
+        else:
+            parts.append(bytes(message[begin:end]))
+        begin = end
+    return b"".join(parts)
+
+
+def _fixed(dimension: memoryview, length: int) -> bytes:
+    return bytes(dimension) if _length(dimension) is not None else _as_varint(LENGTH << 3) + _as_varint(length)
 
 
 def read_fields(message: memoryview) -> Iterator[Field]:
@@ -57,13 +109,18 @@ def read_fields(message: memoryview) -> Iterator[Field]:
 
     Raises ValueError where the message is cut off or is none.
     """
+    return ((number, value) for number, value, _ in _walk(message))
+
+
+def _walk(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview], int]]:
+    """Give each field's number, value and where it ends."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
         number, kind = key >> 3, key & 7
         if kind == 0:
             whole, at = _varint(message, at)
-            yield number, whole
+            yield number, whole, at
             continue
         if kind == 2:
             length, at = _varint(message, at)
@@ -73,7 +130,7 @@ def read_fields(message: memoryview) -> Iterator[Field]:
             raise ValueError(f"no field of kind {kind}")
         if number == 0 or at + length > len(message):
             raise ValueError("the message is cut off")
-        yield number, message[at : at + length]
+        yield number, message[at : at + length], at + length
         at += length
 
 
@@ -90,12 +147,21 @@ def _varint(message: memoryview, at: int) -> Tuple[int, int]:
     raise ValueError("the message is cut off")
 
 
+def _as_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
 def _numbered(message: memoryview, wanted: int) -> List[memoryview]:
     return [_message(value) for number, value in read_fields(message) if number == wanted]
 
 
-def _dimension(message: memoryview) -> Optional[int]:
-    values = [value for number, value in read_fields(message) if number == DIMENSION_VALUE and isinstance(value, int)]
+def _length(message: memoryview) -> Optional[int]:
+    values = [value for number, value in read_fields(message) if number == LENGTH and isinstance(value, int)]
     return values[0] if values else None
 
 

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from irvis.export.build_options import MIB, BuildOptions
 from irvis.export.calibration import Calibration, calibration_key, read_ranges, write_ranges
-from irvis.export.pins import hold_all_but_convolutions, pin_to_fp32
+from irvis.export.pins import hold_all_but_convolutions, hold_large_to, pin_to_fp32
 from irvis.export.trt_config import (
     attach_timing_cache,
     keep_timing_cache,
@@ -100,7 +100,9 @@ class _Builder:
         held = 0
         if precision != "fp32" and takes_constraints(trt):
             pinned = pin_to_fp32(trt, network.definition, network.size, network.parsed, options.pins)
-            if precision == "int8":
+            if precision == "fp16":
+                held = hold_large_to(trt, network.definition, trt.DataType.HALF, network.size, pinned)
+            else:
                 other = trt.DataType.HALF if allow_fp16(trt, builder, config) is None else trt.DataType.FLOAT
                 held = hold_all_but_convolutions(trt, network.definition, other, pinned)
         constraints = ("obey", "prefer") if pinned or held else ()
@@ -122,6 +124,7 @@ class _Builder:
                 "tactic_sources": tactic_sources(trt, config),
                 "timing_cache": options.timing_cache is not None,
                 "fp32_pins": len(pinned),
+                "held_layers": held,
                 "precision_constraints": how,
                 "calibration_pairs": len(self.source.calibration_pairs) if precision == "int8" else None,
                 "layer_details": options.profile is not None,

@@ -1,8 +1,13 @@
-"""An ONNX of irvis as a network of TensorRT, of one fixed size, taking planes or frames."""
+"""An ONNX of irvis as a network of TensorRT, of one fixed size, taking planes or frames.
+
+The size is fixed in the ONNX, before TensorRT parses it. Given to the parsed network instead, by the shapes of its
+inputs, TensorRT 8.5.2 fails on the frames' layers with an assertion of its own (``checkSanity``), seen on an H200.
+"""
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from irvis.export.frames_layers import add_frames
+from irvis.export.onnx_wire import fix_shape, own_size
 from irvis.export.trt_versions import network_flags, parser_errors
 from irvis.runtime.engine_tensors import INPUTS, OUTPUT, dtype_name
 from irvis.runtime.errors import ModelError
@@ -46,10 +51,11 @@ def make_network(
     """
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
+    size, model = fix_size(model, size)
     if not parser.parse(model, name):
         reasons = "; ".join(parser_errors(parser, model)) or str(errors)
         raise ModelError(f"TensorRT {trt.__version__} cannot take {name}: {reasons}")
-    size = fix_size(trt, network, name, size)
+    check_planes(trt, network, name, size)
     parsed = network.num_layers
     if frames:
         add_frames(trt, network, size)
@@ -65,8 +71,20 @@ def tensor_specs(size: Tuple[int, int], frames: bool) -> Tuple[TensorSpecs, Tens
     return {"infrared": grey, "visible": colour}, {OUTPUT: colour}
 
 
-def fix_size(trt: Any, network: Any, name: str, wanted: Optional[Tuple[int, int]]) -> Tuple[int, int]:
-    """Give the network inputs of one fixed size, and give that size (H, W). Raises ModelError where they cannot be."""
+def fix_size(model: bytes, wanted: Optional[Tuple[int, int]]) -> Tuple[Tuple[int, int], bytes]:
+    """Give the size (H, W), ``wanted`` or the ONNX's own or 480x640, and the ONNX with it where that was dynamic."""
+    try:
+        own = [size for size in (own_size(model, name) for name in INPUTS) if size]
+        size = wanted or (own[0] if own else DEFAULT_SIZE)
+        for name in (*INPUTS, OUTPUT):
+            model = fix_shape(model, name, (1, 1, *size))
+    except ValueError:  # corrupt beyond what was read so far: the parser says how
+        return wanted or DEFAULT_SIZE, model
+    return size, model
+
+
+def check_planes(trt: Any, network: Any, name: str, size: Tuple[int, int]) -> None:
+    """Raise ModelError where a network does not take and give planes of this size (H, W)."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     shapes = [tuple(tensor.shape) for tensor in inputs]
@@ -74,7 +92,7 @@ def fix_size(trt: Any, network: Any, name: str, wanted: Optional[Tuple[int, int]
         sorted(tensor.name for tensor in inputs) != sorted(INPUTS)
         or [tensor.name for tensor in outputs] != [OUTPUT]
         or any(tensor.dtype != trt.DataType.FLOAT for tensor in inputs + outputs)
-        or any(len(shape) != 4 or shape[0] not in (-1, 1) or shape[1] != 1 for shape in shapes)
+        or any(len(shape) != 4 or shape[:2] != (1, 1) for shape in shapes)
     ):
         found = ", ".join(
             f"{dtype_name(tensor.dtype)} {tensor.name} {tuple(tensor.shape)}" for tensor in inputs + outputs
@@ -83,16 +101,11 @@ def fix_size(trt: Any, network: Any, name: str, wanted: Optional[Tuple[int, int]
             f"{name} must take infrared and visible and give fused, each float32 (1, 1, H, W). Got {found}; "
             "make one with `irvis export`, without --frames"
         )
-    fixed = {shape[2:] for shape in shapes if min(shape) > 0}
-    size = wanted or (fixed.pop() if fixed else DEFAULT_SIZE)
     for tensor, shape in zip(inputs, shapes):
-        if any(own not in (-1, asked) for own, asked in zip(shape[2:], size)):
+        if shape[2:] != size:
             raise ModelError(
                 f"{name} takes {tensor.name} of {format_size(shape[2:])} alone, not of {format_size(size)}: make one "
                 f"with `irvis export CHECKPOINT --size {format_size(size)}`, or give an ONNX of --dynamic size"
             )
-        if min(shape) < 0:
-            tensor.shape = [1, 1, *size]
     if any(own not in (-1, asked) for own, asked in zip(outputs[0].shape, (1, 1, *size))):  # -1: known once built
         raise ModelError(f"{name} gives {tuple(outputs[0].shape)} from frames of {format_size(size)}, not their size")
-    return size

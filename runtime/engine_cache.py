@@ -89,13 +89,14 @@ def cached_engine(
     """
     from irvis.export.build_options import BuildOptions
     from irvis.export.engine import build_engine, read_onnx
+    from irvis.export.onnx_wire import own_size
 
     model = read_onnx(onnx)
     digest = hashlib.sha256(model).hexdigest()
     machine = machine or this_machine()
     work = folder / WORK
     timings = work / f"{TIMINGS}{machine.tensorrt_version}-{_plain(machine.gpu_name)}.cache"
-    options = BuildOptions(size=size or _own_size(model) or DEFAULT_SIZE, timing_cache=timings)
+    options = BuildOptions(size=size or own_size(model, INPUTS[0]) or DEFAULT_SIZE, timing_cache=timings)
     engine = folder / engine_name(onnx, digest, machine, options)
     if _fault(engine, digest, machine) is None:
         return engine
@@ -147,13 +148,6 @@ def _builders_digest() -> str:
     for path in sorted(Path(engine.__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + read_bytes(path))
     return digest.hexdigest()
-
-
-def _own_size(model: bytes) -> Optional[Tuple[int, int]]:
-    from irvis.export.onnx_wire import input_shape
-
-    height, width = (input_shape(model, INPUTS[0]) or [None, None])[-2:]
-    return (height, width) if height and width else None
 
 
 def _fault(engine: Path, digest: str, machine: Machine) -> Optional[str]:

@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from irvis.export.onnx_wire import input_shape
+from irvis.export.onnx_wire import fix_shape, input_shape, own_size
 from irvis.runtime.fuser import SHIPPED_MODEL
 
 SHIPPED = SHIPPED_MODEL.read_bytes()
@@ -30,3 +33,40 @@ def test_shapes_are_those_that_onnx_reads(tmp_path: Path, size: "tuple[int, int]
 def test_what_is_cut_off_is_refused() -> None:
     with pytest.raises(ValueError, match="cut off"):
         input_shape(SHIPPED[:-100], "infrared")
+
+
+LENGTHS = st.integers(1, 1 << 20)
+
+
+@given(LENGTHS, LENGTHS)
+def test_fixed_shapes_are_those_that_onnx_would_write(height: int, width: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    wanted, fixed = onnx.load_from_string(SHIPPED), SHIPPED
+    for tensor in (*wanted.graph.input, *wanted.graph.output):
+        fixed = fix_shape(fixed, tensor.name, (1, 1, height, width))
+        for dimension, length in zip(tensor.type.tensor_type.shape.dim[2:], (height, width)):
+            dimension.dim_value = length
+    assert onnx.load_from_string(fixed) == wanted
+    assert own_size(fixed, "visible") == (height, width)
+
+
+def test_a_fixed_onnx_runs_and_gives_what_the_dynamic_gives() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fixed = SHIPPED
+    for name in ("infrared", "visible", "fused"):
+        fixed = fix_shape(fixed, name, (1, 1, 24, 32))
+    planes = np.random.default_rng(0).random((2, 1, 1, 24, 32), np.float32)
+    given = dict(zip(("infrared", "visible"), planes))
+    sessions = [onnxruntime.InferenceSession(one, providers=["CPUExecutionProvider"]) for one in (SHIPPED, fixed)]
+    assert [tensor.shape for tensor in sessions[1].get_inputs()] == [[1, 1, 24, 32]] * 2
+    wanted, found = (session.run(None, given)[0] for session in sessions)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_what_is_fixed_or_of_another_rank_or_not_there_stays() -> None:
+    fixed = fix_shape(SHIPPED, "infrared", (1, 1, 24, 32))
+    assert fix_shape(fixed, "infrared", (1, 1, 48, 64)) == fixed
+    assert fix_shape(SHIPPED, "infrared", (24, 32)) == SHIPPED
+    assert fix_shape(SHIPPED, "depth", (1, 1, 24, 32)) == SHIPPED
+    assert own_size(SHIPPED, "infrared") is None
+    assert own_size(SHIPPED, "depth") is None

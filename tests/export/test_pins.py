@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from irvis.export.pins import hold_all_but_convolutions, pin_to_fp32
+from irvis.export.pins import hold_all_but_convolutions, hold_large_to, pin_to_fp32
 from irvis.runtime.fuser import SHIPPED_MODEL
 
 SIZE = (48, 64)
@@ -26,8 +26,10 @@ TRT = SimpleNamespace(DataType=DataType, LayerType=LayerType)
 
 
 class Tensor:
-    def __init__(self, shape: Optional[Sequence[int]], dtype: Any = DataType.FLOAT, is_shape: bool = False) -> None:
-        self.given, self.dtype, self.is_shape_tensor = shape, dtype, is_shape
+    def __init__(
+        self, shape: Optional[Sequence[int]], dtype: Any = DataType.FLOAT, is_shape: bool = False, name: str = ""
+    ) -> None:
+        self.given, self.dtype, self.is_shape_tensor, self.name = shape, dtype, is_shape, name
 
     @property
     def shape(self) -> Tuple[int, ...]:
@@ -55,11 +57,17 @@ class Layer:
 
 
 class Network:
+    num_outputs = 1
+
     def __init__(self, *layers: Layer) -> None:
         self.layers, self.num_layers = layers, len(layers)
 
     def get_layer(self, index: int) -> Layer:
         return self.layers[index]
+
+    def get_output(self, index: int) -> Tensor:
+        assert index == 0
+        return Tensor((1, 1, *SIZE), name="fused")
 
 
 def layer(kind: Any, shape: Optional[Sequence[int]], *inputs: Tensor, dtype: Any = DataType.FLOAT) -> Layer:
@@ -153,6 +161,29 @@ def test_without_pins_frames_are_exact_all_the_same() -> None:
     network = Network(layer(LayerType.SOFTMAX, (4, 8, 8)), layer(LayerType.ELEMENTWISE, (*SIZE, 3)))
     assert pin_to_fp32(TRT, network, SIZE, parsed=1, sensitive=False) == {1}
     assert network.layers[0].precision is None
+
+
+def test_what_touches_a_large_tensor_is_held_to_half() -> None:
+    one, row, pixel = (1, 1, *SIZE), (1, 32, SIZE[0], 1), (1, 32, 1, 1)
+    network = Network(
+        layer(LayerType.CONVOLUTION, FULL),
+        layer(LayerType.CONVOLUTION, one, Tensor(FULL)),
+        layer(LayerType.REDUCE, row, Tensor(FULL)),
+        layer(LayerType.REDUCE, pixel, Tensor(row)),  # pinned
+        layer(LayerType.CONVOLUTION, pixel),  # with a pinned ReLU behind it, no kernel would be left
+        layer(LayerType.ACTIVATION, pixel),  # pinned
+        layer(LayerType.SHUFFLE, FULL, Tensor(FULL), Tensor((4,), DataType.INT32)),
+        layer(LayerType.ELEMENTWISE, None),  # of unknown size
+        layer(LayerType.SHAPE, (4,), Tensor(FULL), dtype=DataType.INT32),
+        Layer("constant", LayerType.CONSTANT, [], Tensor(FULL)),
+        Layer("last", LayerType.CONVOLUTION, [Tensor(FULL)], Tensor(one, name="fused")),
+    )
+    pinned = pin_to_fp32(TRT, network, SIZE, network.num_layers)
+    assert pinned == {3, 5}
+    assert hold_large_to(TRT, network, DataType.HALF, SIZE, pinned) == 6
+    held = [index for index, one in enumerate(network.layers) if one.precision is DataType.HALF]
+    assert held == [0, 1, 2, 6, 7, 10]
+    assert [network.layers[index].output_types for index in held] == 5 * [{0: DataType.HALF}] + [{}]
 
 
 def test_int8_is_kept_to_convolutions() -> None:
@@ -249,3 +280,14 @@ def test_the_shipped_student() -> None:
             assert max(elements) > 2 * math.prod(STUDENT_SIZE), f"{one.name} is small"
             assert not is_long
     assert not {"Conv", "MatMul", "Reshape", "Transpose", "Shape"} & {layers[index].name for index in pinned}
+
+
+def test_of_the_shipped_student_only_squeeze_and_excite_and_the_attentions_matrices_are_free() -> None:
+    layers = student_layers()
+    pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
+    hold_large_to(TRT, Network(*layers), DataType.HALF, STUDENT_SIZE, pinned)
+    free = [one for one in layers if one.precision is None and one.output.dtype is DataType.FLOAT]
+    assert [one.name for one in free if one.type is LayerType.CONVOLUTION] == ["Conv"] * 6
+    assert {one.name for one in free} <= {"Conv", "Slice", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
+    for one in free:
+        assert max(math.prod(tensor.shape) for tensor in (*one.inputs, one.output)) <= 2 * math.prod(STUDENT_SIZE)

@@ -1,12 +1,16 @@
-"""The size and the interface of a network: stand-ins for TensorRT's tensors, which cannot be made without a GPU."""
+"""The size and the interface of a network: real ONNX, and stand-ins for TensorRT's tensors, which need a GPU."""
 
 from types import SimpleNamespace
 from typing import Any, Sequence
 
 import pytest
 
-from irvis.export.trt_network import fix_size, tensor_specs
+from irvis.export.onnx_wire import input_shape
+from irvis.export.trt_network import check_planes, fix_size, tensor_specs
 from irvis.runtime.errors import ModelError
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+SHIPPED = SHIPPED_MODEL.read_bytes()
 
 FLOAT, UINT8 = SimpleNamespace(name="FLOAT"), SimpleNamespace(name="UINT8")
 TRT = SimpleNamespace(DataType=SimpleNamespace(FLOAT=FLOAT))
@@ -24,23 +28,30 @@ class Network:
 
 def test_a_dynamic_onnx_takes_any_size() -> None:
     for wanted, size in ((None, (480, 640)), ((64, 80), (64, 80))):
-        network = Network((-1, 1, -1, -1))
-        assert fix_size(TRT, network, "a.onnx", wanted) == size
-        assert [tensor.shape for tensor in network.inputs] == [[1, 1, *size]] * 2
+        found, model = fix_size(SHIPPED, wanted)
+        assert found == size
+        assert [input_shape(model, name) for name in ("infrared", "visible")] == [[1, 1, *size]] * 2
 
 
 def test_a_fixed_onnx_has_its_own() -> None:
+    fixed = fix_size(SHIPPED, (48, 64))[1]
+    for wanted, size in ((None, (48, 64)), ((48, 64), (48, 64)), ((64, 80), (64, 80))):
+        assert fix_size(fixed, wanted) == (size, fixed)
     network = Network((1, 1, 48, 64))
-    assert fix_size(TRT, network, "a.onnx", None) == (48, 64)
-    assert fix_size(TRT, network, "a.onnx", (48, 64)) == (48, 64)
+    check_planes(TRT, network, "a.onnx", (48, 64))
     with pytest.raises(ModelError, match="takes infrared of 48x64 alone, not of 64x80: make one with"):
-        fix_size(TRT, network, "a.onnx", (64, 80))
+        check_planes(TRT, network, "a.onnx", (64, 80))
+
+
+def test_what_is_cut_off_is_left_to_the_parser() -> None:
+    assert fix_size(SHIPPED[:-100], (48, 64)) == ((48, 64), SHIPPED[:-100])
 
 
 @pytest.mark.parametrize(
     "network",
     [
         Network((1, 3, 48, 64)),
+        Network((2, 1, 48, 64)),
         Network((48, 64), UINT8),
         Network((1, 1, 48, 64), UINT8),
         Network((1, 1, 48, 64), names=("infrared", "image")),
@@ -49,7 +60,7 @@ def test_a_fixed_onnx_has_its_own() -> None:
 )
 def test_another_kind_of_model(network: Network) -> None:
     with pytest.raises(ModelError, match=r"a\.onnx must take infrared and visible and give fused.*`irvis export`"):
-        fix_size(TRT, network, "a.onnx", None)
+        check_planes(TRT, network, "a.onnx", (48, 64))
 
 
 def test_the_sidecars_specs() -> None:

@@ -188,13 +188,14 @@ def image() -> Run:
 
 
 def onnx_wire() -> Run:
-    from irvis.export.onnx_wire import input_shape, is_onnx, node_label
+    from irvis.export.onnx_wire import fix_shape, input_shape, is_onnx, node_label
 
     def read(data: bytes) -> None:
         if is_onnx(data):
             for index in (-1, 0, 1):
                 assert isinstance(node_label(data, index), str)
             input_shape(data, "infrared")
+            fix_shape(data, "infrared", (1, 1, 48, 64))
 
     # Of what ``is_onnx`` takes, a message within may still be none, which ValueError says.
     return one_line(read, ValueError)
