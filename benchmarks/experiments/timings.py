@@ -1,16 +1,21 @@
-"""Measured times to stand beside the paper's: from reports of ``irvis peers --json`` and ``bench.py --json``."""
+"""Measured times to stand beside the paper's: of ``irvis peers --json``, ``bench.py --json`` and a GPU check."""
 
+import re
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from irvis.benchmarks.peers.command import KIND, SCHEMA_VERSION
-from irvis.benchmarks.peers.tables import DEPLOY
+from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
 from irvis.benchmarks.report.file import read_report
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import parse_json, read_bytes
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
+
+# How the GPU check names what it times: a network as an engine, or by PyTorch; and how.
+GPU_FORM = re.compile(r"(?P<pytorch>PyTorch )?(?P<network>deploy form|\w+) (?P<way>.+)")
+OURS = {"student": STUDENT, "plain": STUDENT, "deploy": DEPLOY, "deploy form": DEPLOY}
 
 
 class Timings(NamedTuple):
@@ -25,7 +30,8 @@ def read_timings(spec: str) -> List[Timings]:
     """Read the columns of a report.
 
     Args:
-        spec: a file, or ``NAME=FILE`` for a report of bench.py on another network than the student's deploy form.
+        spec: a file, a GPU check's latency.json among them, or ``NAME=FILE`` for a report of bench.py on another
+            network than the student's deploy form.
 
     Raises FileError where the file is no report, or of frames of another size than the paper's.
     """
@@ -33,20 +39,23 @@ def read_timings(spec: str) -> List[Timings]:
     path, method = (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), DEPLOY)
     try:
         document = parse_json(read_bytes(path, "report"))
-        is_of_peers = document["kind"] == KIND
-    except (ValueError, KeyError, TypeError, RecursionError):
-        is_of_peers = False  # and read_report says what is wrong with it
-    if not is_of_peers:
+        kind = document.get("kind", "latency" if "found" in document else None)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        kind = None  # and read_report says what is wrong with it
+    if kind not in (KIND, "latency"):
         document = read_report(path)
         _check_size(document["size"], path)
         return [_of_bench(document, method, path.name)]
     try:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError("another schema")
+        if kind == "latency":
+            return _of_gpu_check(document["found"], path.name)
         _check_size(document["size"], path)
         return _of_peers(document, path.name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileError(f"not a whole report of irvis peers: {path}; measure it again") from error
+        what = "irvis peers" if kind == KIND else "gpu_check's latency at 480x640"
+        raise FileError(f"not a whole report of {what}: {path}; measure it again") from error
 
 
 def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:
@@ -61,6 +70,25 @@ def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:
             column = found.setdefault(runtime, Timings(f"{where}, {runtime}", remarks, {}))
             column.times_ms[method["name"]] = mean(values), stdev(values) if len(values) > 1 else 0.0
     return list(found.values())
+
+
+def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
+    """Give a column a way of running, from planes or frames on the host to the fused one there."""
+    gpu, machine = found["machine"]["nvidia_smi"].split(",")[0], found["machine"]
+    columns: Dict[str, Timings] = {}
+    for form, times in found[format_size(DEFAULT_SIZE)].items():
+        told = GPU_FORM.fullmatch(form)
+        if told is None or "failed" in times:
+            continue
+        runtime = f"PyTorch {times['torch']}" if told["pytorch"] else f"TensorRT {machine['tensorrt']}"
+        title, total = f"{gpu}, {runtime}, {told['way']}", times["total_ms"]
+        remarks = f"{name}: {title}, {total['n']} runs of gpu_check, {machine['date']}, which watches no clocks"
+        column = columns.setdefault(title, Timings(title, remarks, {}))
+        method = OURS.get(told["network"], told["network"])
+        column.times_ms[method] = float(total["mean"]), float(total["std"])
+    if not columns:
+        raise ValueError("nothing was timed")
+    return list(columns.values())
 
 
 def _of_bench(document: Dict[str, Any], method: str, name: str) -> Timings:

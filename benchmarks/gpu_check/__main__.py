@@ -1,9 +1,6 @@
 """The command line of the GPU check; see ``--help``."""
 
 import argparse
-import os
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +10,7 @@ from irvis.benchmarks.gpu_check.accuracy import measure_accuracy, measure_qualit
 from irvis.benchmarks.gpu_check.endurance import check_runtime
 from irvis.benchmarks.gpu_check.engines import ENGINES, build_engines
 from irvis.benchmarks.gpu_check.latency import measure_latency
+from irvis.benchmarks.gpu_check.machine import describe_machine
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
@@ -73,26 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
     if failed:
         raise IrvisError("; ".join(failed))
     return 0
-
-
-def describe_machine() -> Dict[str, Any]:
-    """Name the GPU, its driver, TensorRT, Python and the date."""
-    found: Dict[str, Any] = {
-        "date": time.strftime("%F"),
-        "python": sys.version.split()[0],
-        "cpus": os.cpu_count(),
-    }
-    if shutil.which("nvidia-smi"):
-        query = "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
-        done = subprocess.run(["nvidia-smi", query, "--format=csv,noheader"], stdout=subprocess.PIPE, check=False)
-        found["nvidia_smi"] = done.stdout.decode().strip()
-    try:
-        import tensorrt
-
-        found["tensorrt"] = tensorrt.__version__
-    except (ImportError, OSError):
-        found["tensorrt"] = None
-    return found
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from irvis.benchmarks.gpu_check.engines import PEERS, built, engine_path
+from irvis.benchmarks.gpu_check.machine import describe_machine
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.benchmarks.latency import summarize
 from irvis.runtime.errors import IrvisError
@@ -59,6 +60,7 @@ def _without_our_interpreter() -> Dict[str, str]:
 def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> None:
     """Time every engine that is there, and what PyTorch makes of the same networks, in rounds."""
     results = Results(out / "latency.json")
+    results.put("machine", describe_machine())
     for size in SIZES:
         if size in results:
             continue
@@ -114,7 +116,14 @@ def _described(found: Dict[str, Any], eager: Optional[Dict[str, Any]], planes: P
     described = {key: value for key, value in found.items() if key not in ("total_ms", "compute_ms")}
     for key in ("total_ms", "compute_ms"):
         summary = summarize(found[key])
-        described[key] = {"median": summary.p50_ms, "p99": summary.p99_ms, "max": summary.max_ms, "n": summary.count}
+        described[key] = {
+            "median": summary.p50_ms,
+            "mean": summary.mean_ms,
+            "std": summary.std_ms,
+            "p99": summary.p99_ms,
+            "max": summary.max_ms,
+            "n": summary.count,
+        }
         if eager is not None and "failed" not in eager:
             described[key]["eager_over_this"] = round(median(eager[key]) / summary.p50_ms, 3)
     described["psnr_to_eager_db"] = _psnr(planes, form)

@@ -41,6 +41,34 @@ def test_a_report_of_peers_is_a_column_a_runtime(tmp_path):
     )
 
 
+def latency_of_a_gpu_check(**forms):
+    def times(mean, **more):
+        return {"total_ms": {"median": mean, "mean": mean, "std": 0.25, "p99": mean, "max": mean, "n": 300}, **more}
+
+    found = {
+        "machine": {"date": "2026-11-26", "tensorrt": "8.5.2.2", "nvidia_smi": "NVIDIA H200, 580.159.04, 1980 MHz"},
+        "480x640": {
+            "deploy planes FP16": times(5.0),
+            "SeAFusion planes FP16": times(6.0),
+            "deploy planes INT8": {"failed": "no"},
+            "PyTorch student eager FP32": times(23.0, torch="2.11.0"),
+            "PyTorch deploy form eager FP32": times(10.0, torch="2.11.0"),
+            "PyTorch SeAFusion eager FP32": times(7.0, torch="2.11.0"),
+            **forms,
+        },
+    }
+    return {"schema_version": 1, "found": found}
+
+
+def test_a_gpu_check_is_a_column_a_way_of_running(tmp_path):
+    engines, eager = read_timings(written(tmp_path / "latency.json", latency_of_a_gpu_check()))
+    assert engines.title == "NVIDIA H200, TensorRT 8.5.2.2, planes FP16"
+    assert engines.times_ms == {"student, deploy form": (5.0, 0.25), "SeAFusion": (6.0, 0.25)}
+    assert eager.title == "NVIDIA H200, PyTorch 2.11.0, eager FP32"
+    assert eager.times_ms == {"student": (23.0, 0.25), "student, deploy form": (10.0, 0.25), "SeAFusion": (7.0, 0.25)}
+    assert "300 runs of gpu_check, 2026-11-26" in eager.remarks
+
+
 def test_a_report_of_bench_is_of_the_deploy_form_unless_named(tmp_path, document):
     spec = written(tmp_path / "bench.json", document())
     (column,) = read_timings(spec)
@@ -71,6 +99,8 @@ def test_what_was_not_verified_is_shown_as_such(tmp_path, document):
         (peers_report(methods=[{"name": "student"}]), "not a whole report of irvis peers"),
         (peers_report(methods=[{"name": "a", "forms": {"b": {"backend": "c", "latencies_ms": []}}}]), "not a whole"),
         (peers_report(machine=None), "not a whole report of irvis peers"),
+        ({"schema_version": 1, "found": {"480x640": {}}}, "not a whole report of gpu_check's latency at 480x640"),
+        (latency_of_a_gpu_check(**{"deploy planes FP16": {"total_ms": {"median": 1}}}), "not a whole report of gpu_c"),
         ({"kind": "table"}, "is no report of bench.py"),
         ([], "is no report of bench.py"),
         ({"kind": "complexity", "schema_version": 1}, "measure it again with bench.py"),

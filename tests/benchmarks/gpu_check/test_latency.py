@@ -69,6 +69,7 @@ def test_ratio_and_psnr_are_to_eager(tmp_path: Path) -> None:
     own = {"total_ms": [2.0, 2.0], "compute_ms": [1.0, 1.0], "activation_bytes": 7}
     found = latency._described(own, eager, tmp_path, "engine")
     assert found["compute_ms"]["eager_over_this"] == 4.0
+    assert (found["total_ms"]["mean"], found["total_ms"]["std"]) == (2.0, 0.0)
     assert found["psnr_to_eager_db"] == pytest.approx(40.0)
     assert found["activation_bytes"] == 7
 
