@@ -38,7 +38,7 @@ from irvis.runtime.frames import join_luminance, split_luminance
 from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
-from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 
@@ -250,8 +250,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
     )
-    parser.add_argument("--rounds", type=_positive, default=30, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+    parser.add_argument("--rounds", type=parse_count, default=30, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=parse_count, default=2, metavar="N", help="CPU threads (default: %(default)s)"
+    )
     parser.add_argument(
         "--provider", default=CPU, metavar="NAME", help="execution provider of ONNX Runtime (default: %(default)s)"
     )
@@ -279,10 +281,3 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, comparison.to_json(), allow_nan=False)
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
-    return value

@@ -20,7 +20,7 @@ from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
-from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 
 SAFE_DB = 50.0
 
@@ -119,7 +119,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis fp16``."""
     parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of any size (irvis export --dynamic)")
     parser.add_argument("--pairs", type=Path, nargs="+", default=[], metavar="FOLDER", help="data sets")
-    parser.add_argument("--limit", type=int, metavar="N", help="take N pairs of each, evenly spread (default: all)")
+    parser.add_argument(
+        "--limit", type=parse_count, metavar="N", help="take N pairs of each, evenly spread (default: all)"
+    )
     parser.add_argument(
         "--size",
         type=parse_size,

@@ -29,6 +29,7 @@ from irvis.runtime.pairs import pairs_of
 from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate
 from irvis.runtime.registration.descriptors import to_plane
 from irvis.runtime.registration.homography import corners_of, project
+from irvis.runtime.sizes import parse_count
 
 DEGREES, SCALE, SHIFT = 3.0, 0.05, 16.0
 FAILED_PX = 5.0
@@ -291,13 +292,6 @@ def _separation(rows: List[Trial], threshold: float) -> float:
     return float(np.mean(good) if good else 0) - 5 * float(np.mean(wrong))
 
 
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
-    return value
-
-
 def _share(which: np.ndarray) -> str:
     return f"{100 * np.mean(which):.1f} %" if len(which) else "none"
 
@@ -333,9 +327,13 @@ def main() -> int:
     )
     parser.add_argument("--model", choices=("similarity", "affine", "homography"), default="similarity")
     parser.add_argument(
-        "--frames", type=_positive, default=1, metavar="N", help="pairs of one size that share a warp (gradients only)"
+        "--frames",
+        type=parse_count,
+        default=1,
+        metavar="N",
+        help="pairs of one size that share a warp (gradients only)",
     )
-    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="of N pairs take only the first")
+    parser.add_argument("--every", type=parse_count, default=1, metavar="N", help="of N pairs take only the first")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
     arguments = parser.parse_args()
     return guarded("registration", lambda: run(arguments))

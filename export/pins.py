@@ -3,9 +3,9 @@
 The rule. Pinned to FP32 are
 
 1. reductions over more than 4096 elements;
-2. softmax, reductions, element-wise layers, activations and unary functions that read and write small tensors alone, of
-   at most two planes of H x W elements: the norms of a pixel, the Gram matrices of the attention and their
-   normalisation, squeeze-excite;
+2. softmax, reductions, element-wise layers, activations, unary functions and convolutions that read and write small
+   tensors alone, of at most two planes of H x W elements: the norms of a pixel, the Gram matrices of the attention and
+   their normalisation, squeeze-excite;
 3. what turns frames into planes and back, which must be exact to a grey level.
 
 Why. FP16 ends at 65504 and has eleven bits: a running sum stops growing after some thousand terms, and an epsilon of
@@ -18,17 +18,22 @@ are the second lock, and ``--no-pins``, which leaves the third point alone, meas
 In an FP16 engine every other layer that reads or writes a large tensor is held to FP16 (``hold_large_to``). Left free,
 it is timed in FP32 too, with each conversion, which was about half of a build (TensorRT 8.5.2, H200); and a convolution
 is merged with the pinned layer behind it into one in FP32, which reads 32 planes of twice the size: LayerNorm's sum of
-squares with what converts before and after it took 0.62 of 5.1 ms, and alone in FP16 a fifth of its own. What touches small tensors alone is left free: a
-convolution of one pixel that is held to FP16, merged with a pinned ReLU, has no kernel.
+squares with what converts before and after it took 0.62 of 5.1 ms, and alone in FP16 a fifth of its own. What touches
+small tensors alone is not held to it: a convolution of one pixel in FP16, merged with a pinned ReLU, has no kernel.
+
+In an INT8 engine only convolutions run in it, and of these (``may_be_int8``) neither those that write a small tensor,
+which are sums over channels that a norm is made of, and the picture itself, nor the first two and the last three: what
+is lost there reaches the picture undamped. ``irvis int8`` measures what the rule gives on a CPU; docs/deploy.md has it.
 
 Layers of whole numbers and truth values (Shape, Gather and the arithmetic of shapes) are left alone.
 """
 
 import math
-from typing import Any, Iterator, List, Set, Tuple
+from typing import Any, Iterator, List, Sequence, Set, Tuple
 
 LONGEST_SUM = 4096  # terms that FP16 may add up
 SMALL_PLANES = 2  # of H x W elements, in a tensor that still counts as small
+FIRST, LAST = 2, 3  # convolutions that INT8 must not touch, in the order of the graph
 
 
 def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sensitive: bool = True) -> Set[int]:
@@ -59,6 +64,7 @@ def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int]) -> bool:
         trt.LayerType.ELEMENTWISE,
         trt.LayerType.UNARY,
         trt.LayerType.ACTIVATION,
+        trt.LayerType.CONVOLUTION,
     )
     if layer.type not in sensitive or not computes_in_float(trt, layer):
         return False
@@ -92,19 +98,35 @@ def hold_large_to(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pin
     return held
 
 
-def hold_all_but_convolutions(trt: Any, network: Any, dtype: Any, pinned: Set[int]) -> int:
-    """Hold every layer that INT8 must not touch, all but convolutions, to ``dtype``; give their number.
+def may_be_int8(written: Sequence[int], size: Tuple[int, int]) -> List[bool]:
+    """Tell for each convolution whether INT8 may run it.
+
+    Args:
+        written: how many elements each writes, in the order of the graph.
+        size: (H, W) of the frames.
+    """
+    inner = range(FIRST, len(written) - LAST)
+    return [index in inner and elements > SMALL_PLANES * size[0] * size[1] for index, elements in enumerate(written)]
+
+
+def hold_all_but_int8(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:
+    """Hold every layer that INT8 must not touch to ``dtype``; give their number.
 
     Args:
         trt: the module ``tensorrt``.
-        network: a ``trt.INetworkDefinition``.
+        network: a ``trt.INetworkDefinition`` of fixed size.
         dtype: ``trt.DataType.HALF`` or ``FLOAT``.
+        size: (H, W) of the frames.
         pinned: indices of the layers that have a precision already.
     """
+    layers = list(layers_of(network))
+    convolutions = [index for index, layer in enumerate(layers) if layer.type == trt.LayerType.CONVOLUTION]
+    allowed = may_be_int8([_length(layers[index].get_output(0)) for index in convolutions], size)
+    free = {index for index, may in zip(convolutions, allowed) if may}
     held = [
         layer
-        for index, layer in enumerate(layers_of(network))
-        if layer.type != trt.LayerType.CONVOLUTION and index not in pinned and computes_in_float(trt, layer)
+        for index, layer in enumerate(layers)
+        if index not in free and index not in pinned and computes_in_float(trt, layer)
     ]
     for layer in held:
         layer.precision = dtype

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from irvis.export.build_options import MIB, BuildOptions
 from irvis.export.calibration import Calibration, calibration_key, read_ranges, write_ranges
-from irvis.export.pins import hold_all_but_convolutions, hold_large_to, pin_to_fp32
+from irvis.export.pins import hold_all_but_int8, hold_large_to, pin_to_fp32
 from irvis.export.trt_config import (
     attach_timing_cache,
     keep_timing_cache,
@@ -104,7 +104,7 @@ class _Builder:
                 held = hold_large_to(trt, network.definition, trt.DataType.HALF, network.size, pinned)
             else:
                 other = trt.DataType.HALF if allow_fp16(trt, builder, config) is None else trt.DataType.FLOAT
-                held = hold_all_but_convolutions(trt, network.definition, other, pinned)
+                held = hold_all_but_int8(trt, network.definition, other, network.size, pinned)
         constraints = ("obey", "prefer") if pinned or held else ()
         if precision == "int8":
             engine, how = self._calibrate_and_serialise(builder, network.definition, config, network.size, constraints)

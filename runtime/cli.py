@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
     "passes": Subcommand("irvis.export.passes", "count what two ONNX read from and write to memory", "workstation"),
     "fp16": Subcommand("irvis.benchmarks.fp16", "tell what half precision does to an ONNX", "workstation"),
+    "int8": Subcommand("irvis.benchmarks.int8", "tell what INT8 convolutions do to an ONNX", "workstation"),
     "compare": Subcommand("irvis.benchmarks.compare", "time PyTorch, plain, deploy form and engines", "workstation"),
     "roofline": Subcommand("irvis.benchmarks.roofline.command", "tell what bounds an ONNX on a device", "workstation"),
     "complexity": Subcommand("irvis.benchmarks.complexity", "count parameters and multiply-adds", "workstation"),

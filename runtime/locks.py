@@ -18,8 +18,17 @@ def try_lock(stream: IO[str]) -> bool:
 
     A file system without locks is told on stderr, and the answer is True. Raises OSError.
     """
+    return _lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock(stream: IO[str]) -> None:
+    """Lock an open file until it is closed, as soon as no other process has it; otherwise as ``try_lock``."""
+    _lock(stream, fcntl.LOCK_EX)
+
+
+def _lock(stream: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, how)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -42,12 +51,12 @@ def claimed(output: Path) -> Iterator[None]:
     path = output.with_name(output.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
+        stream = path.open("a")
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
-    with lock:
+    with stream:
         # Whoever held it may have removed it between the two, and a third may lock its successor.
-        if not try_lock(lock) or not _is_at(path, lock):
+        if not try_lock(stream) or not _is_at(path, stream):
             raise FileError(f"another process writes {output}; wait for it, or give another output")
         try:
             yield

@@ -14,6 +14,7 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_writable, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
 from irvis.runtime.outputs import Output, Recording, Web, Window
+from irvis.runtime.sizes import parse_count
 from irvis.runtime.video import FOURCC, is_video, video_writer
 
 INTERRUPTED = 130
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show all in a browser (default: 127.0.0.1:8080)",
     )
     parser.add_argument("--token", help="what a browser must give, as ?token=...")
-    parser.add_argument("--frames", type=_count, metavar="N", help="end after so many fused frames")
+    parser.add_argument("--frames", type=parse_count, metavar="N", help="end after so many fused frames")
     parser.add_argument("--duration", type=_seconds, metavar="S", help="end after so many seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures at the end there as well")
     engine_cache.add_arguments(parser)
@@ -200,9 +201,3 @@ def _number(text: str, most: float, unit: str) -> float:
     if not 0 <= value <= most:
         raise argparse.ArgumentTypeError(f"must be 0 to {most:.0f} {unit}. Got {text!r}")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
-    return int(text)

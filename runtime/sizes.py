@@ -1,4 +1,4 @@
-"""Sizes of frames as people write them: HEIGHTxWIDTH, as numpy's shapes are and video formats are not."""
+"""Sizes of frames as people write them, HEIGHTxWIDTH, as numpy's shapes are and video formats are not; and counts."""
 
 import argparse
 import re
@@ -17,6 +17,14 @@ def parse_size(text: str) -> Tuple[int, int]:
     if min(height, width) < MINIMUM:
         raise argparse.ArgumentTypeError(f"height and width must each be {MINIMUM} or more. Got {text!r}")
     return height, width
+
+
+def parse_count(text: str) -> int:
+    """``"3"`` -> ``3``: the ``type=`` of an argument, a whole number from 1. Raises argparse.ArgumentTypeError."""
+    value = int(text) if text.isdecimal() and len(text) < 20 else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Got {text!r}")
+    return value
 
 
 def format_size(size: Sequence[int]) -> str:

@@ -4,7 +4,6 @@ Of the feature is kept what the losses look at: the mean over its channels at fu
 at 32 x 32 (eq. 3), the latter as float16: their parts are at most 1, so S moves by less than 1e-3.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import write_json
+from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
 from irvis.student.teachers.load import Teacher
@@ -139,7 +139,7 @@ def _note(place: Path, done: int) -> None:
 def _locked(place: Path) -> Iterator[None]:
     """Keep a second run from filling the same cache at the same time."""
     with (place / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream)
         yield
 
 

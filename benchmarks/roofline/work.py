@@ -5,12 +5,13 @@ A multiply-add counts as two operations, whatever else an element takes as one; 
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 import onnx
 
 from irvis.export.fixed_shapes import Shapes
 from irvis.export.fused_groups import Kernel, fused_kernels
+from irvis.export.pins import may_be_int8
 
 TRANSCENDENTAL = 20  # operations an element
 TRANSCENDENTALS = frozenset("Erf Exp Log Sigmoid Tanh Softmax Gelu FastGelu QuickGelu BiasGelu Sin Cos Pow".split())
@@ -62,11 +63,12 @@ def reduction_kind(whole: Sequence[int], reduced: Sequence[int]) -> str:
 def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[Work]:
     """Give the kernels of a model from ``fix_shapes`` as ``fused_groups`` takes TensorRT to fuse them.
 
-    In INT8 it is convolutions that compute in INT8, and tensors that they alone read that are written in it; the rest
-    stays in FP16. Reformats are not foreseen.
+    In INT8 it is the convolutions that the builder lets be INT8 that compute in it, and tensors that they alone read
+    that are written in it; the rest stays in FP16. Reformats are not foreseen.
     """
     kernels = fused_kernels(model, shapes)
-    itemsizes = _itemsizes(kernels, precision)
+    quantized = _int8_convolutions(model, shapes) if precision == "int8" else frozenset()
+    itemsizes = _itemsizes(kernels, quantized)
     fallback = ITEMSIZE["fp16" if precision == "int8" else precision]
     works = []
     for index, kernel in enumerate(kernels):
@@ -83,7 +85,8 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
             )
         elif kind == "pointwise" and any(node.op_type in TRANSCENDENTALS for node in kernel.nodes):
             kind = "transcendental"
-        of_weights = ITEMSIZE[precision] if main.op_type == "Conv" else fallback
+        own = precision if precision != "int8" or main.output[0] in quantized else "fp16"
+        of_weights = ITEMSIZE[own]
 
         def sizes(names: Sequence[str]) -> Tuple[int, ...]:
             return tuple(itemsizes.get(name, fallback) * math.prod(shapes[name]) for name in names)
@@ -100,7 +103,7 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
                 written_bytes=written,
                 operations=sum(operations_of(node, shapes) for node in kernel.nodes),
                 unit=MATRIX if kind == "matmul" or ("convolution" in kind and "depthwise" not in kind) else VECTOR,
-                precision="fp16" if precision == "int8" and main.op_type != "Conv" else precision,
+                precision=own,
                 group=index,
             )
         )
@@ -155,15 +158,20 @@ def _reduces(node: onnx.NodeProto) -> bool:
     return node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool"
 
 
-def _itemsizes(kernels: List[Kernel], precision: str) -> Dict[str, int]:
-    """Give the bytes of an element of what differs from the rest: in INT8, what convolutions alone read."""
-    if precision != "int8":
-        return {}
+def _int8_convolutions(model: onnx.ModelProto, shapes: Shapes) -> FrozenSet[str]:
+    """Give the outputs of the convolutions that the builder lets be INT8."""
+    height, width = shapes[model.graph.input[0].name][2:]
+    outputs = [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
+    allowed = may_be_int8([math.prod(shapes[name]) for name in outputs], (height, width))
+    return frozenset(name for name, may in zip(outputs, allowed) if may)
+
+
+def _itemsizes(kernels: List[Kernel], quantized: FrozenSet[str]) -> Dict[str, int]:
+    """Give the bytes of an element of what differs from the rest: in INT8, what such convolutions alone read."""
     by_convolutions: Dict[str, bool] = {}
     for kernel in kernels:
-        is_convolution = "convolution" in kernel.kind
-        firsts = {node.input[0] for node in kernel.nodes if node.op_type == "Conv"}
+        firsts = {node.input[0] for node in kernel.nodes if node.op_type == "Conv" and node.output[0] in quantized}
         for name in kernel.read:
-            alone = is_convolution and name in firsts
+            alone = name in firsts
             by_convolutions[name] = by_convolutions.get(name, True) and alone
     return {name: 1 for name, alone in by_convolutions.items() if alone}

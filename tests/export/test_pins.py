@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from irvis.export.pins import hold_all_but_convolutions, hold_large_to, pin_to_fp32
+from irvis.export.pins import hold_all_but_int8, hold_large_to, may_be_int8, pin_to_fp32
 from irvis.runtime.fuser import SHIPPED_MODEL
 
 SIZE = (48, 64)
@@ -91,6 +91,7 @@ def is_pinned(one: Layer, parsed: int = 1) -> bool:
         (LayerType.ACTIVATION, (1, 32, 1, 1)),
         (LayerType.REDUCE, (1, 2, *SIZE)),
         (LayerType.ELEMENTWISE, ()),
+        (LayerType.CONVOLUTION, (1, 16, 1, 1)),
     ],
 )
 def test_sensitive_layers_of_small_tensors_are_pinned(kind: Any, shape: Tuple[int, ...]) -> None:
@@ -105,7 +106,7 @@ def test_sensitive_layers_of_small_tensors_are_pinned(kind: Any, shape: Tuple[in
         (LayerType.ELEMENTWISE, (1, 3, *SIZE)),
         (LayerType.UNARY, FULL),
         (LayerType.ACTIVATION, FULL),
-        (LayerType.CONVOLUTION, (1, 1, *SIZE)),
+        (LayerType.CONVOLUTION, FULL),
         (LayerType.MATRIX_MULTIPLY, (4, 8, 8)),
         (LayerType.SHUFFLE, (4, 8, 8)),
         (LayerType.ELEMENTWISE, (1, 1, -1, -1)),
@@ -170,7 +171,7 @@ def test_what_touches_a_large_tensor_is_held_to_half() -> None:
         layer(LayerType.CONVOLUTION, one, Tensor(FULL)),
         layer(LayerType.REDUCE, row, Tensor(FULL)),
         layer(LayerType.REDUCE, pixel, Tensor(row)),  # pinned
-        layer(LayerType.CONVOLUTION, pixel),  # with a pinned ReLU behind it, no kernel would be left
+        layer(LayerType.CONVOLUTION, pixel),  # pinned; in FP16, with a pinned ReLU behind it, it has no kernel
         layer(LayerType.ACTIVATION, pixel),  # pinned
         layer(LayerType.SHUFFLE, FULL, Tensor(FULL), Tensor((4,), DataType.INT32)),
         layer(LayerType.ELEMENTWISE, None),  # of unknown size
@@ -179,15 +180,28 @@ def test_what_touches_a_large_tensor_is_held_to_half() -> None:
         Layer("last", LayerType.CONVOLUTION, [Tensor(FULL)], Tensor(one, name="fused")),
     )
     pinned = pin_to_fp32(TRT, network, SIZE, network.num_layers)
-    assert pinned == {3, 5}
+    assert pinned == {3, 4, 5}
     assert hold_large_to(TRT, network, DataType.HALF, SIZE, pinned) == 6
     held = [index for index, one in enumerate(network.layers) if one.precision is DataType.HALF]
     assert held == [0, 1, 2, 6, 7, 10]
     assert [network.layers[index].output_types for index in held] == 5 * [{0: DataType.HALF}] + [{}]
 
 
+def test_int8_leaves_the_ends_and_what_writes_a_small_tensor() -> None:
+    large, small = 32 * SIZE[0] * SIZE[1], SIZE[0] * SIZE[1]
+    assert may_be_int8([large, large, small, large, -1, large, large, large, small], SIZE) == [
+        *(False, False),  # the first two
+        *(False, True, False, True),  # of those between, what is large; of unknown size is not
+        *(False, False, False),  # the last three
+    ]
+    assert may_be_int8([large] * 5, SIZE) == [False] * 5
+    assert may_be_int8([], SIZE) == []
+
+
 def test_int8_is_kept_to_convolutions() -> None:
+    first, last = ([layer(LayerType.CONVOLUTION, FULL) for _ in range(count)] for count in (2, 3))
     network = Network(
+        *first,
         layer(LayerType.CONVOLUTION, FULL),
         layer(LayerType.ELEMENTWISE, FULL),
         layer(LayerType.SOFTMAX, (4, 8, 8)),
@@ -195,11 +209,13 @@ def test_int8_is_kept_to_convolutions() -> None:
         layer(LayerType.SHUFFLE, FULL, Tensor(FULL), Tensor((4,), DataType.INT32)),
         layer(LayerType.SHAPE, (4,), dtype=DataType.INT32),
         Layer("constant", LayerType.CONSTANT, [], Tensor((1,))),
+        *last,
     )
     pinned = pin_to_fp32(TRT, network, SIZE, network.num_layers)
-    assert hold_all_but_convolutions(TRT, network, DataType.HALF, pinned) == 3
+    assert hold_all_but_int8(TRT, network, DataType.HALF, SIZE, pinned) == 3 + len(first) + len(last)
     half, full = DataType.HALF, DataType.FLOAT
-    assert [one.precision for one in network.layers] == [None, half, full, half, half, None, None]
+    assert [one.precision for one in network.layers[2:-3]] == [None, half, full, half, half, None, None]
+    assert all(one.precision is half for one in (*first, *last))
 
 
 # The shipped student.
@@ -279,15 +295,15 @@ def test_the_shipped_student() -> None:
         elif one.name in ("Softmax", "Sqrt", "Reciprocal", "ReduceSum", "ReduceMean"):
             assert max(elements) > 2 * math.prod(STUDENT_SIZE), f"{one.name} is small"
             assert not is_long
-    assert not {"Conv", "MatMul", "Reshape", "Transpose", "Shape"} & {layers[index].name for index in pinned}
+    assert not {"MatMul", "Reshape", "Transpose", "Shape"} & {layers[index].name for index in pinned}
+    assert [layers[index].name for index in pinned].count("Conv") == 6  # of squeeze-excite
 
 
-def test_of_the_shipped_student_only_squeeze_and_excite_and_the_attentions_matrices_are_free() -> None:
+def test_of_the_shipped_student_only_moves_of_small_tensors_are_free_in_fp16() -> None:
     layers = student_layers()
     pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
     hold_large_to(TRT, Network(*layers), DataType.HALF, STUDENT_SIZE, pinned)
     free = [one for one in layers if one.precision is None and one.output.dtype is DataType.FLOAT]
-    assert [one.name for one in free if one.type is LayerType.CONVOLUTION] == ["Conv"] * 6
-    assert {one.name for one in free} <= {"Conv", "Slice", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
+    assert {one.name for one in free} <= {"Slice", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
     for one in free:
         assert max(math.prod(tensor.shape) for tensor in (*one.inputs, one.output)) <= 2 * math.prod(STUDENT_SIZE)

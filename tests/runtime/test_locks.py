@@ -2,11 +2,13 @@ import errno
 import fcntl
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.locks import claimed, try_lock
+from irvis.runtime.locks import claimed, lock, try_lock
 
 HOLD = """
 import sys
@@ -68,3 +70,11 @@ def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, mon
     with (tmp_path / "lock").open("w") as stream:
         assert try_lock(stream)
     assert capsys.readouterr().err.startswith("no locks on the file system of ")
+
+
+def test_who_waits_has_it_when_the_other_ends(other, tmp_path):
+    with (tmp_path / "made.lock").open("a") as stream:
+        threading.Timer(0.3, other.kill).start()
+        started = time.monotonic()
+        lock(stream)
+        assert time.monotonic() - started >= 0.25

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.runtime.sizes import format_size, parse_size
+from irvis.runtime.sizes import format_size, parse_count, parse_size
 
 
 @given(st.integers(16, 99999), st.integers(16, 99999))
@@ -40,3 +40,10 @@ def test_argparse_turns_a_bad_size_into_a_usage_error(capsys):
         parser.parse_args(["--size", "640"])
     assert caught.value.code == 2
     assert "HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "", "9" * 5000, "٣x"])
+def test_a_count_is_a_whole_number_from_1(text):
+    assert (parse_count("1"), parse_count("12000")) == (1, 12000)
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number, 1 or more"):
+        parse_count(text)

@@ -64,20 +64,33 @@ def test_a_matrix_product():
 
 
 def test_in_int8_convolutions_compute_and_exchange_bytes():
-    """x is read by the convolution alone, a by a convolution alone, b by a sum too, which stays in FP16."""
-    names = ("w1", "w2")
+    """x is read by the convolution alone, a by a convolution alone, b by a product too, which stays in FP16.
+
+    So do the first two convolutions and the last three.
+    """
+    names = [f"w{index}" for index in range(7)]
     nodes = [
-        node("Conv", "x w1", "a"),
-        node("Conv", "a w2", "b"),
+        node("Conv", "x w0", "y"),
+        node("Conv", "y w1", "z"),
+        node("Conv", "z w2", "a"),
+        node("Conv", "a w3", "b"),
         node("Sigmoid", "b", "c"),
-        node("Mul", "b c", "out"),
+        node("Mul", "b c", "d"),
+        node("Conv", "d w4", "e"),
+        node("Conv", "e w5", "f"),
+        node("Conv", "f w6", "out"),
     ]
-    first, second, pointwise = works(nodes, "int8", [weight(name, 32, 32, 1, 1) for name in names])
+    found = works(nodes, "int8", [weight(name, 32, 32, 1, 1) for name in names])
+    assert [work.precision for work in found] == ["fp16", "fp16", "int8", "int8", "fp16", "fp16", "fp16", "fp16"]
     tensor = 32 * PIXELS
-    assert (first.read_bytes, first.written_bytes) == ((tensor, 1024), (tensor,))
-    assert (second.read_bytes, second.written_bytes) == ((tensor, 1024), (2 * tensor,))
-    assert (pointwise.read_bytes, pointwise.written_bytes) == ((2 * tensor,), (2 * tensor,))
-    assert [work.precision for work in (first, second, pointwise)] == ["int8", "int8", "fp16"]
+    assert [(sum(work.read_bytes), sum(work.written_bytes)) for work in found] == [
+        (2 * tensor + 2048, 2 * tensor),
+        (2 * tensor + 2048, tensor),
+        (tensor + 1024, tensor),
+        (tensor + 1024, 2 * tensor),
+        (2 * tensor, 2 * tensor),
+        *3 * [(2 * tensor + 2048, 2 * tensor)],
+    ]
 
 
 @pytest.mark.parametrize(

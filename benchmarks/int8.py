@@ -1,0 +1,117 @@
+"""What INT8 would do to a model, without a GPU: ``irvis int8 student.onnx --calibrate MSRS/train --pairs TNO/test``.
+
+The convolutions that an INT8 engine of ``build_engine.py`` runs in INT8 do so here, in an emulation on the CPU
+(``irvis.export.int8_emulation``), against the ONNX in FP32; beside it all of them, which shows what the rule is for.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from irvis.benchmarks.compare import align
+from irvis.export.acceptance import LEAST_PSNR_DB, compare, summarise
+from irvis.export.int8_emulation import Int8Emulation
+from irvis.export.sample_frames import find_pairs, read_frames, spread, to_planes
+from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
+
+CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more barely move a range
+
+Error = Tuple[float, float]  # PSNR in dB and the largest difference, of a range of 1
+
+
+class Reference:
+    """The pairs of a data set at one size, and what the ONNX in FP32 fuses of them."""
+
+    def __init__(self, name: str, pairs: Sequence[Pair], emulation: Int8Emulation) -> None:
+        self.name, self.pairs, self.size = name, pairs, emulation.size
+        run = emulation.open(())
+        self.wanted = [run(planes) for planes in self._planes("FP32")]
+
+    def errors_of(self, emulation: Int8Emulation, convolutions: Collection[str], label: str) -> List[Error]:
+        """Run every pair with these convolutions in INT8."""
+        run = emulation.open(convolutions)
+        return [compare(run(planes), wanted) for planes, wanted in zip(self._planes(label), self.wanted)]
+
+    def _planes(self, label: str) -> Iterator[np.ndarray]:
+        bar = tqdm(self.pairs, f"{self.name}, {label}", unit="pair", disable=None, leave=False)
+        return (to_planes(read_frames(pair, self.size)) for pair in bar)
+
+
+def to_text(found: Dict[str, Any]) -> str:
+    """One line for people, of what ``summarise`` gives."""
+    return (
+        "PSNR {worst_psnr_db:.1f} dB at the worst of {pairs} pairs, {mean_psnr_db:.1f} in the mean, "
+        "largest error {max_abs:.4f}".format(**found)
+    )
+
+
+def one_at_a_time(emulation: Int8Emulation, reference: Reference) -> str:
+    """Give a table of what each convolution alone does in INT8, the worst first."""
+    errors = {name: reference.errors_of(emulation, [name], name) for name in emulation.convolutions}
+    found = {name: summarise(own) for name, own in errors.items()}
+    rows = [["alone in INT8", "by the rule it", "worst PSNR, dB", "largest error"]]
+    for name, one in sorted(found.items(), key=lambda item: float(item[1]["worst_psnr_db"])):
+        rule = "may" if name in emulation.allowed else "must not"
+        rows.append([name, rule, f"{one['worst_psnr_db']:.1f}", f"{one['max_abs']:.4f}"])
+    return align(rows)
+
+
+def measure(model: Path, arguments: argparse.Namespace) -> float:
+    """Print what INT8 does to one ONNX; give the worst PSNR in dB by the builder's rule."""
+    to_calibrate = find_pairs(arguments.calibrate, CALIBRATION_PAIRS)
+    # The size is the ONNX's own unless it takes any: what is read for the calibration waits for it.
+    emulation = Int8Emulation(model, arguments.size, lambda size: _read(to_calibrate, size))
+    chosen, every = len(emulation.allowed), len(emulation.convolutions)
+    print(
+        f"{model}, {format_size(emulation.size)}, ranges of {len(to_calibrate)} pairs: "
+        f"{chosen} of {every} convolutions in INT8"
+    )
+    worst_db = []
+    for index, folder in enumerate(arguments.pairs):
+        name = "/".join(folder.resolve().parts[-2:])
+        pairs = pairs_of(folder)
+        reference = Reference(name, spread(pairs, arguments.limit or len(pairs)), emulation)
+        found = summarise(reference.errors_of(emulation, emulation.allowed, "INT8"))
+        worst_db.append(float(found["worst_psnr_db"]))
+        print(f"  {name}: {to_text(found)}")
+        unruled = summarise(reference.errors_of(emulation, emulation.convolutions, "all in INT8"))
+        print(f"    with all {every} in INT8: {to_text(unruled)}", flush=True)
+        if arguments.each and index == 0:
+            print(one_at_a_time(emulation, reference), flush=True)
+    return min(worst_db)
+
+
+def _read(pairs: Sequence[Pair], size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    for pair in tqdm(pairs, "calibrating", unit="pair", disable=None, leave=False):
+        yield to_planes(read_frames(pair, size))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``irvis int8``."""
+    parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of planes")
+    parser.add_argument("--calibrate", type=Path, required=True, metavar="FOLDER", help="pairs to find the ranges on")
+    parser.add_argument(
+        "--pairs", type=Path, nargs="+", required=True, metavar="FOLDER", help="data sets to measure on"
+    )
+    parser.add_argument("--limit", type=parse_count, metavar="N", help="N pairs of each, evenly spread (default: all)")
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        metavar="HEIGHTxWIDTH",
+        help=f"of an ONNX that takes any (default: {format_size(DEFAULT_SIZE)})",
+    )
+    parser.add_argument("--each", action="store_true", help="each convolution alone, too, on the first data set")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``irvis int8``; give 0 where every model passes the gate of INT8 engines on every pair, else 1."""
+    worst_db = [measure(model, arguments) for model in arguments.models]
+    least_db = LEAST_PSNR_DB["int8"]
+    if min(worst_db) < least_db:
+        print(f"NOT SAFE: build_engine.py asks for {least_db:.0f} dB at the worst pair")
+        return 1
+    return 0

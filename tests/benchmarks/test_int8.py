@@ -1,0 +1,53 @@
+"""``irvis int8`` on generated pairs."""
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from irvis.benchmarks import int8
+from irvis.runtime import cli
+from irvis.runtime.fuser import SHIPPED_MODEL
+
+
+def run(capsys, samples, *arguments):
+    given = [SHIPPED_MODEL, "--calibrate", samples, "--pairs", samples, *arguments]
+    code = cli.main(["int8", *map(str, given)])
+    said = capsys.readouterr()
+    assert said.err == ""
+    return code, said.out
+
+
+def test_the_shipped_student(capsys, samples):
+    code, out = run(capsys, samples, "--size", "48x64", "--limit", 2)
+    assert code == 0
+    first, by_rule, everything = out.splitlines()
+    assert first.endswith("student.onnx, 48x64, ranges of 3 pairs: 59 of 78 convolutions in INT8")
+    assert by_rule.startswith(f"  {samples.parent.name}/{samples.name}: PSNR ")
+    assert "of 2 pairs" in by_rule
+    assert everything.startswith("    with all 78 in INT8: PSNR ")
+
+
+def test_what_the_gate_would_refuse_is_said(capsys, samples, monkeypatch):
+    monkeypatch.setitem(int8.LEAST_PSNR_DB, "int8", 150.0)
+    code, out = run(capsys, samples, "--size", "48x64", "--limit", 1)
+    assert code == 1
+    assert out.endswith("NOT SAFE: build_engine.py asks for 150 dB at the worst pair\n")
+
+
+def test_each_alone_the_worst_first(capsys, samples):
+    code, out = run(capsys, samples, "--size", "32x32", "--limit", 1, "--each")
+    assert code == 0
+    head, *rows = out.splitlines()[3:]
+    assert head.split()[:3] == ["alone", "in", "INT8"]
+    assert len(rows) == 78
+    values = [float(row.split()[-2]) for row in rows]
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "two"])
+def test_a_limit_is_a_whole_number_from_1(limit, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["int8", "a.onnx", "--calibrate", "a", "--pairs", "a", f"--limit={limit}"])
+    assert "must be a whole number, 1 or more" in capsys.readouterr().err
