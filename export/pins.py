@@ -8,6 +8,10 @@ The rule. Pinned to FP32 are
    their normalisation, squeeze-excite;
 3. what turns frames into planes and back, which must be exact to a grey level.
 
+Of the second point one thing is spared: element-wise layers from a tensor that is not pinned to a large element-wise
+layer, such as LayerNorm's 1/sigma. TensorRT merges those into the large one, where they cost nothing; a pin keeps them
+apart, with a conversion before and after.
+
 Why. FP16 ends at 65504 and has eleven bits: a running sum stops growing after some thousand terms, and an epsilon of
 1e-12 is zero. The square root, the quotient and the exponential of a small tensor multiply what was lost before. Small
 tensors cost nothing in FP32. A tensor of C x H x W does: each one that a pin makes FP32 is written and read at twice
@@ -29,7 +33,7 @@ Layers of whole numbers and truth values (Shape, Gather and the arithmetic of sh
 """
 
 import math
-from typing import Any, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Callable, Iterator, List, Sequence, Set, Tuple
 
 LONGEST_SUM = 4096  # terms that FP16 may add up
 SMALL_PLANES = 2  # of H x W elements, in a tensor that still counts as small
@@ -46,13 +50,23 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
         parsed: how many of its layers come from the ONNX; those after them turn frames into planes and back.
         sensitive: whether the rule's first two points hold.
     """
-    pinned = set()
-    for index, layer in enumerate(layers_of(network)):
-        if computes_in_float(trt, layer) if index >= parsed else sensitive and is_sensitive(trt, layer, size):
+    layers = list(layers_of(network))
+    mergeable = _ending_in_a_large_one(trt, layers, size)
+    pinned: Set[int] = set()
+    written: Set[str] = set()  # tensors, by pinned layers
+    for index, layer in enumerate(layers):
+        if index >= parsed:
+            wanted = computes_in_float(trt, layer)
+        elif index in mergeable and not written.intersection(_names(layer.get_input, layer.num_inputs)):
+            wanted = False
+        else:
+            wanted = sensitive and is_sensitive(trt, layer, size)
+        if wanted:
             layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):
                 layer.set_output_type(output, trt.DataType.FLOAT)
             pinned.add(index)
+            written.update(_names(layer.get_output, layer.num_outputs))
     return pinned
 
 
@@ -131,6 +145,28 @@ def hold_all_but_int8(trt: Any, network: Any, dtype: Any, size: Tuple[int, int],
     for layer in held:
         layer.precision = dtype
     return len(held)
+
+
+def _ending_in_a_large_one(trt: Any, layers: Sequence[Any], size: Tuple[int, int]) -> Set[int]:
+    """Give the indices of small element-wise layers that only large ones read, or such small ones."""
+    elementwise = (trt.LayerType.ELEMENTWISE, trt.LayerType.UNARY, trt.LayerType.ACTIVATION)
+    read_by_others: Set[str] = set()  # tensors
+    read_by_mergers: Set[str] = set()
+    found = set()
+    for index in range(len(layers) - 1, -1, -1):
+        layer = layers[index]
+        outputs = _names(layer.get_output, layer.num_outputs)
+        merges = layer.type in elementwise and computes_in_float(trt, layer)
+        if merges and _is_small(layer, size):
+            merges = outputs <= read_by_mergers and not outputs & read_by_others
+            if merges:
+                found.add(index)
+        (read_by_mergers if merges else read_by_others).update(_names(layer.get_input, layer.num_inputs))
+    return found
+
+
+def _names(get: Callable[[int], Any], count: int) -> Set[str]:
+    return {tensor.name for tensor in map(get, range(count)) if tensor is not None}
 
 
 def layers_of(network: Any) -> Iterator[Any]:
