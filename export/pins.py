@@ -25,9 +25,9 @@ is merged with the pinned layer behind it into one in FP32, which reads 32 plane
 squares with what converts before and after it took 0.62 of 5.1 ms, and alone in FP16 a fifth of its own. What touches
 small tensors alone is not held to it: a convolution of one pixel in FP16, merged with a pinned ReLU, has no kernel.
 
-In an INT8 engine only convolutions run in it, and of these (``may_be_int8``) neither those that write a small tensor,
-which are sums over channels that a norm is made of, and the picture itself, nor the first two and the last three: what
-is lost there reaches the picture undamped. ``irvis int8`` measures what the rule gives on a CPU; docs/deploy.md has it.
+In an INT8 engine only convolutions run in it, and of these (``may_be_int8``) neither the first two nor the last three:
+what is lost there reaches the picture undamped. Nor do those that write a small tensor, such as LayerNorm's sums, where
+INT8 saves little. ``irvis int8`` measures on a CPU what the rule gives; docs/deploy.md has it.
 
 Layers of whole numbers and truth values (Shape, Gather and the arithmetic of shapes) are left alone.
 """
