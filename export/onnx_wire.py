@@ -52,7 +52,8 @@ def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:
 
 def own_size(model: bytes, name: str) -> Optional[Tuple[int, int]]:
     """Give (H, W), the last two lengths of an input's shape; None where one is dynamic. Raises as ``input_shape``."""
-    height, width = (input_shape(model, name) or [None, None])[-2:]
+    shape = input_shape(model, name) or []
+    height, width = shape[-2:] if len(shape) > 1 else (None, None)
     return (height, width) if height and width else None
 
 

@@ -70,3 +70,10 @@ def test_what_is_fixed_or_of_another_rank_or_not_there_stays() -> None:
     assert fix_shape(SHIPPED, "depth", (1, 1, 24, 32)) == SHIPPED
     assert own_size(SHIPPED, "infrared") is None
     assert own_size(SHIPPED, "depth") is None
+
+
+def test_an_input_of_rank_1_has_no_size() -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(SHIPPED)
+    del model.graph.input[0].type.tensor_type.shape.dim[1:]
+    assert own_size(model.SerializeToString(), "infrared") is None
