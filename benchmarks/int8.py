@@ -6,7 +6,7 @@ The convolutions that an INT8 engine of ``build_engine.py`` runs in INT8 do so h
 
 import argparse
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -20,25 +20,23 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_si
 
 CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more barely move a range
 
-Error = Tuple[float, float]  # PSNR in dB and the largest difference, of a range of 1
-
 
 class Reference:
     """The pairs of a data set at one size, and what the ONNX in FP32 fuses of them."""
 
     def __init__(self, name: str, pairs: Sequence[Pair], emulation: Int8Emulation) -> None:
-        self.name, self.pairs, self.size = name, pairs, emulation.size
+        self.name, self.pairs, self.emulation = name, pairs, emulation
         run = emulation.open(())
         self.wanted = [run(planes) for planes in self._planes("FP32")]
 
-    def errors_of(self, emulation: Int8Emulation, convolutions: Collection[str], label: str) -> List[Error]:
-        """Run every pair with these convolutions in INT8."""
-        run = emulation.open(convolutions)
-        return [compare(run(planes), wanted) for planes, wanted in zip(self._planes(label), self.wanted)]
+    def errors_of(self, convolutions: Collection[str], label: str) -> Dict[str, Any]:
+        """Run every pair with these convolutions in INT8; give what ``summarise`` does."""
+        run = self.emulation.open(convolutions)
+        return summarise([compare(run(planes), wanted) for planes, wanted in zip(self._planes(label), self.wanted)])
 
     def _planes(self, label: str) -> Iterator[np.ndarray]:
         bar = tqdm(self.pairs, f"{self.name}, {label}", unit="pair", disable=None, leave=False)
-        return (to_planes(read_frames(pair, self.size)) for pair in bar)
+        return (to_planes(read_frames(pair, self.emulation.size)) for pair in bar)
 
 
 def to_text(found: Dict[str, Any]) -> str:
@@ -49,10 +47,10 @@ def to_text(found: Dict[str, Any]) -> str:
     )
 
 
-def one_at_a_time(emulation: Int8Emulation, reference: Reference) -> str:
+def one_at_a_time(reference: Reference) -> str:
     """Give a table of what each convolution alone does in INT8, the worst first."""
-    errors = {name: reference.errors_of(emulation, [name], name) for name in emulation.convolutions}
-    found = {name: summarise(own) for name, own in errors.items()}
+    emulation = reference.emulation
+    found = {name: reference.errors_of([name], name) for name in emulation.convolutions}
     rows = [["alone in INT8", "by the rule it", "worst PSNR, dB", "largest error"]]
     for name, one in sorted(found.items(), key=lambda item: float(item[1]["worst_psnr_db"])):
         rule = "may" if name in emulation.allowed else "must not"
@@ -75,13 +73,13 @@ def measure(model: Path, arguments: argparse.Namespace) -> float:
         name = "/".join(folder.resolve().parts[-2:])
         pairs = pairs_of(folder)
         reference = Reference(name, spread(pairs, arguments.limit or len(pairs)), emulation)
-        found = summarise(reference.errors_of(emulation, emulation.allowed, "INT8"))
+        found = reference.errors_of(emulation.allowed, "INT8")
         worst_db.append(float(found["worst_psnr_db"]))
         print(f"  {name}: {to_text(found)}")
-        unruled = summarise(reference.errors_of(emulation, emulation.convolutions, "all in INT8"))
+        unruled = reference.errors_of(emulation.convolutions, "all in INT8")
         print(f"    with all {every} in INT8: {to_text(unruled)}", flush=True)
         if arguments.each and index == 0:
-            print(one_at_a_time(emulation, reference), flush=True)
+            print(one_at_a_time(reference), flush=True)
     return min(worst_db)
 
 

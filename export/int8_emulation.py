@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
-from irvis.export.pins import may_be_int8
+from irvis.export.pins import int8_convolutions
 from irvis.runtime.engine_tensors import INPUTS, OUTPUT
 from irvis.runtime.errors import ModelError, one_line
 
@@ -47,8 +47,8 @@ class Int8Emulation:
         nodes = [node for node in self._model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
         self._nodes = {node.name or node.output[0]: node for node in nodes}
         self.convolutions = list(self._nodes)
-        allowed = may_be_int8([int(np.prod(shapes[node.output[0]])) for node in nodes], self.size)
-        self.allowed = [name for name, may in zip(self.convolutions, allowed) if may]
+        allowed = int8_convolutions(self._model.graph, shapes)
+        self.allowed = [name for name, node in self._nodes.items() if node.output[0] in allowed]
         self._greatest = self._calibrate(planes(self.size))
 
     def open(self, convolutions: Collection[str]) -> "Int8Session":

@@ -33,7 +33,7 @@ Layers of whole numbers and truth values (Shape, Gather and the arithmetic of sh
 """
 
 import math
-from typing import Any, Callable, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 LONGEST_SUM = 4096  # terms that FP16 may add up
 SMALL_PLANES = 2  # of H x W elements, in a tensor that still counts as small
@@ -55,13 +55,9 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     pinned: Set[int] = set()
     written: Set[str] = set()  # tensors, by pinned layers
     for index, layer in enumerate(layers):
-        if index >= parsed:
-            wanted = computes_in_float(trt, layer)
-        elif index in mergeable and not written.intersection(_names(layer.get_input, layer.num_inputs)):
-            wanted = False
-        else:
-            wanted = sensitive and is_sensitive(trt, layer, size)
-        if wanted:
+        spared = index in mergeable and not written.intersection(_names(layer.get_input, layer.num_inputs))
+        wanted = sensitive and not spared and is_sensitive(trt, layer, size)
+        if computes_in_float(trt, layer) if index >= parsed else wanted:
             layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):
                 layer.set_output_type(output, trt.DataType.FLOAT)
@@ -121,6 +117,19 @@ def may_be_int8(written: Sequence[int], size: Tuple[int, int]) -> List[bool]:
     """
     inner = range(FIRST, len(written) - LAST)
     return [index in inner and elements > SMALL_PLANES * size[0] * size[1] for index, elements in enumerate(written)]
+
+
+def int8_convolutions(graph: Any, shapes: Dict[str, Tuple[int, ...]]) -> Set[str]:
+    """Give the outputs of those convolutions of an ONNX that INT8 may run.
+
+    Args:
+        graph: an ``onnx.GraphProto`` of planes.
+        shapes: of all its tensors, as ``fix_shapes`` gives them.
+    """
+    height, width = shapes[graph.input[0].name][2:]
+    outputs = [node.output[0] for node in graph.node if node.op_type == "Conv"]
+    allowed = may_be_int8([math.prod(shapes[name]) for name in outputs], (height, width))
+    return {name for name, may in zip(outputs, allowed) if may}
 
 
 def hold_all_but_int8(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:

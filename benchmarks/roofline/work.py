@@ -5,13 +5,13 @@ A multiply-add counts as two operations, whatever else an element takes as one; 
 """
 
 import math
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import onnx
 
 from irvis.export.fixed_shapes import Shapes
 from irvis.export.fused_groups import Kernel, fused_kernels
-from irvis.export.pins import may_be_int8
+from irvis.export.pins import int8_convolutions
 
 TRANSCENDENTAL = 20  # operations an element
 TRANSCENDENTALS = frozenset("Erf Exp Log Sigmoid Tanh Softmax Gelu FastGelu QuickGelu BiasGelu Sin Cos Pow".split())
@@ -67,7 +67,7 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
     that are written in it; the rest stays in FP16. Reformats are not foreseen.
     """
     kernels = fused_kernels(model, shapes)
-    quantized = _int8_convolutions(model, shapes) if precision == "int8" else frozenset()
+    quantized = int8_convolutions(model.graph, shapes) if precision == "int8" else set()
     itemsizes = _itemsizes(kernels, quantized)
     fallback = ITEMSIZE["fp16" if precision == "int8" else precision]
     works = []
@@ -158,15 +158,7 @@ def _reduces(node: onnx.NodeProto) -> bool:
     return node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool"
 
 
-def _int8_convolutions(model: onnx.ModelProto, shapes: Shapes) -> FrozenSet[str]:
-    """Give the outputs of the convolutions that the builder lets be INT8."""
-    height, width = shapes[model.graph.input[0].name][2:]
-    outputs = [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
-    allowed = may_be_int8([math.prod(shapes[name]) for name in outputs], (height, width))
-    return frozenset(name for name, may in zip(outputs, allowed) if may)
-
-
-def _itemsizes(kernels: List[Kernel], quantized: FrozenSet[str]) -> Dict[str, int]:
+def _itemsizes(kernels: List[Kernel], quantized: Set[str]) -> Dict[str, int]:
     """Give the bytes of an element of what differs from the rest: in INT8, what such convolutions alone read."""
     by_convolutions: Dict[str, bool] = {}
     for kernel in kernels:
