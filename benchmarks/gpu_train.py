@@ -44,7 +44,7 @@ class Run(NamedTuple):
     config: TrainConfig
     teachers: Sequence[str] = ()  # names of published networks
     init: str = ""  # name of the run whose student it starts from
-    network: StudentConfig = StudentConfig()
+    network: Optional[StudentConfig] = None  # None: that of what it starts from, else the paper's
 
 
 def named_runs(name: str) -> List[Run]:
@@ -58,7 +58,8 @@ def named_runs(name: str) -> List[Run]:
         raise IrvisError(f"no run is called {name}. There are paper-TEACHER, {', '.join(RECIPES)}, and JSON files")
     recipe = RECIPES[name]
     base = named_runs(recipe.base) if recipe.base else []
-    return [*base, Run(name, recipe.config, recipe.teachers, init=recipe.base or "")]
+    network = StudentConfig(**recipe.strides) if recipe.strides else None
+    return [*base, Run(name, recipe.config, recipe.teachers, recipe.base or "", network)]
 
 
 def runs_of(names: Sequence[str]) -> List[Run]:
@@ -101,7 +102,8 @@ def _run_of(
 ) -> Run:
     base = RECIPES[recipe]
     used = base.teachers if teachers is None else teachers
-    return Run(name, replace(base.config, **(options or {})), used, init, StudentConfig(**(network or {})))
+    shape = StudentConfig(**{**base.strides, **(network or {})}) if base.strides or network else None
+    return Run(name, replace(base.config, **(options or {})), used, init, shape)
 
 
 class Active:

@@ -5,13 +5,15 @@ Sinica 53(12), 2025, section 3.3. Equation numbers below are that paper's. Modul
 """
 
 from dataclasses import dataclass
-from typing import Tuple, Union
+from typing import Callable, Tuple, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irvis.runtime.sizes import MINIMUM
+
+STRIDES = (1, 2, 4, 8)  # so that of the least frame 2x2 pixels are left
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class StudentConfig:
     local_blocks: int = 3  # DACBs in series, eq. 11; 0 leaves the local branch out
     expansion: int = 2  # hidden width of the feed-forward and of the DACB, in units of C
     reduction: int = 2  # of the squeeze-excite, eq. 12
+    # Not in the paper: the RSTBs of the global branch, and that of the fusion, see the frame at 1/stride of its sides.
+    global_stride: int = 1
+    fusion_stride: int = 1
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -34,6 +39,10 @@ class StudentConfig:
         for name, divisor in (("heads", self.heads), ("reduction", self.reduction), ("2 encoders", 2)):
             if self.channels % divisor:
                 raise ValueError(f"StudentConfig.channels must divide by {name}. Got {self.channels} and {divisor}")
+        for name in ("global_stride", "fusion_stride"):
+            if getattr(self, name) not in STRIDES:
+                strides = ", ".join(map(str, STRIDES))
+                raise ValueError(f"StudentConfig.{name} must be one of {strides}. Got {getattr(self, name)}")
 
 
 class Encoder(nn.Module):
@@ -151,19 +160,47 @@ class DACB(nn.Module):
         return x + self.channel_attention(detail)
 
 
+def at_stride(blocks: Callable[[Tensor], Tensor], x: Tensor, stride: int) -> Tensor:
+    """X + up(blocks(down(x)) - down(x)), (B, C, H, W): what ``blocks`` change, found at 1/stride of height and width.
+
+    ``down`` halves the sides, rounded up, as often as ``stride``, a power of two, says; ``up`` goes back at once. Both
+    are bilinear (so halving even sides takes the mean of four pixels), and a 1x1 convolution may change places with
+    them, since they treat each channel alike and keep constants.
+    """
+    if stride == 1:
+        return blocks(x)
+    small = shrink(x, stride)
+    return x + grow(blocks(small) - small, x)
+
+
+def shrink(x: Tensor, stride: int) -> Tensor:
+    """Give ``down`` of ``at_stride``."""
+    while stride > 1:
+        sides = [(side + 1) // 2 for side in x.shape[2:]]
+        x = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
+        stride //= 2
+    return x
+
+
+def grow(small: Tensor, like: Tensor) -> Tensor:
+    """Give ``up`` of ``at_stride``: as high and wide as ``like``."""
+    return F.interpolate(small, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
 class Fusion(nn.Module):
     """Eq. 13 and 14: F_g and F_l of (B, C, H, W) each -> F_f of (B, C, H, W), the feature that is distilled.
 
     Of one feature alone the 1x1 convolution has the half that sees it.
     """
 
-    def __init__(self, channels: int, heads: int, expansion: int, features: int = 2) -> None:
+    def __init__(self, channels: int, heads: int, expansion: int, features: int = 2, stride: int = 1) -> None:
         super().__init__()
+        self.stride = stride
         self.conv = nn.Conv2d(features * channels, channels, 1)
         self.rstb = RSTB(channels, heads, expansion)
 
     def forward(self, *features: Tensor) -> Tensor:
-        return self.rstb(self.conv(torch.cat(features, dim=1)))
+        return at_stride(self.rstb, self.conv(torch.cat(features, dim=1)), self.stride)
 
 
 class Decoder(nn.Module):
@@ -196,7 +233,7 @@ class Student(nn.Module):
         self.global_branch = nn.Sequential(*(RSTB(c, heads, expansion) for _ in range(config.global_blocks)))
         self.local_branch = nn.Sequential(*(DACB(c, expansion, config.reduction) for _ in range(config.local_blocks)))
         branches = bool(config.global_blocks) + bool(config.local_blocks)
-        self.fusion = Fusion(c, heads, expansion, max(1, branches))
+        self.fusion = Fusion(c, heads, expansion, max(1, branches), config.fusion_stride)
         self.decoder = Decoder(c)
 
     def forward(
@@ -204,7 +241,11 @@ class Student(nn.Module):
     ) -> Union[Tensor, Tuple[Tensor, Tensor]]:
         check_planes(infrared, visible)
         feature_0 = torch.cat([self.encoder_ir(infrared), self.encoder_vis(visible)], dim=1)
-        features = [branch(feature_0) for branch in (self.global_branch, self.local_branch) if len(branch)]
+        features = []
+        if len(self.global_branch):
+            features.append(at_stride(self.global_branch, feature_0, self.config.global_stride))
+        if len(self.local_branch):
+            features.append(self.local_branch(feature_0))
         feature_f = self.fusion(*features or [feature_0])
         fused = self.decoder(feature_f)
         return (fused, feature_f) if return_feature else fused

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Dict, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.sizes import MINIMUM
@@ -78,6 +79,7 @@ class Recipe(NamedTuple):
     config: TrainConfig
     teachers: Tuple[str, ...] = ()
     base: Optional[str] = None  # recipe whose student it starts from, trained first
+    strides: Mapping[str, int] = MappingProxyType({})  # of StudentConfig
 
 
 RECIPES: Dict[str, Recipe] = {
@@ -108,5 +110,26 @@ RECIPES: Dict[str, Recipe] = {
         ),
         teachers=("SHIP", "SeAFusion", "PFCFuse"),
         base="base",
+    ),
+    # --init and --teacher: the shipped student, the teacher as an ONNX of `irvis export --plain`.
+    "fast": Recipe(
+        "the fast student that irvis ships: --init the other, 3000 steps with it as --teacher",
+        TrainConfig(
+            crops=800,
+            steps=3000,
+            learning_rate=1e-3,
+            learning_rate_start=1e-4,
+            learning_rate_end=1e-5,
+            rise=0.1,
+            warmup=0.0,
+            beta_grad=20.0,
+            correlation=4.0,
+            fidelity=10.0,
+            weighting="balance",
+            teacher_weighting="confidence",
+            augment=True,
+            ema=0.99,
+        ),
+        strides=MappingProxyType({"global_stride": 2, "fusion_stride": 2}),
     ),
 }

@@ -28,7 +28,7 @@ from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.run_log import RunLog
 from irvis.student.teacher_cache import TeacherMaps, cached_maps
 from irvis.student.teachers.load import Teacher
-from irvis.student.train_options import add_arguments, config_of, downstream_of, sources_of, teachers_of
+from irvis.student.train_options import add_arguments, config_of, downstream_of, network_of, sources_of, teachers_of
 from irvis.student.trainer import ALONE, Trainer
 from irvis.student.validation import spread, validate
 
@@ -75,7 +75,7 @@ def train(
     init: Optional[Path] = None,
     options: RunOptions = DEFAULT,
     among: Processes = ALONE,
-    network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
+    network: Optional[StudentConfig] = None,
     downstream: Optional[DownstreamConfig] = None,
 ) -> Optional[Student]:
     """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
@@ -206,7 +206,8 @@ def main(arguments: argparse.Namespace) -> int:
             init = arguments.output.with_name(f"{arguments.output.name}.{base}.safetensors")
             if not init.exists() and train(pairs, init, RECIPES[base].config, (), None, options, among) is None:
                 return _stopped(init, among)
-        student = train(pairs, arguments.output, config, teachers, init, options, among, downstream=downstream)
+        network = network_of(arguments, init)
+        student = train(pairs, arguments.output, config, teachers, init, options, among, network, downstream)
         if student is None:
             return _stopped(arguments.output, among)
         if among.is_first:

@@ -9,7 +9,9 @@ import torch
 
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
+from irvis.student.checkpoint import load_student
 from irvis.student.downstream import DownstreamConfig
+from irvis.student.network import StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.teachers.load import Teacher, open_teacher
 from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
@@ -37,6 +39,11 @@ HELP = {
     "augment": "turn and flip the crops, teacher maps included",
     "ema": "decay of the averaged weights that are saved; 0 saves the last ones",
     "seed": "seed of the draw, the order and the initial weights",
+}
+
+HELP_STRIDES = {
+    "global_stride": "the transformer blocks of the global branch see the frame at 1/INT of its sides",
+    "fusion_stride": "that of the fusion does",
 }
 
 HELP_DOWNSTREAM = {
@@ -70,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help_text = f"{HELP[field.name]} ({value})"
             options.add_argument(option, type=type(value), metavar=type(value).__name__.upper(), help=help_text)
     options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
+    shape = parser.add_argument_group("shape of the student; a checkpoint of other strides will do as --init")
+    for name, help_text in HELP_STRIDES.items():
+        shape.add_argument("--" + name.replace("_", "-"), type=int, metavar="INT", help=f"{help_text} (1)")
     joint = parser.add_argument_group("joint training with a downstream task, on pairs that have labels/")
     joint.add_argument(
         "--downstream", metavar="SPEC", help="boxes=CLASSES, masks=CLASSES or package.module:function[=ARGUMENT]"
@@ -100,6 +110,17 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
             raise IrvisError("give --epochs or --steps, not both")
         config = replace(config, steps=arguments.epochs * (config.crops // config.batch))
     return config
+
+
+def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> StudentConfig:
+    """Give the shape of the student: that of ``init``, with the recipe's strides, or those given. Raises IrvisError."""
+    shape = load_student(init).config if init else StudentConfig()
+    given = {name: getattr(arguments, name) for name in HELP_STRIDES}
+    strides = {**RECIPES[arguments.recipe].strides, **{name: side for name, side in given.items() if side is not None}}
+    try:
+        return replace(shape, **strides)
+    except ValueError as error:
+        raise IrvisError(str(error)) from error
 
 
 def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:

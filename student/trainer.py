@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.errors import FileError, IrvisError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.student.augment import augment
 from irvis.student.checkpoint import load_student
@@ -37,7 +37,8 @@ ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
 class Trainer:
     """One run on ``crops``, uint8 (N, 2, H, W), with each teacher's maps on them by the teacher's name.
 
-    ``init`` is a checkpoint to start from, ``network`` the shape of a student that starts anew. ``amp`` runs the
+    ``init`` is a checkpoint to start from, ``network`` the shape of the student (None: that of ``init``, else the
+    paper's), which must have the parameters of ``init``; its strides may be others. ``amp`` runs the
     student's forward in bfloat16, ``compiled`` has torch.compile make the kernels of forward and losses, ``graph`` has
     a GPU that is alone in the run replay one CUDA graph of the step, ``channels_last`` lays the student out so (None:
     on a CPU in float32). ``downstream`` is what is trained along, with a target for each crop. Raises IrvisError.
@@ -52,7 +53,7 @@ class Trainer:
         among: Processes = ALONE,
         amp: bool = False,
         compiled: bool = False,
-        network: StudentConfig = StudentConfig(),  # noqa: B008, it is frozen
+        network: Optional[StudentConfig] = None,
         graph: bool = True,
         channels_last: Optional[bool] = None,
         downstream: Optional[Downstream] = None,
@@ -65,7 +66,7 @@ class Trainer:
         self.config = config
         self.among = among
         torch.manual_seed(config.seed)
-        self.student = (load_student(init).train() if init else Student(network)).to(among.device)
+        self.student = initial_student(init, network).train().to(among.device)
         self.objective = Objective(self.student, config, downstream).to(among.device)
         self.objective.channels_last = channels_last
         if amp:
@@ -205,6 +206,7 @@ class Trainer:
         """Take up a saved run, before any step. Raises FileError where it is none, or of other options or data."""
         try:
             state = torch.load(path, map_location=self.among.device, weights_only=True)
+            state["network"] = asdict(StudentConfig(**state["network"]))  # with what it did not have when it was saved
             for name, wanted in self.identity.items():
                 if state.get(name) != wanted:
                     raise FileError(f"{path} was made with other {_difference(name, state.get(name), wanted)}")
@@ -222,6 +224,21 @@ class Trainer:
             raise
         except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
             raise FileError(f"not the state of a training run: {path}; remove it to start anew") from error
+
+
+def initial_student(init: Optional[Path], network: Optional[StudentConfig]) -> Student:
+    """Give a student of the shape ``network``, with the parameters of the checkpoint ``init``. Raises IrvisError."""
+    if init is None:
+        return Student(network or StudentConfig())
+    known = load_student(init)
+    if network is None or network == known.config:
+        return known
+    student = Student(network)
+    try:
+        student.load_state_dict(known.state_dict())
+    except RuntimeError as error:
+        raise IrvisError(f"{init} has other parameters than the student to train: {one_line(error, 150)}") from error
+    return student
 
 
 def _identity(downstream: Downstream) -> Dict[str, Any]:

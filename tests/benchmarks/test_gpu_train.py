@@ -66,9 +66,9 @@ def test_a_recipe_brings_what_it_starts_from_and_the_paper_any_teacher():
     assert [run.name for run in runs_of(["shipped", "base", "paper-SHIP"])] == ["base", "shipped", "paper-SHIP"]
     assert named_runs("paper-SHIP")[0].teachers == ("SHIP",)
     with pytest.raises(
-        IrvisError, match=r"no run is called fast\. There are paper-TEACHER, paper, base, shipped, and JSON"
+        IrvisError, match=r"no run is called quick\. There are paper-TEACHER, paper, base, shipped, fast, and"
     ):
-        runs_of(["fast"])
+        runs_of(["quick"])
 
 
 def test_runs_are_described_in_a_file(tmp_path):
@@ -76,6 +76,8 @@ def test_runs_are_described_in_a_file(tmp_path):
     path.write_text(json.dumps([{"name": "narrow", "options": {"steps": 9}, "network": {"channels": 16}}]))
     (run,) = runs_of([str(path)])
     assert (run.config, run.network) == (replace(SMALL, steps=9), StudentConfig(channels=16))
+    path.write_text(json.dumps([{"name": "a", "recipe": "fast", "network": {"fusion_stride": 1}}, {"name": "b"}]))
+    assert [run.network for run in runs_of([str(path)])] == [StudentConfig(global_stride=2), None]
     for content, said in (("[", "is no JSON"), ('[{"name": "a", "size": 1}]', "size"), ('[{"options": {}}]', "name")):
         path.write_text(content)
         with pytest.raises(IrvisError, match=said):

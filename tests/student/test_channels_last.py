@@ -47,6 +47,10 @@ def test_another_shape_equals_the_student_too():
     assert_equal(perturbed_student(3, **config), *torch.rand(3, 2, 1, 19, 16))
 
 
+def test_at_strides_it_equals_the_student_too():
+    assert_equal(perturbed_student(6, global_stride=2, fusion_stride=4), *torch.rand(3, 2, 1, 33, 18))
+
+
 @pytest.mark.parametrize("gone", [["global_blocks"], ["local_blocks"], ["global_blocks", "local_blocks"]])
 def test_a_student_without_branches_is_equalled_too(gone):
     assert_equal(perturbed_student(5, **dict.fromkeys(gone, 0)), *torch.rand(3, 2, 1, 17, 16))

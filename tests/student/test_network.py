@@ -23,6 +23,9 @@ from irvis.student.network import (
     Student,
     StudentConfig,
     TransposedAttention,
+    at_stride,
+    grow,
+    shrink,
 )
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "paper" / "published.json"
@@ -149,6 +152,9 @@ def test_wrong_planes_are_refused_with_what_came(infrared, visible, said):
         ({"channels": 30}, "channels must divide by heads. Got 30 and 4"),
         ({"channels": 33, "heads": 1, "reduction": 1}, "must divide by 2 encoders. Got 33 and 2"),
         ({"reduction": 5}, "channels must divide by reduction. Got 32 and 5"),
+        ({"global_stride": 0}, "global_stride must be an integer from 1 to 1024. Got 0"),
+        ({"fusion_stride": 3}, "fusion_stride must be one of 1, 2, 4, 8. Got 3"),
+        ({"global_stride": 16}, "global_stride must be one of 1, 2, 4, 8. Got 16"),
     ],
 )
 def test_wrong_shapes_of_the_student_are_refused_with_what_came(values, said):
@@ -161,6 +167,50 @@ def test_another_shape_runs():
     fused, feature = student(*uniform(2, 1, 1, 17, 16), return_feature=True)
     assert fused.shape == (1, 1, 17, 16)
     assert feature.shape == (1, 8, 17, 16)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(16, 16), (17, 24), (35, 41)])
+def test_blocks_that_change_nothing_change_nothing_at_a_stride(stride, size):
+    x = uniform(2, 3, *size)
+    assert torch.equal(at_stride(lambda small: small, x, stride), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_blocks_see_one_pixel_in_stride_by_stride(stride):
+    """Of sides that it divides, the mean of each square; and a constant that they add is added everywhere."""
+    x, seen = uniform(1, 3, 16, 24), []
+    changed = at_stride(lambda small: seen.append(small) or small + 1, x, stride)
+    assert torch.allclose(changed, x + 1)
+    assert torch.allclose(seen[0], torch.nn.functional.avg_pool2d(x, stride), atol=1e-6)
+    at_stride(lambda small: seen.append(small) or small, uniform(1, 3, 17, 31), stride)
+    assert seen[1].shape == (1, 3, -(-17 // stride), -(-31 // stride))
+
+
+@given(height=st.integers(16, 40), width=st.integers(16, 40), stride=st.sampled_from([2, 4, 8]))
+def test_a_1x1_convolution_may_change_places_with_both_ways(height, width, stride):
+    layer = torch.nn.Conv2d(3, 5, 1).double()
+    x = uniform(1, 3, height, width).double()
+    with torch.no_grad():
+        small = shrink(x, stride)
+        assert torch.allclose(layer(small), shrink(layer(x), stride), atol=1e-12)
+        assert torch.allclose(grow(layer(small), x), layer(grow(small, x)), atol=1e-12)
+
+
+def test_at_strides_the_student_has_the_same_parameters_and_another_result():
+    student, planes = perturbed(Student()), uniform(2, 1, 1, 33, 18)
+    fast = Student(StudentConfig(global_stride=2, fusion_stride=4))
+    fast.load_state_dict(student.state_dict())
+    with torch.no_grad():
+        fused, feature = fast(*planes, return_feature=True)
+        feature_0 = torch.cat([fast.encoder_ir(planes[0]), fast.encoder_vis(planes[1])], dim=1)
+        small = shrink(feature_0, 2)
+        of_global = feature_0 + grow(fast.global_branch(small) - small, feature_0)
+        joined = fast.fusion.conv(torch.cat([of_global, fast.local_branch(feature_0)], dim=1))
+        small = shrink(joined, 4)
+        assert torch.equal(feature, joined + grow(fast.fusion.rstb(small) - small, joined))
+        assert fused.shape == planes[0].shape
+        assert not torch.allclose(feature, student(*planes, return_feature=True)[1], atol=0.1)
 
 
 def without(*branches):

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.pairs import pairs_of
 from irvis.student import trainer as trainer_module
 from irvis.student.augment import dihedral
+from irvis.student.checkpoint import load_student, save_student
 from irvis.student.datasets import draw_crops, to_unit
 from irvis.student.distributed import Processes
 from irvis.student.downstream import Downstream, DownstreamConfig, open_task
@@ -24,7 +26,7 @@ from irvis.student.losses import (
     task_loss,
     total_loss,
 )
-from irvis.student.network import StudentConfig
+from irvis.student.network import Student, StudentConfig
 from irvis.student.recipes import TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
 from irvis.student.trainer import Trainer
@@ -242,6 +244,33 @@ def test_a_network_of_another_shape_is_trained_and_no_other_state_taken_for_its(
     Trainer(SMALL, CROPS, network=narrow).restore(tmp_path / "run.state")
     with pytest.raises(FileError, match="was made with other network; give the same"):
         Trainer(SMALL, CROPS).restore(tmp_path / "run.state")
+
+
+def test_a_checkpoint_is_trained_on_at_other_strides(tmp_path):
+    save_student(tmp_path / "init.safetensors", Student())
+    strided = StudentConfig(global_stride=2, fusion_stride=2)
+    trainer = Trainer(SMALL, CROPS, init=tmp_path / "init.safetensors", network=strided)
+    assert trainer.student.config == strided
+    known = load_student(tmp_path / "init.safetensors")
+    for name, tensor in known.state_dict().items():
+        assert torch.equal(trainer.student.state_dict()[name], tensor), name
+    assert all(math.isfinite(loss) for loss in losses_of(trainer))
+    assert Trainer(SMALL, CROPS, init=tmp_path / "init.safetensors").student.config == known.config
+    with pytest.raises(IrvisError, match=r"init\.safetensors has other parameters than the student to train: "):
+        Trainer(SMALL, CROPS, init=tmp_path / "init.safetensors", network=StudentConfig(channels=16))
+
+
+def test_a_state_of_before_there_were_strides_is_resumed(tmp_path):
+    trainer = Trainer(SMALL, CROPS)
+    trainer.launch(2)
+    trainer.save(tmp_path / "run.state")
+    state = torch.load(tmp_path / "run.state", weights_only=True)
+    for name in ("global_stride", "fusion_stride"):
+        del state["network"][name]
+    torch.save(state, tmp_path / "run.state")
+    resumed = Trainer(SMALL, CROPS)
+    resumed.restore(tmp_path / "run.state")
+    assert resumed.step == 2
 
 
 def test_steps_beyond_the_last_are_refused():

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from irvis.export.to_onnx import export
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.student.checkpoint import load_student
 from irvis.student.teachers.any_onnx import OnnxTeacher
 from irvis.student.teachers.load import open_teacher
