@@ -19,6 +19,7 @@ from irvis.export.deploy import (
     Normalise,
     conv,
 )
+from irvis.student.network import at_stride, grow
 
 Part = TypeVar("Part", bound=nn.Module)
 Block = Union[DeployAttention, DeployFeedForward]
@@ -85,7 +86,7 @@ class SquaredNorms(SteppedAttention):
 
     def product(self, q: Tensor, k: Tensor) -> Tensor:
         """Give the mean over rows of each row's q k^T, (1, I, I)."""
-        return (q.squeeze(0).transpose(0, 1) @ k.squeeze(0).permute(1, 2, 0)).mean(dim=0, keepdim=True)
+        return (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).mean(dim=1)
 
     def norm(self, x: Tensor) -> Tensor:
         """Give the root of the mean over rows of each row's sum of squares, (1, I, 1)."""
@@ -146,12 +147,15 @@ class TwoEncoders(DeployEncoders):
 
 
 class ConcatenatedFusion(DeployFusion):
-    """The two features concatenated for one 1x1 convolution."""
+    """The features concatenated for one 1x1 convolution; of a change at a stride, that and F_0."""
 
     conv: nn.Conv2d
 
-    def forward(self, *features: Tensor) -> Tensor:
-        return self.rstb(self.conv(torch.cat(features, dim=1)))
+    def forward(self, feature_0: Tensor, *features: Tensor) -> Tensor:
+        parts: List[Tensor] = []
+        for term, feature in zip(self.terms, features):
+            parts += [grow(feature, feature_0), feature_0] if term in self.grown else [feature]
+        return at_stride(self.rstb, self.conv(torch.cat(parts, dim=1)), self.stride)
 
 
 class LinearSqueezeExcite(DeployDACB):
@@ -205,6 +209,11 @@ def points_of(part: Block) -> List[nn.Conv2d]:
     return [layer for name, layer in part.named_modules() if name.startswith("point_") and isinstance(layer, nn.Conv2d)]
 
 
+def terms_of(fusion: DeployFusion) -> List[nn.Conv2d]:
+    """Give the convolutions that are summed, in the order of their sum."""
+    return [fusion.of_global, *([fusion.of_input] if fusion.grown else []), fusion.of_local]
+
+
 def undo_rotated_basis(deploy: DeployStudent) -> None:
     """Keep s x on the stream instead of diag(scale) Q x, s the common scale: all that enters or leaves it turns."""
     turns = []
@@ -222,8 +231,8 @@ def undo_rotated_basis(deploy: DeployStudent) -> None:
     (global_turn, global_back), (fusion_turn, fusion_back) = turns
     multiply_outputs(global_turn, deploy.enter_global)
     multiply_inputs(deploy.fusion.of_global, global_back)
-    multiply_outputs(fusion_turn, deploy.fusion.of_global)
-    multiply_outputs(fusion_turn, deploy.fusion.of_local)
+    for term in terms_of(deploy.fusion):
+        multiply_outputs(fusion_turn, term)
     multiply_inputs(deploy.decoder.conv1, fusion_back)
 
 
@@ -295,9 +304,10 @@ def undo_one_encoder(deploy: DeployStudent) -> None:
 def undo_sum_for_concatenation(deploy: DeployStudent) -> None:
     """Make one convolution of the two whose outputs are added."""
     fusion = deploy.fusion
-    weight = torch.cat([fusion.of_global.weight.data, fusion.of_local.weight.data], dim=1)
-    fusion.conv = conv(weight, fusion.of_global.bias.data)  # type: ignore[union-attr]
-    del fusion.of_global, fusion.of_local
+    terms = terms_of(fusion)
+    fusion.conv = conv(torch.cat([term.weight.data for term in terms], dim=1), terms[0].bias.data)  # type: ignore[union-attr]
+    for term in [*fusion.terms, *(["of_input"] if fusion.grown else [])]:
+        delattr(fusion, term)
     fusion.__class__ = ConcatenatedFusion
 
 

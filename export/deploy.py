@@ -28,6 +28,9 @@ from irvis.student.network import (
     GatedFeedForward,
     Student,
     TransposedAttention,
+    at_stride,
+    grow,
+    shrink,
 )
 
 LIMIT = 2.0**15  # of every sum; half of what FP16 holds
@@ -207,8 +210,8 @@ class DeployAttention(nn.Module):
 
     def gram(self, qk: Tensor) -> Tensor:
         """(1, I, H, W) -> (1, I, I), the mean over rows of each row's Gram matrix."""
-        rows = qk.squeeze(0).transpose(0, 1)
-        return (rows @ rows.transpose(1, 2)).mean(dim=0, keepdim=True)
+        rows = qk.transpose(1, 2)
+        return (rows @ rows.transpose(2, 3)).mean(dim=1)
 
     def forward(self, y: Tensor) -> Tensor:
         normalised = self.normalise(y)
@@ -330,18 +333,21 @@ class DeployEncoders(nn.Module):
 
 
 class Feature(NamedTuple):
-    """One of those that are fused: the matrix that makes F_g or F_l of how it is kept, and the bounds of F_g or F_l."""
+    """One of those that are fused, F_g or F_l, and how it is kept: as it is, or at a stride as its change from F_0."""
 
-    leave: Tensor  # float64 (C, C)
-    leaving: Interval
+    leave: Tensor  # float64 (C, C): the matrix that makes it of how it is kept
+    leaving: Interval  # its bounds
+    stride: int = 1
 
 
 class DeployFusion(nn.Module):
     """Eq. 13: concatenation and 1x1 convolution as a sum, W [F_g; F_l] = W_g F_g + W_l F_l, then the RSTB.
 
-    ``features`` are those that there are, as the 1x1 convolution sees them, by the term of the sum that each enters.
+    ``features`` are those that there are, as the 1x1 convolution sees them, by the term of the sum that each enters. At
+    a stride W_g F_g = W_g F_0 + up(W_g change), for ``up`` works channel by channel: the convolution sees small frames.
     """
 
+    of_input: nn.Conv2d
     of_global: nn.Conv2d
     of_local: nn.Conv2d
 
@@ -354,16 +360,22 @@ class DeployFusion(nn.Module):
             through_conv(conv(turn @ weight, turn @ bias), joined)
             for turn in (torch.eye(channels, dtype=bias.dtype), rotation(channels))
         )
-        self.rstb = DeployRSTBs([fusion.rstb], entering, rotated)
+        self.rstb, self.stride = DeployRSTBs([fusion.rstb], entering, rotated), fusion.stride
         self.terms = list(features)
+        self.grown = [term for term, feature in features.items() if feature.stride > 1]
         enter = self.rstb.basis.enter
         biases = itertools.chain([enter @ bias], itertools.repeat(None))
         for part, own, (term, feature) in zip(weight.split(channels, dim=1), biases, features.items()):
             self.add_module(term, conv(enter @ part @ feature.leave, own))
+            if term in self.grown:
+                self.of_input = conv(enter @ part)
 
-    def forward(self, *features: Tensor) -> Tensor:
-        first, *others = (getattr(self, term)(feature) for term, feature in zip(self.terms, features))
-        return self.rstb(sum(others, first))
+    def forward(self, feature_0: Tensor, *features: Tensor) -> Tensor:
+        parts = []
+        for term, feature in zip(self.terms, features):
+            part = getattr(self, term)(feature)
+            parts += [grow(part, feature_0), self.of_input(feature_0)] if term in self.grown else [part]
+        return at_stride(self.rstb, sum(parts[1:], parts[0]), self.stride)
 
 
 class DeployDecoder(nn.Module):
@@ -400,8 +412,9 @@ class DeployStudent(nn.Module):
         if config.global_blocks:
             rotated = through_conv(conv(rotation(config.channels)), leaving)
             self.global_branch = DeployRSTBs(student.global_branch, leaving, rotated)  # type: ignore[arg-type]
-            self.enter_global = conv(self.global_branch.basis.enter)
-            features["of_global"] = Feature(self.global_branch.basis.leave, self.global_branch.leaving)
+            basis, self.global_stride = self.global_branch.basis, config.global_stride
+            self.enter_global = conv(basis.enter)
+            features["of_global"] = Feature(basis.leave, self.global_branch.leaving, self.global_stride)
         blocks = []
         for block in student.local_branch:
             blocks.append(DeployDACB(block, leaving))  # type: ignore[arg-type]
@@ -417,7 +430,9 @@ class DeployStudent(nn.Module):
         feature_0 = self.encoders(infrared, visible)
         features = []
         if "of_global" in self.fusion.terms:
-            features.append(self.global_branch(self.enter_global(feature_0)))
+            entered = self.enter_global(shrink(feature_0, self.global_stride))
+            left = self.global_branch(entered)
+            features.append(left if self.global_stride == 1 else left - entered)
         if "of_local" in self.fusion.terms:
             features.append(self.local_branch(feature_0))
-        return self.decoder(self.fusion(*features))
+        return self.decoder(self.fusion(feature_0, *features))

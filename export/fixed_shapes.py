@@ -74,6 +74,10 @@ def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -
         for name in node.output:
             if name and name not in shapes:
                 raise ModelError(f"the shape of {name} ({node.op_type}) depends on more than the frame's size")
+    for value in fixed.graph.output:
+        if value.name in shapes:
+            for length in shapes[value.name]:
+                value.type.tensor_type.shape.dim.add(dim_value=length)
     return fixed, shapes
 
 

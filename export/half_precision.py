@@ -198,6 +198,13 @@ def _clip(x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     return x.clamp(min=None if low is None else float(low), max=None if high is None else float(high))
 
 
+def _resize(x: Tensor, roi: Any, scales: Any, sizes: Tensor, **attributes: Any) -> Tensor:
+    kind = attributes.get("mode"), attributes.get("coordinate_transformation_mode")
+    if kind not in ((b"linear", b"half_pixel"), (b"linear", b"pytorch_half_pixel")) or x.ndim != 4:
+        raise ModelError(f"a resize with {attributes} is not known here")
+    return F.interpolate(x, size=sizes.tolist()[2:], mode="bilinear", align_corners=False)
+
+
 def _split(x: Tensor, sizes: Tensor, axis: int = 0) -> List[Tensor]:
     return list(x.split(sizes.tolist(), axis))
 
@@ -225,6 +232,7 @@ OPERATORS: Dict[str, Callable[..., Any]] = {
     "ReduceSum": _reduce_sum,
     "Relu": torch.relu,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Shape": lambda x: torch.tensor(x.shape),
     "Sigmoid": torch.sigmoid,
     "Slice": _slice,

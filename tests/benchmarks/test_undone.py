@@ -57,7 +57,12 @@ def operators(small, tmp_path_factory):
 
 @pytest.mark.parametrize("rewrite", UNDO)
 @pytest.mark.parametrize(
-    "config", [{}, {"channels": 6, "heads": 3, "global_blocks": 2, "local_blocks": 1, "expansion": 1}]
+    "config",
+    [
+        {},
+        {"channels": 6, "heads": 3, "global_blocks": 2, "local_blocks": 1, "expansion": 1},
+        {"channels": 8, "heads": 2, "global_blocks": 1, "local_blocks": 1, "global_stride": 2, "fusion_stride": 4},
+    ],
 )
 def test_the_long_way_equals_the_student(rewrite, config):
     student = perturbed_student(1, **config).double()

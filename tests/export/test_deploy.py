@@ -61,6 +61,9 @@ def test_the_rewrites_are_exact(height, width, seed):
     [
         {"channels": 8, "heads": 2, "global_blocks": 1, "local_blocks": 2, "expansion": 3, "reduction": 4},
         {"channels": 6, "heads": 1, "global_blocks": 2, "local_blocks": 1, "expansion": 1, "reduction": 1},
+        {"global_stride": 2, "fusion_stride": 2},
+        {"global_stride": 4, "local_blocks": 0},
+        {"global_blocks": 0, "fusion_stride": 8},
     ],
 )
 def test_another_shape_of_the_student_is_rewritten_too(config):

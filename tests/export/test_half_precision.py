@@ -11,7 +11,7 @@ from irvis.export import half_precision
 from irvis.export.half_precision import HalfPrecision, accumulate
 from irvis.export.to_onnx import export
 from irvis.runtime.errors import ModelError
-from irvis.student.network import Student
+from irvis.student.network import Student, StudentConfig
 
 SIZE = (40, 52)
 
@@ -99,6 +99,9 @@ def test_a_form_of_an_operator_that_is_not_known(tmp_path):
     ones = np.ones(SIZE, np.float32)
     with pytest.raises(ModelError, match=r"cut \(Slice\) cannot be computed here: .*'axes'"):
         HalfPrecision(graph_of(tmp_path / "m.onnx", nodes, [zero, eight]))(ones, ones)
+    nodes = [helper.make_node("Resize", ["infrared", "", "", "e"], ["fused"], name="nearest", mode="nearest")]
+    with pytest.raises(ModelError, match=r"nearest \(Resize\) cannot be computed here: a resize with .*nearest"):
+        HalfPrecision(graph_of(tmp_path / "m.onnx", nodes, [eight]))(ones, ones)
     nodes = [helper.make_node("Shape", ["infrared"], ["fused"])]
     with pytest.raises(ModelError, match="gives no fused plane"):
         HalfPrecision(graph_of(tmp_path / "m.onnx", nodes))(ones, ones)
@@ -106,14 +109,15 @@ def test_a_form_of_an_operator_that_is_not_known(tmp_path):
 
 @pytest.mark.parametrize("plain", [False, True], ids=["deploy", "plain"])
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_without_rounding_it_is_the_onnx(tmp_path, monkeypatch, plain, dynamic):
+@pytest.mark.parametrize("strides", [{}, {"global_stride": 2, "fusion_stride": 4}], ids=["", "strides"])
+def test_without_rounding_it_is_the_onnx(tmp_path, monkeypatch, plain, dynamic, strides):
     """The same interpreter in float32 equals ONNX Runtime: what it computes is the graph."""
     monkeypatch.setattr(half_precision, "round_half", lambda x: x)
     torch.manual_seed(0)
     path = tmp_path / "m.onnx"
     planes = np.random.default_rng(0).random((2, *SIZE), np.float32)
     pair = tuple((plane * 255).astype(np.uint8) for plane in planes)
-    export(Student(), path, None if dynamic else SIZE, plain=plain, pairs=[pair])
+    export(Student(StudentConfig(**strides)), path, None if dynamic else SIZE, plain=plain, pairs=[pair])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (wanted,) = session.run(None, {"infrared": planes[0][None, None], "visible": planes[1][None, None]})
     model = HalfPrecision(path)

@@ -19,17 +19,17 @@ from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import read_infrared, read_visible, write_image
 from irvis.runtime.pairs import pairs_of
 from irvis.student.checkpoint import load_student, save_student
-from irvis.student.network import Student
+from irvis.student.network import Student, StudentConfig
 
 MODELS = to_onnx.__file__.rsplit("export", 1)[0] + "runtime/models/"
 SHIPPED = MODELS + "student.safetensors", MODELS + "student.onnx"
 SIZE = (24, 37)
 
 
-def random_student(seed=0):
+def random_student(seed=0, **config):
     """Give a student whose every parameter is off its initial value."""
     torch.manual_seed(seed)
-    student = Student().eval()
+    student = Student(StudentConfig(**config)).eval()
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
@@ -98,6 +98,21 @@ def test_the_graph_is_one_that_tensorrt_takes(exported, dynamic, plain):
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 13)]
     assert model.ir_version <= 8
     assert exported[dynamic, plain].stat().st_size < 1e6
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("size", [(16, 16), (40, 52), (33, 27)])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_at_strides(tmp_path, dynamic, size, plain):
+    """Without arithmetic of shapes where the size is fixed, without branches in any case."""
+    student = random_student(global_stride=2, fusion_stride=4)
+    path = tmp_path / "fast.onnx"
+    error = export(student, path, None if dynamic else size, plain=plain, pairs=[random_planes(size)])
+    assert 0 < error <= 1e-5
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert "Resize" in operators
+    assert ("Shape" in operators) == dynamic
+    assert "If" not in operators
 
 
 @KINDS
