@@ -143,7 +143,7 @@ def plot(arguments: argparse.Namespace) -> int:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--engine", type=Path, metavar="FILE", help="a TensorRT engine made by build_engine.py")
-    model.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX; without either, the student irvis ships")
+    model.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX, or irvis's own: student (default) or fast")
     parser.add_argument("--engine-cache", type=Path, metavar="DIR", help="run the ONNX by its engine, kept there")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--mode", type=str.upper, help="refuse unless this is a Jetson in that power mode (MAXN, or 0)")

@@ -35,9 +35,9 @@ from irvis.runtime.backend import Backend, open_backend
 from irvis.runtime.errors import ModelError
 from irvis.runtime.files import check_writable, sha256, write_json
 from irvis.runtime.frames import join_luminance, split_luminance
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
@@ -242,10 +242,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what is timed, and how."""
     parser.add_argument(
         "checkpoint",
-        type=Path,
+        type=partial(find_model, suffix=".safetensors"),
         nargs="?",
-        default=SHIPPED_MODEL.with_suffix(".safetensors"),
-        help="student.safetensors, or a .pt or .pth state dict (default: the student that irvis ships)",
+        default=find_model(None, ".safetensors"),
+        help="student.safetensors, or a .pt or .pth state dict; student, the default, or fast, which irvis ships",
     )
     parser.add_argument(
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"

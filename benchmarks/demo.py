@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--infrared", type=Path, help="infrared image or folder (default: generated samples)")
     parser.add_argument("--visible", type=Path, help="visible image or folder, registered with it")
     parser.add_argument("--pairs", type=Path, help="instead of these two, a folder with ir/ and vi/ in it")
-    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     engine_cache.add_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")

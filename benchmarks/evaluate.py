@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="MODEL",
         help=".onnx or .engine; a student's .safetensors, .pt or .pth; or NAME=FILE, a published network such as "
-        "SHIP and its weights; may be repeated (default: the student that irvis ships)",
+        "SHIP and its weights; or student, the default, or fast, which irvis ships; may be repeated",
     )
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")

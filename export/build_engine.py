@@ -17,7 +17,7 @@ try:
     from irvis.export.engine import build_engine
     from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED, guarded
-    from irvis.runtime.fuser import SHIPPED_MODEL
+    from irvis.runtime.shipped import find_model
     from irvis.runtime.sizes import format_size, parse_size
 except ModuleNotFoundError as missing:
     if missing.name != "irvis":
@@ -50,7 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Build a TensorRT engine from an ONNX, on the very machine that will run it.",
     )
-    parser.add_argument("onnx", type=Path, nargs="?", metavar="ONNX", help="model (default: the student of irvis)")
+    parser.add_argument(
+        "onnx", type=Path, nargs="?", metavar="ONNX", help="model, or irvis's own: student (default) or fast"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -160,10 +162,9 @@ def profile_path(place: str, engine: Path) -> Path:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says. Raises FileError and ModelError."""
-    onnx, engine = arguments.onnx, arguments.output
-    if onnx is None:
-        onnx, engine = SHIPPED_MODEL, engine or Path(SHIPPED_MODEL.stem + ".engine")
-    engine = engine or onnx.with_suffix(".engine")
+    onnx, engine = find_model(arguments.onnx), arguments.output
+    if engine is None:
+        engine = onnx.with_suffix(".engine") if onnx == arguments.onnx else Path(onnx.stem + ".engine")
     options = BuildOptions(
         precision=arguments.precision,
         size=arguments.size,

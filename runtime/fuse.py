@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="image, folder (gets NAME.png for each pair) or video to write"
     )
-    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--side-by-side", action="store_true", help="write infrared, visible and fused in a row, too")
     parser.add_argument(

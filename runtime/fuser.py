@@ -23,10 +23,9 @@ from irvis.runtime.frames import (
 from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.registration.homography import Registration
 from irvis.runtime.registration.warp import Warp
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import format_size
 from irvis.runtime.work import StageTimes, Work
-
-SHIPPED_MODEL = Path(__file__).resolve().parent / "models" / "student.onnx"
 
 
 class Fuser:
@@ -36,8 +35,8 @@ class Fuser:
             fused = fuser(infrared, visible)
 
     Args:
-        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime); None is the student that irvis ships. A Backend
-            that is open already is taken too, and closed with the Fuser.
+        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime); ``"student"``, as None is, and ``"fast"`` are those
+            that irvis ships. A Backend that is open already is taken too, and closed with the Fuser.
         registration: a file that ``irvis calibrate`` wrote, or what was read of one: brings the infrared into the
             visible's geometry. Where the infrared sees nothing, the visible stays as it is. None: they are registered.
         crop: with ``registration``, fuse only the rectangle that both cameras see.
@@ -80,7 +79,7 @@ class Fuser:
         if model is not None and not isinstance(model, (str, Path)):
             self.model, self._backend = Path(model.name), model
             return
-        self.model = Path(model) if model is not None else SHIPPED_MODEL
+        self.model = find_model(model)
         cache = Path(engine_cache) if engine_cache is not None else None
         self._builds_engine = self.model.suffix == ".onnx" and cache is not None and providers is None
         self._backend = open_backend(self.model, providers, threads, cache, engine_size)

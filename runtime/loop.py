@@ -54,7 +54,7 @@ class FusionLoop:
     Args:
         infrared: URI of the infrared source, see ``cameras.uri``.
         visible: URI of the visible one.
-        model: a ``.engine`` or ``.onnx``; None is the student that irvis ships.
+        model: a ``.engine`` or ``.onnx``; None is the student that irvis ships, ``"fast"`` its fast one.
         slop_s: the most that the captures of a pair may lie apart, seconds.
         delays_s: how long infrared and visible frames are under way before they reach us, seconds.
         realtime: keep the newest, as a robot must. Otherwise each pair of two recordings is fused, at the loop's pace.

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis run``."""
     parser.add_argument("--infrared", required=True, metavar="URI", help=f"the infrared camera: {GRAMMAR}")
     parser.add_argument("--visible", required=True, metavar="URI", help="the visible camera")
-    parser.add_argument("--model", type=Path, help=".onnx or .engine (default: the student that irvis ships)")
+    parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
     parser.add_argument("--registration", type=Path, metavar="FILE", help="from irvis calibrate")
     parser.add_argument("--crop", action="store_true", help="fuse only what both cameras see")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")

@@ -7,11 +7,11 @@ from typing import List, NamedTuple, Sequence, Tuple
 from irvis.benchmarks.fusers import CHECKPOINTS, Fuse, published_network, student
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import parse_json, sha256
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import find_model
 from irvis.student.checkpoint import read_metadata
 from irvis.student.teachers.published import find_weights
 
-SHIPPED_STUDENT = SHIPPED_MODEL.with_suffix(".safetensors")
+SHIPPED_STUDENT = find_model(None, ".safetensors")
 
 
 class Method(NamedTuple):
@@ -39,7 +39,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="FILE",
-        help="a student's checkpoint; may be repeated (default: the one that irvis ships)",
+        help="a student's checkpoint, or one that irvis ships: student (the default) or fast; may be repeated",
     )
     parser.add_argument(
         "--weights", type=Path, metavar="FOLDER", help="your copies of published weights, such as SHIP.pth"
@@ -51,7 +51,8 @@ def methods_of(arguments: argparse.Namespace) -> List[Method]:
     """Give the published networks, and then the students. Raises IrvisError, also where a name is of none."""
     weights = find_weights(arguments.weights) if arguments.weights else {}
     methods = [Method(name, file, (), False) for name, file in weights.items()]
-    methods += [Method(file.stem, file, taught_by(file), True) for file in arguments.student or [SHIPPED_STUDENT]]
+    students = [find_model(file, ".safetensors") for file in arguments.student or [None]]
+    methods += [Method(file.stem, file, taught_by(file), True) for file in students]
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:

@@ -1,5 +1,6 @@
-"""Part ``accuracy``: every engine of the student against the ONNX in FP32, pair by pair, on whole data sets."""
+"""Part ``accuracy``: every engine of a shipped student against its ONNX in FP32, pair by pair, on whole data sets."""
 
+import itertools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -13,8 +14,9 @@ from irvis.export.sample_frames import read_frames, to_planes
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.frames import join_luminance, split_luminance
-from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.fuser import Fuser
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE
 
 DATA_SETS = ("TNO/test", "RoadScene/test", "MSRS/test")
@@ -24,26 +26,28 @@ REFERENCE = "ONNX FP32"
 def measure_accuracy(out: Path, data: Path) -> None:
     """Fuse each data set, resized to 480x640, by every engine; keep the errors, and the planes for ``quality``."""
     results = Results(out / "accuracy.json")
-    for data_set in DATA_SETS:
+    for data_set, student in itertools.product(DATA_SETS, NAMES):
         engines = {
             spec.name: engine_path(out, spec.name)
             for spec in built(out)
-            if spec.is_student and spec.size == DEFAULT_SIZE and f"{data_set}: {spec.name}" not in results
+            if spec.student == student and spec.size == DEFAULT_SIZE and f"{data_set}: {spec.name}" not in results
         }
         if engines:
-            for name, found in _measure(engines, data, data_set, out / "fused").items():
+            for name, found in _measure(student, engines, data, data_set, out / "fused").items():
                 results.put(f"{data_set}: {name}", found)
                 print(f"{data_set}: {name}: {found}", flush=True)
 
 
-def _measure(engines: Dict[str, Path], data: Path, data_set: str, fused_folder: Path) -> Dict[str, Dict[str, Any]]:
-    pairs = pairs_of(data / data_set)
+def _measure(
+    student: str, engines: Dict[str, Path], data: Path, data_set: str, fused_folder: Path
+) -> Dict[str, Dict[str, Any]]:
+    pairs, reference = pairs_of(data / data_set), f"{student} {REFERENCE}"
     errors: Dict[str, List[Tuple[float, float]]] = {}
     failed: Dict[str, Dict[str, Any]] = {}
     shape = (len(pairs), *DEFAULT_SIZE)
-    planes = {name: np.zeros(shape, np.uint8) for name in (REFERENCE, "infrared", "visible", *engines)}
+    planes = {name: np.zeros(shape, np.uint8) for name in (reference, "infrared", "visible", *engines)}
     with ExitStack() as stack:
-        backend = OnnxRuntimeBackend(SHIPPED_MODEL, CPU)
+        backend = OnnxRuntimeBackend(find_model(student), CPU)
         stack.callback(backend.close)
         fusers = {}
         for name, engine in engines.items():
@@ -58,7 +62,7 @@ def _measure(engines: Dict[str, Path], data: Path, data_set: str, fused_folder: 
             plane = backend.run(*inputs).copy()
             frame = join_luminance(plane, luminance)
             planes["infrared"][index], planes["visible"][index] = infrared, luminance.y
-            planes[REFERENCE][index] = join_luminance(plane, None)
+            planes[reference][index] = join_luminance(plane, None)
             for name, fuser in list(fusers.items()):
                 takes_frames = fuser.backend.takes_frames
                 try:

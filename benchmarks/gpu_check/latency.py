@@ -89,6 +89,7 @@ def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> Non
 def _torch_forms(size: str, models: Path) -> Dict[str, str]:
     forms = {EAGER: f"student eager {size}"}
     forms["PyTorch student eager FP16"] = f"student half {size}"
+    forms["PyTorch fast eager FP32"] = f"fast eager {size}"
     forms["PyTorch deploy form eager FP32"] = f"deploy eager {size}"
     if size == SIZES[0]:  # compiling takes a minute a form
         forms["PyTorch student compiled FP32"] = f"student compile {size}"
@@ -136,7 +137,7 @@ def _psnr(planes: Path, form: str) -> Optional[float]:
     if form == EAGER or not all(path.exists() for path in paths):
         return None
     eager, plane = map(np.load, paths)
-    is_student = not any(name in form for name in PEERS)
+    is_student = not any(name in form for name in (*PEERS, "fast"))
     if plane.shape != eager.shape or not is_student or not np.isfinite(plane).all():
         return None
     mse = float(np.mean((plane.astype(np.float64) - eager) ** 2))

@@ -90,7 +90,7 @@ def open_engine(text: str) -> Form:
 
 
 def open_torch(text: str) -> Form:
-    """Open ``NETWORK WAY HEIGHTxWIDTH``: student, deploy or a published network's file; eager, half or compile."""
+    """Open ``NETWORK WAY HEIGHTxWIDTH``: a shipped student, deploy, a published network's file; eager, half, ..."""
     import torch
 
     name, way, size_text = text.rsplit(" ", 2)
@@ -118,13 +118,13 @@ def open_torch(text: str) -> Form:
 
 def _torch_network(name: str) -> Any:
     from irvis.export.deploy import DeployStudent
-    from irvis.runtime.fuser import SHIPPED_MODEL
+    from irvis.runtime.shipped import NAMES, find_model
     from irvis.student.checkpoint import load_student
     from irvis.student.teachers.load import PublishedTeacher
 
-    if name in ("student", "deploy"):
-        student = load_student(SHIPPED_MODEL.with_suffix(".safetensors"))
-        return student if name == "student" else DeployStudent(student)
+    if name in (*NAMES, "deploy"):
+        student = load_student(find_model(name if name in NAMES else None, ".safetensors"))
+        return DeployStudent(student) if name == "deploy" else student
     published, _, weights = name.partition("=")
     return PublishedTeacher(published, Path(weights)).network
 

@@ -9,7 +9,7 @@ from irvis.benchmarks.accuracy import PAIRS_AT_MOST, Accuracy, measure_accuracy
 from irvis.export.acceptance import compare
 from irvis.export.sample_frames import spread
 from irvis.runtime import Fuser
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 
 class Mean:

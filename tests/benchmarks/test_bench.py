@@ -16,7 +16,7 @@ from irvis.benchmarks.report.file import find_fault, load_schema, read_report, w
 from irvis.benchmarks.report.text import to_text
 from irvis.runtime import Fuser, IrvisError
 from irvis.runtime.files import sha256
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 PAPER = "paper: 250.31 ± 7.17 ms a frame (Jetson AGX Xavier, MAXN, PyTorch, 640x480)"
 SCRIPT = Path(bench.__file__).resolve()

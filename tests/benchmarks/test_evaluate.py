@@ -11,9 +11,10 @@ from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError
 from irvis.runtime.frames import to_grey
-from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_infrared, read_visible, write_image
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 NAMES = ["CC", "PSNR", "SCD", "SSIM", "EN", "SD", "SF", "AG", "MI", "VIF", "Qabf"]
 MEAN = "mean of the inputs"

@@ -13,7 +13,7 @@ pytest.importorskip("skimage")
 from irvis.benchmarks.fp16 import Comparison, Outcome, hostile_planes
 from irvis.export.to_onnx import export
 from irvis.runtime import cli
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.student.checkpoint import load_student
 
 SIZE = "96x128"

@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 
 from irvis.benchmarks import int8
 from irvis.runtime import cli
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 
 def run(capsys, samples, *arguments):

@@ -13,7 +13,8 @@ def noisy_engine(monkeypatch):
     Its argument is the error's standard deviation, of a range of 1. It stands in for an engine that was built badly.
     """
     from irvis.export import acceptance
-    from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+    from irvis.runtime.fuser import Fuser
+    from irvis.runtime.shipped import SHIPPED_MODEL
 
     def replace(sigma):
         @contextlib.contextmanager

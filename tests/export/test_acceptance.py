@@ -12,8 +12,8 @@ from irvis.export import acceptance
 from irvis.export.acceptance import compare, judge, measure_error, summarise
 from irvis.export.sample_frames import find_pairs, read_frames
 from irvis.runtime.errors import ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (48, 64)
 

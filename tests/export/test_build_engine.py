@@ -27,7 +27,7 @@ from irvis.export import (
     trt_versions,
 )
 from irvis.runtime import backend_tensorrt, engine_tensors, tensorrt_messages
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SCRIPT = Path(build_engine.__file__)
 
@@ -95,6 +95,24 @@ def test_without_tensorrt(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: P
 @pytest.mark.usefixtures("no_tensorrt")
 def test_the_shipped_student_is_the_default(capsys: pytest.CaptureFixture) -> None:
     assert "python3-libnvinfer" in failure(capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ([], ("student.onnx", "student.engine")),
+        (["fast"], ("fast.onnx", "fast.engine")),
+        (["fast", "-o", "other.engine"], ("fast.onnx", "other.engine")),
+        (["some/where.onnx"], ("where.onnx", "some/where.engine")),
+    ],
+)
+def test_what_is_built_and_where(monkeypatch: pytest.MonkeyPatch, argv: List[str], wanted: Tuple[str, str]) -> None:
+    built = []
+    monkeypatch.setattr(build_engine, "build_engine", lambda *given, **_: built.append(given) or sys.exit(3))
+    with pytest.raises(SystemExit):
+        build_engine.run(build_engine.make_parser().parse_args(argv))
+    ((onnx, engine, _),) = built
+    assert (onnx.name, engine.as_posix()) == wanted
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from irvis.export.engine import build_engine
 from irvis.export.layer_profile import LayerTimes, read_profile
 from irvis.export.trt_build import Build, CannotBuild
 from irvis.runtime.errors import IrvisError, ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.sidecar import read_sidecar, sidecar_path
 
 SIZE = (48, 64)

@@ -17,9 +17,9 @@ from irvis.export.to_onnx import export
 from irvis.runtime import Fuser, cli
 from irvis.runtime.errors import ModelError
 from irvis.runtime.frames import join_luminance, split_luminance, to_unit
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.student.checkpoint import load_student
 
 SIZE = (24, 37)

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from irvis.export.int8_emulation import Int8Emulation, round_weight
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (24, 32)
 

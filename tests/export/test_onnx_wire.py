@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irvis.export.onnx_wire import fix_shape, input_shape, own_size
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SHIPPED = SHIPPED_MODEL.read_bytes()
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import pytest
 
 from irvis.export.pins import hold_all_but_int8, hold_large_to, may_be_int8, pin_to_fp32
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import NAMES, find_model
 
 SIZE = (48, 64)
 FULL = (1, 32, *SIZE)
@@ -272,12 +272,12 @@ KINDS = {
 STUDENT_SIZE = (80, 64)  # over which a sum is long
 
 
-def student_layers() -> List[Layer]:
-    """The nodes of the shipped ONNX as stand-ins, with the shapes that running it at STUDENT_SIZE gives."""
+def student_layers(name: str) -> List[Layer]:
+    """The nodes of a shipped ONNX as stand-ins, with the shapes that running it at STUDENT_SIZE gives."""
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     np = pytest.importorskip("numpy")
-    model = onnx.load(str(SHIPPED_MODEL))
+    model = onnx.load(str(find_model(name)))
     nodes = [node for node in model.graph.node if node.op_type not in ("Constant", "Identity")]
     outputs = [node.output[0] for node in nodes]
     del model.graph.output[:]
@@ -309,8 +309,9 @@ def student_layers() -> List[Layer]:
     ]
 
 
-def test_the_shipped_student() -> None:
-    layers = student_layers()
+@pytest.mark.parametrize(("name", "stride"), [("student", 1), ("fast", 2)])
+def test_the_shipped_students(name: str, stride: int) -> None:
+    layers = student_layers(name)
     pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
     assert len(pinned) > 20
     assert [layers[index].name for index in sorted(pinned)].count("Softmax") == 4
@@ -324,13 +325,14 @@ def test_the_shipped_student() -> None:
             assert not is_long
     spared = [one for one in layers if one.name in ("Sqrt", "Reciprocal") and one.precision is None]
     assert [one.name for one in spared] == ["Sqrt", "Reciprocal"] * 8  # of the LayerNorms, not of the attentions
-    assert {one.output.shape for one in spared} == {(1, 1, *STUDENT_SIZE)}
-    assert not {"MatMul", "Reshape", "Transpose", "Shape"} & {layers[index].name for index in pinned}
+    assert {one.output.shape for one in spared} == {(1, 1, *(side // stride for side in STUDENT_SIZE))}
+    assert not {"MatMul", "Reshape", "Transpose", "Shape", "Resize"} & {layers[index].name for index in pinned}
     assert [layers[index].name for index in pinned].count("Conv") == 6  # of squeeze-excite
 
 
-def test_of_the_shipped_student_only_moves_of_small_tensors_are_free_in_fp16() -> None:
-    layers = student_layers()
+@pytest.mark.parametrize("name", NAMES)
+def test_of_the_shipped_students_only_moves_of_small_tensors_are_free_in_fp16(name: str) -> None:
+    layers = student_layers(name)
     pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
     hold_large_to(TRT, Network(*layers), DataType.HALF, STUDENT_SIZE, pinned)
     free = [one for one in layers if one.precision is None and one.output.dtype is DataType.FLOAT]

@@ -18,11 +18,10 @@ from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import read_infrared, read_visible, write_image
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.shipped import NAMES, SHIPPED_MODEL, find_model
 from irvis.student.checkpoint import load_student, save_student
 from irvis.student.network import Student, StudentConfig
 
-MODELS = to_onnx.__file__.rsplit("export", 1)[0] + "runtime/models/"
-SHIPPED = MODELS + "student.safetensors", MODELS + "student.onnx"
 SIZE = (24, 37)
 
 
@@ -308,23 +307,24 @@ def test_the_shipped_student_exports_to_1e_5_on_real_pairs(data, tmp_path):
     pairs = list(tno_planes(data, ("01", "14")))
     assert len(pairs) == 2
     cut = [tuple(plane[40:161, 60:201] for plane in pair) for pair in pairs]
-    assert export(load_student(SHIPPED[0]), tmp_path / "s.onnx", None, pairs=cut) <= 1e-5
+    assert export(load_student(find_model(None, ".safetensors")), tmp_path / "s.onnx", None, pairs=cut) <= 1e-5
 
 
-def test_the_shipped_onnx_is_that_of_the_shipped_checkpoint():
-    model = onnx.load(SHIPPED[1])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_onnx_is_that_of_its_checkpoint(name):
+    checkpoint = find_model(name, ".safetensors")
+    model = onnx.load(find_model(name))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    with open(SHIPPED[0], "rb") as stream:
-        assert metadata["checkpoint_sha256"] == hashlib.sha256(stream.read()).hexdigest()
+    assert metadata["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert metadata["form"] == "deploy"
     assert find_obstacles(model) == []
 
 
 @pytest.mark.slow
 def test_all_25_tno_pairs_at_their_own_sizes(data, capsys):
-    student, worst = load_student(SHIPPED[0]), {}
+    student, worst = load_student(find_model(None, ".safetensors")), {}
     for number, planes in enumerate(tno_planes(data), 1):
-        worst[number] = largest_difference(student, SHIPPED[1], [planes], None)
+        worst[number] = largest_difference(student, SHIPPED_MODEL, [planes], None)
     with capsys.disabled():
         print(f"\nlargest difference over {len(worst)} TNO pairs: {max(worst.values()):.2e}")
     assert len(worst) == 25

@@ -8,7 +8,7 @@ import pytest
 from irvis.export.onnx_wire import input_shape
 from irvis.export.trt_network import check_planes, fix_size, tensor_specs
 from irvis.runtime.errors import ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SHIPPED = SHIPPED_MODEL.read_bytes()
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.registration.homography import Registration
 from irvis.runtime.samples import make_scene, write_samples
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (48, 64)
 

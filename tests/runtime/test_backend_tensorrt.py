@@ -21,9 +21,10 @@ from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.backend_tensorrt import TensorRTBackend
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
 from irvis.runtime.frames import recolour, split_luminance, to_unit
-from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.fuser import Fuser
 from irvis.runtime.gpu import first_gpu
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from irvis.runtime.work import Work
 

@@ -18,8 +18,8 @@ from irvis.runtime import Fuser, ModelError, engine_cache
 from irvis.runtime.engine_cache import WORK, Machine, cached_engine
 from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.files import write_bytes
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 XAVIER = Machine("8.5.2.2", "Xavier", "7.2")

@@ -5,8 +5,8 @@ import pytest
 
 from irvis.runtime import FileError, FrameError, Fuser, ModelError
 from irvis.runtime.backend import open_backend
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.work import Work
 
 SIZE = (48, 64)

@@ -1,4 +1,4 @@
-"""Numbers that cannot drift: the samples and what the shipped student makes of them, kept in ``golden/``.
+"""Numbers that cannot drift: the samples and what the shipped students make of them, kept in ``golden/``.
 
 The same on every Python, numpy, OpenCV and ONNX Runtime that irvis is for (``make test-oldest test-newest``), by one
 thread and by many. A student or a scene that is meant to be another is kept by ``python tests/runtime/test_golden.py``.
@@ -13,9 +13,10 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.samples import SCENES, make_scene
+from irvis.runtime.shipped import NAMES
 
 FOLDER = Path(__file__).with_name("golden")
 HASHES = FOLDER / "sha256.json"
@@ -32,9 +33,13 @@ def frames_of(scene):
     return dict(zip(("infrared", "visible"), make_scene(scene, *SIZE)))
 
 
-def fuse(frames, threads):
-    with Fuser(SHIPPED_MODEL, providers=("CPUExecutionProvider",), threads=threads, infrared_smoothing=0) as fuser:
+def fuse(model, frames, threads):
+    with Fuser(model, providers=("CPUExecutionProvider",), threads=threads, infrared_smoothing=0) as fuser:
         return fuser(frames["infrared"], frames["visible"]).copy()
+
+
+def kept_fused(model, scene):
+    return FOLDER / (f"{scene}.png" if model == "student" else f"{scene}_{model}.png")
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -45,8 +50,9 @@ def test_the_samples_are_the_same_to_the_bit(scene):
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("scene", SCENES)
-def test_the_fused_frames_are_the_same_but_for_rounding(scene, threads):
-    fused, kept = fuse(frames_of(scene), threads), read_image(FOLDER / f"{scene}.png")
+@pytest.mark.parametrize("model", NAMES)
+def test_the_fused_frames_are_the_same_but_for_rounding(model, scene, threads):
+    fused, kept = fuse(model, frames_of(scene), threads), read_image(kept_fused(model, scene))
     difference = np.abs(fused.astype(int) - kept)
     assert difference.max() <= LEVELS
     assert (difference > 0).mean() <= SHARE
@@ -55,7 +61,7 @@ def test_the_fused_frames_are_the_same_but_for_rounding(scene, threads):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_one_machine_gives_the_same_bits_each_time(threads):
     frames = frames_of("street")
-    assert digest(fuse(frames, threads)) == digest(fuse(frames, threads))
+    assert digest(fuse(None, frames, threads)) == digest(fuse(None, frames, threads))
 
 
 if __name__ == "__main__":
@@ -63,5 +69,6 @@ if __name__ == "__main__":
     for name in SCENES:
         made = frames_of(name)
         kept[name] = {kind: digest(frame) for kind, frame in made.items()}
-        write_image(FOLDER / f"{name}.png", fuse(made, 1))
+        for model in NAMES:
+            write_image(kept_fused(model, name), fuse(model, made, 1))
     HASHES.write_text(json.dumps(kept, indent=1) + "\n")

@@ -3,8 +3,8 @@ import pytest
 
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.onnx_checks import refuse_external_data
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 
 def field(number, content):

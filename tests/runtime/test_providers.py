@@ -15,9 +15,9 @@ import pytest
 from irvis.runtime import Fuser
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.fuser import SHIPPED_MODEL
 from irvis.runtime.providers import CPU, CUDA, TENSORRT, engine_folder, open_session, provider_options
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (48, 64)
 

@@ -9,8 +9,9 @@ import pytest
 
 from irvis.benchmarks.gpu_check import accuracy
 from irvis.benchmarks.gpu_check.engines import EngineSpec, engine_path
-from irvis.runtime.fuser import SHIPPED_MODEL, Fuser
+from irvis.runtime.fuser import Fuser
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (48, 64)
 
@@ -27,7 +28,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     out = tmp_path / "out"
     monkeypatch.setattr(accuracy, "DATA_SETS", ("TNO/test",))
     monkeypatch.setattr(accuracy, "DEFAULT_SIZE", SIZE)
-    monkeypatch.setattr(accuracy, "built", lambda _: [EngineSpec("same planes", "", (), SIZE)])
+    monkeypatch.setattr(accuracy, "built", lambda _: [EngineSpec("same planes", "student", (), SIZE)])
     monkeypatch.setattr(accuracy, "engine_path", lambda *_: SHIPPED_MODEL)
     out.mkdir()
     accuracy.measure_accuracy(out, tmp_path / "data")
@@ -59,7 +60,7 @@ def test_quality_is_that_of_evaluate(checked: Path) -> None:
     for metric in ("CC", "PSNR", "SCD", "SSIM"):
         wanted = np.mean([row[metric] for row in rows])
         assert found["TNO/test: same planes"][metric] == pytest.approx(wanted, abs=1e-6)
-    assert found["TNO/test: same planes"] == found["TNO/test: ONNX FP32"]
+    assert found["TNO/test: same planes"] == found["TNO/test: student ONNX FP32"]
 
 
 def test_engines_have_files_of_their_own(tmp_path: Path) -> None:
