@@ -161,7 +161,7 @@ class DACB(nn.Module):
 
 
 def at_stride(blocks: Callable[[Tensor], Tensor], x: Tensor, stride: int) -> Tensor:
-    """X + up(blocks(down(x)) - down(x)), (B, C, H, W): what ``blocks`` change, found at 1/stride of height and width.
+    """Give x + up(blocks(down(x)) - down(x)), (B, C, H, W): what ``blocks`` change, found at 1/stride of the sides.
 
     ``down`` halves the sides, rounded up, as often as ``stride``, a power of two, says; ``up`` goes back at once. Both
     are bilinear (so halving even sides takes the mean of four pixels), and a 1x1 convolution may change places with

@@ -11,7 +11,7 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
 from irvis.student.checkpoint import load_student
 from irvis.student.downstream import DownstreamConfig
-from irvis.student.network import StudentConfig
+from irvis.student.network import STRIDES, StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.teachers.load import Teacher, open_teacher
 from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
@@ -42,7 +42,7 @@ HELP = {
 }
 
 HELP_STRIDES = {
-    "global_stride": "the transformer blocks of the global branch see the frame at 1/INT of its sides",
+    "global_stride": "the transformer blocks of the global branch see the frame at this fraction of its sides",
     "fusion_stride": "that of the fusion does",
 }
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
     shape = parser.add_argument_group("shape of the student; a checkpoint of other strides will do as --init")
     for name, help_text in HELP_STRIDES.items():
-        shape.add_argument("--" + name.replace("_", "-"), type=int, metavar="INT", help=f"{help_text} (1)")
+        shape.add_argument("--" + name.replace("_", "-"), type=int, choices=STRIDES, help=f"{help_text} (1)")
     joint = parser.add_argument_group("joint training with a downstream task, on pairs that have labels/")
     joint.add_argument(
         "--downstream", metavar="SPEC", help="boxes=CLASSES, masks=CLASSES or package.module:function[=ARGUMENT]"
@@ -117,10 +117,7 @@ def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> StudentCo
     shape = load_student(init).config if init else StudentConfig()
     given = {name: getattr(arguments, name) for name in HELP_STRIDES}
     strides = {**RECIPES[arguments.recipe].strides, **{name: side for name, side in given.items() if side is not None}}
-    try:
-        return replace(shape, **strides)
-    except ValueError as error:
-        raise IrvisError(str(error)) from error
+    return replace(shape, **strides)
 
 
 def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:

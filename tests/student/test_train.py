@@ -329,6 +329,26 @@ def test_a_run_can_start_from_a_checkpoint(straight, pairs, tmp_path):
     assert read_metadata(output)["training"].count('"init": ""') == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "strides"),
+    [([], (1, 1)), (["--fusion-stride", "2"], (1, 2)), (["--recipe", "fast", "--global-stride", "4"], (4, 2))],
+)
+def test_strides_are_the_recipes_or_those_given(samples, tmp_path, capsys, options, strides):
+    output = tmp_path / "s.safetensors"
+    if "--recipe" in options:  # which learns from a teacher, whatever it is
+        options = [*options, "--weighting", "fixed", "--teacher-weighting", "mean"]
+    assert main(["train", str(samples), "-o", str(output), "--steps", "1", *OPTIONS, *options]) == 0
+    config = load_student(output).config
+    assert (config.global_stride, config.fusion_stride) == strides
+    again = tmp_path / "again.safetensors"
+    command = ["train", str(samples), "-o", str(again), "--init", str(output), "--steps", "1", *OPTIONS]
+    assert main([*command, "--global-stride", "8"]) == 0
+    assert (load_student(again).config.global_stride, config.fusion_stride) == (8, strides[1])
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--global-stride", "3"])
+    assert "--global-stride: invalid choice: 3" in capsys.readouterr().err
+
+
 def test_validation_leaves_a_table_a_picture_and_tensorboard_events(samples, tmp_path, capsys):
     pytest.importorskip("tensorboard")
     output = tmp_path / "s.safetensors"
