@@ -86,7 +86,7 @@ class SquaredNorms(SteppedAttention):
 
     def product(self, q: Tensor, k: Tensor) -> Tensor:
         """Give the mean over rows of each row's q k^T, (1, I, I)."""
-        return (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).mean(dim=1)
+        return (q.flatten(0, 1).transpose(0, 1) @ k.flatten(0, 1).permute(1, 2, 0)).mean(dim=0, keepdim=True)
 
     def norm(self, x: Tensor) -> Tensor:
         """Give the root of the mean over rows of each row's sum of squares, (1, I, 1)."""

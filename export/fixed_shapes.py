@@ -143,6 +143,16 @@ def _is_constant(node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], s
     return True
 
 
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Drop the constants that only other constants were made of, of which ONNX Runtime would warn, one by one."""
+    if any(attribute.type == onnx.AttributeProto.GRAPH for node in graph.node for attribute in node.attribute):
+        return  # a graph in a node may use any
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
 

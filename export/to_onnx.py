@@ -15,7 +15,7 @@ from torch import nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
-from irvis.export.fixed_shapes import fix_shapes
+from irvis.export.fixed_shapes import drop_unused, fix_shapes
 from irvis.export.frames_module import FramesModule, largest_level_difference
 from irvis.export.sample_frames import read_frames
 from irvis.export.transposes import share_transposes
@@ -117,6 +117,7 @@ def export(
         model = onnx.load(temporary)
         if size:
             model, _ = fix_shapes(model)  # which leaves no arithmetic of shapes to the builder
+            drop_unused(model.graph)
         model.ir_version = min(model.ir_version, NEWEST_IR)
         share_transposes(model)
         _describe(model, size, plain, frames, properties or {})

@@ -4,7 +4,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper
 
-from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
+from irvis.export.fixed_shapes import drop_unused, fix_shapes, load_planes_onnx
 from irvis.runtime.errors import FileError, ModelError
 
 
@@ -48,6 +48,18 @@ def test_chains_of_shapes_are_computed():
     assert constants["area"] == [1500]
     assert constants["area_out"] == [1500.0]
     assert dynamic.SerializeToString() == before
+
+
+def test_constants_that_no_operator_reads_are_dropped():
+    dynamic, _ = flattened_back()
+    fixed, _ = fix_shapes(dynamic, (30, 50))
+    kept = fix_shapes(dynamic, (30, 50))[0]
+    drop_unused(kept.graph)
+    read = {name for node in kept.graph.node for name in node.input}
+    assert {weight.name for weight in kept.graph.initializer} == read - {"x"} - {
+        name for node in kept.graph.node for name in node.output
+    }
+    assert len(kept.graph.initializer) < len(fixed.graph.initializer)
 
 
 def test_the_size_is_the_models_own_or_the_default():

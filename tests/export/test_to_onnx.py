@@ -115,6 +115,14 @@ def test_at_strides(tmp_path, dynamic, size, plain):
 
 
 @KINDS
+def test_each_weight_is_used(exported, dynamic, plain):
+    """ONNX Runtime warns of each that is not."""
+    graph = onnx.load(exported[dynamic, plain]).graph
+    used = {name for node in graph.node for name in node.input}
+    assert [weight.name for weight in graph.initializer if weight.name not in used] == []
+
+
+@KINDS
 def test_inputs_outputs_and_metadata_are_as_documented(exported, dynamic, plain):
     session = onnxruntime.InferenceSession(str(exported[dynamic, plain]), providers=["CPUExecutionProvider"])
     height, width = ("height", "width") if dynamic else SIZE
