@@ -40,6 +40,7 @@ TAKEN_IN = {
     "../CHANGELOG.md": "project/changes.md",
     "../SECURITY.md": "project/security.md",
     "../runtime/models/student.md": "project/student.md",
+    "../runtime/models/fast.md": "project/fast.md",
 }
 
 
