@@ -42,8 +42,8 @@ HELP = {
 }
 
 HELP_STRIDES = {
-    "global_stride": "the transformer blocks of the global branch see the frame at this fraction of its sides",
-    "fusion_stride": "that of the fusion does",
+    "global_stride": "divides the sides of the frame that the global branch's transformer blocks see",
+    "fusion_stride": "the same of the fusion's",
 }
 
 HELP_DOWNSTREAM = {
@@ -112,12 +112,16 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
     return config
 
 
-def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> StudentConfig:
-    """Give the shape of the student: that of ``init``, with the recipe's strides, or those given. Raises IrvisError."""
-    shape = load_student(init).config if init else StudentConfig()
+def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> Optional[StudentConfig]:
+    """Give the shape of ``init``, else the paper's, with the recipe's strides or those given; None without any.
+
+    Raises IrvisError.
+    """
     given = {name: getattr(arguments, name) for name in HELP_STRIDES}
     strides = {**RECIPES[arguments.recipe].strides, **{name: side for name, side in given.items() if side is not None}}
-    return replace(shape, **strides)
+    if not strides:
+        return None
+    return replace(load_student(init).config if init else StudentConfig(), **strides)
 
 
 def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:

@@ -11,11 +11,12 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from torch import Tensor
 
-from irvis.benchmarks.experiments.methods import SHIPPED_STUDENT, taught_by
+from irvis.benchmarks.experiments.methods import taught_by
 from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
 from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, draw_sheet, wrapped
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_writable
+from irvis.runtime.shipped import find_model
 from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, open_student, over_image, similarity, span
 from irvis.student.teachers.load import open_teacher
 
@@ -73,7 +74,8 @@ def main(arguments: argparse.Namespace) -> int:
     scenes = scenes_of(arguments)
     teachers = [open_teacher(spec) for spec in arguments.teacher]
     names = [teacher.name for teacher in teachers]
-    files = [split_student(text, names) for text in arguments.student or ([] if names else [str(SHIPPED_STUDENT)])]
+    default = [] if names else [str(find_model(None, ".safetensors"))]
+    files = [split_student(text, names) for text in arguments.student or default]
     students = [Shown(file.stem, open_student(file), teacher) for teacher, file in files]
     shown = [Shown(teacher.name, teacher) for teacher in teachers]
     draw_features(scenes, shown, students, arguments.scale, arguments.output)

@@ -11,8 +11,6 @@ from irvis.runtime.shipped import find_model
 from irvis.student.checkpoint import read_metadata
 from irvis.student.teachers.published import find_weights
 
-SHIPPED_STUDENT = find_model(None, ".safetensors")
-
 
 class Method(NamedTuple):
     """One way to fuse."""

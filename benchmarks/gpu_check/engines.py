@@ -29,7 +29,8 @@ class EngineSpec(NamedTuple):
     @property
     def student(self) -> Optional[str]:
         """Which of the shipped students it computes."""
-        return "student" if self.onnx == PLAIN else self.onnx if self.onnx in NAMES else None
+        name = "student" if self.onnx == PLAIN else self.onnx
+        return name if name in NAMES else None
 
 
 PLAIN = "student_plain.onnx"

@@ -1,8 +1,7 @@
 """The shipped students: each ONNX was made from the checkpoint beside it, and its card stands with them."""
 
+import onnxruntime
 import pytest
-
-onnxruntime = pytest.importorskip("onnxruntime")
 
 from irvis.runtime.files import sha256
 from irvis.runtime.fuser import Fuser

@@ -343,7 +343,8 @@ def test_strides_are_the_recipes_or_those_given(samples, tmp_path, capsys, optio
     again = tmp_path / "again.safetensors"
     command = ["train", str(samples), "-o", str(again), "--init", str(output), "--steps", "1", *OPTIONS]
     assert main([*command, "--global-stride", "8"]) == 0
-    assert (load_student(again).config.global_stride, config.fusion_stride) == (8, strides[1])
+    config = load_student(again).config
+    assert (config.global_stride, config.fusion_stride) == (8, strides[1])
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--global-stride", "3"])
     assert "--global-stride: invalid choice: 3" in capsys.readouterr().err
