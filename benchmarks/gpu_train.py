@@ -20,6 +20,7 @@ from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, IrvisError, one_line
 from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import save_student
 from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
 from irvis.student.datasets import to_unit
@@ -42,8 +43,8 @@ class Run(NamedTuple):
 
     name: str
     config: TrainConfig
-    teachers: Sequence[str] = ()  # names of published networks
-    init: str = ""  # name of the run whose student it starts from
+    teachers: Sequence[str] = ()  # names of published networks and of shipped students
+    init: str = ""  # name of the run, or of the shipped student, that it starts from
     network: Optional[StudentConfig] = None  # None: that of what it starts from, else the paper's
 
 
@@ -59,7 +60,7 @@ def named_runs(name: str) -> List[Run]:
     recipe = RECIPES[name]
     base = named_runs(recipe.base) if recipe.base else []
     network = StudentConfig(**recipe.strides) if recipe.strides else None
-    return [*base, Run(name, recipe.config, recipe.teachers, recipe.base or "", network)]
+    return [*base, Run(name, recipe.config, recipe.teachers, recipe.base or recipe.init or "", network)]
 
 
 def runs_of(names: Sequence[str]) -> List[Run]:
@@ -73,7 +74,7 @@ def runs_of(names: Sequence[str]) -> List[Run]:
         found = _described(Path(name)) if name.endswith(".json") else named_runs(name)
         runs.update((run.name, run) for run in found)
     for run in runs.values():
-        if run.init and run.init not in runs:
+        if run.init and run.init not in (*runs, *NAMES):
             raise IrvisError(f"{run.name} starts from {run.init}, which is not among the runs: {', '.join(runs)}")
     return list(runs.values())
 
@@ -103,7 +104,7 @@ def _run_of(
     base = RECIPES[recipe]
     used = base.teachers if teachers is None else teachers
     shape = StudentConfig(**{**base.strides, **(network or {})}) if base.strides or network else None
-    return Run(name, replace(base.config, **(options or {})), used, init, shape)
+    return Run(name, replace(base.config, **(options or {})), used, init or base.init or "", shape)
 
 
 class Active:
@@ -143,6 +144,8 @@ class Queue:
         self.progress: Dict[str, Any] = {"runs": {}}
         if (out / PROGRESS).exists():
             self.progress = _read_json(out / PROGRESS, "progress")
+        for run in runs:
+            self.progress["runs"].setdefault(run.name, {"status": "waiting"})
         self.progress.update(
             device=torch.cuda.get_device_name() if among.device.type == "cuda" else "cpu", torch=torch.__version__
         )
@@ -150,8 +153,8 @@ class Queue:
     def start(self, together: int, **options: Any) -> None:
         """Start what can be started; ``options`` go to the Trainer."""
         for run in list(self.waiting):
-            told = self.progress["runs"].setdefault(run.name, {"status": "waiting"})
-            before = self.progress["runs"][run.init]["status"] if run.init else "done"
+            told = self.progress["runs"][run.name]
+            before = self.progress["runs"].get(run.init, {"status": "done"})["status"]
             if self._file(run.name).exists():
                 self.waiting.remove(run)
                 told["status"] = "done"
@@ -196,7 +199,7 @@ class Queue:
         crops = self.pack.crops_of(run.config)
         taught = [self._taught(name, key_of(run.config), crops) for name in run.teachers]
         maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
-        init = self._file(run.init) if run.init else None
+        init = self._init(run.init) if run.init else None
         trainer = Trainer(run.config, crops, maps, init, self.among, network=run.network, **options)
         if self._state(run.name).exists():
             trainer.restore(self._state(run.name))
@@ -205,13 +208,18 @@ class Queue:
     def _taught(self, name: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
         """Give a teacher and its maps on the crops, kept for the next run that wants them."""
         if (name, key) not in self._maps:
-            teacher = open_teacher(f"{name}={self.folder / name}.safetensors", self.among.device)
+            spec = name if name in NAMES else f"{name}={self.folder / name}.safetensors"
+            teacher = open_teacher(spec, self.among.device)
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as those that are cached
                 parts = [
                     teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
                 ]
             self._maps[name, key] = teacher, TeacherMaps(*(torch.cat(tensors) for tensors in zip(*parts)))
         return self._maps[name, key]
+
+    def _init(self, name: str) -> Path:
+        """Give the student of a run, or the shipped one where no run has that name."""
+        return self._file(name) if name in self.progress["runs"] else find_model(name, ".safetensors")
 
     def _file(self, name: str) -> Path:
         return self.out / f"{name}.safetensors"

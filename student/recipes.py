@@ -73,12 +73,13 @@ class TrainConfig:
 
 
 class Recipe(NamedTuple):
-    """A named run: its options, the published networks that must be given as teachers, and what it starts from."""
+    """A named run: its options, and what it learns and starts from where the command says nothing else."""
 
     summary: str
     config: TrainConfig
-    teachers: Tuple[str, ...] = ()
+    teachers: Tuple[str, ...] = ()  # published networks, whose weights must be given; shipped students need not be
     base: Optional[str] = None  # recipe whose student it starts from, trained first
+    init: Optional[str] = None  # shipped student that it starts from
     strides: Mapping[str, int] = MappingProxyType({})  # of StudentConfig
 
 
@@ -113,10 +114,11 @@ RECIPES: Dict[str, Recipe] = {
         teachers=("SHIP", "SeAFusion", "PFCFuse"),
         base="base",
     ),
-    # --init and --teacher: the shipped student, the teacher as an ONNX of `irvis export --plain`.
     "fast": Recipe(
-        "the fast student that irvis ships: --init the other, 3000 steps with it as --teacher",
+        "the fast student that irvis ships: from the other one, 3000 steps with it as the teacher",
         replace(SHIPPED, steps=3000, alpha_kd=1.0),
+        teachers=("student",),
+        init="student",
         strides=MappingProxyType({"global_stride": 2, "fusion_stride": 2}),
     ),
 }

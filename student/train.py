@@ -28,7 +28,15 @@ from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.run_log import RunLog
 from irvis.student.teacher_cache import TeacherMaps, cached_maps
 from irvis.student.teachers.load import Teacher
-from irvis.student.train_options import add_arguments, config_of, downstream_of, network_of, sources_of, teachers_of
+from irvis.student.train_options import (
+    add_arguments,
+    config_of,
+    downstream_of,
+    init_of,
+    network_of,
+    sources_of,
+    teachers_of,
+)
 from irvis.student.trainer import ALONE, Trainer
 from irvis.student.validation import spread, validate
 
@@ -201,7 +209,7 @@ def main(arguments: argparse.Namespace) -> int:
     )
     with processes(arguments.device) as among:
         teachers = teachers_of(arguments, among.device)
-        init, base = arguments.init, RECIPES[arguments.recipe].base
+        init, base = init_of(arguments), RECIPES[arguments.recipe].base
         if base is not None and init is None:
             init = arguments.output.with_name(f"{arguments.output.name}.{base}.safetensors")
             if not init.exists() and train(pairs, init, RECIPES[base].config, (), None, options, among) is None:

@@ -9,6 +9,7 @@ import torch
 
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.pairs import Pair, match_folders, pairs_of
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import load_student
 from irvis.student.downstream import DownstreamConfig
 from irvis.student.network import STRIDES, StudentConfig
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="NAME=WEIGHTS, or as `irvis teachers` says; repeat",
     )
-    parser.add_argument("--init", type=Path, help="checkpoint to start from, in place of random weights")
+    parser.add_argument("--init", type=Path, help="checkpoint or shipped student to start from")
     summaries = "; ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items())
     parser.add_argument("--recipe", choices=RECIPES, default="paper", help=f"{summaries} (default: %(default)s)")
     options = parser.add_argument_group("numbers of the recipe, each with the paper's value")
@@ -112,6 +113,12 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
     return config
 
 
+def init_of(arguments: argparse.Namespace) -> Optional[Path]:
+    """Give the checkpoint to start from: what was given, else the recipe's; None for random weights."""
+    init = arguments.init or RECIPES[arguments.recipe].init
+    return find_model(init, ".safetensors") if init else None
+
+
 def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> Optional[StudentConfig]:
     """Give the shape of ``init``, else the paper's, with the recipe's strides or those given; None without any.
 
@@ -148,13 +155,17 @@ def sources_of(arguments: argparse.Namespace) -> List[Pair]:
 
 
 def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
-    """Open the teachers that were named. Raises IrvisError, also where the recipe's are not among them."""
-    teachers = [open_teacher(spec, device) for spec in arguments.teacher]
+    """Open the teachers that were named; where none was, the shipped students that the recipe learns from.
+
+    Raises IrvisError, also where the recipe's published networks are not among them.
+    """
+    wanted = RECIPES[arguments.recipe].teachers
+    teachers = [open_teacher(spec, device) for spec in arguments.teacher or [name for name in wanted if name in NAMES]]
     names = [teacher.name for teacher in teachers]
-    lacking = [name for name in RECIPES[arguments.recipe].teachers if name not in names]
+    lacking = [name for name in wanted if name not in names and name not in NAMES]
     if lacking:
-        wanted = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
-        raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {wanted}")
+        options = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
+        raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {options}")
     if len(set(names)) < len(names):
         raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
     return teachers

@@ -10,6 +10,7 @@ from torch import Tensor
 from irvis.runtime.errors import ModelError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import NAMES
 from irvis.runtime.sizes import format_size
 from irvis.student.datasets import unit_planes
 from irvis.student.teachers.load import FORMS, Teacher, count_parameters, open_teacher
@@ -22,16 +23,18 @@ CHECK_RUNS = 3  # the fastest counts; one that is not timed goes before
 HOW = f"""\
 sides: what height and width are padded to a multiple of. weights: your own copy of the authors' file.
 
-A teacher is given in one of three forms:
+A teacher is given in one of these forms:
 
   {FORMS[0]}
       one of these networks, in any case of letters, and its weights: .safetensors or what torch.save wrote. No code
       in the file is run.
   {FORMS[1]}
+      a student that irvis trained, of whatever strides; or one that it ships, by its name: {", ".join(NAMES)}.
+  {FORMS[2]}
       any nn.Module, made by a function without arguments that is imported with the current folder on the path. It is
       called as module(infrared, visible) on planes of (B, 1, H, W) in [0, 1] and gives the fused plane, or a tuple
       whose first it is. The feature is the input, or the output, of the submodule of that name.
-  {FORMS[2]}
+  {FORMS[3]}
       any ONNX of two inputs, infrared and visible, (B, 1, H, W) in [0, 1]. The fused plane and the feature may be any
       two tensors in it, outputs or not. inputs= gives infrared:visible where names and order do not tell.
 

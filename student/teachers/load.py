@@ -1,4 +1,4 @@
-"""Teachers as the command line names them: a published network by name, any ``nn.Module``, any ONNX file."""
+"""Teachers as the command line names them: a published network, a student, any ``nn.Module``, any ONNX file."""
 
 import difflib
 import hashlib
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
 from irvis.runtime.files import PathLike
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import unpickling_reason
 from irvis.student.network import check_planes
 from irvis.student.plugins import FORM, call_function
@@ -25,6 +26,7 @@ Device = Union[str, torch.device]
 
 FORMS = (
     "SHIP=path/to/weights.pth",
+    "student.safetensors",
     "package.module:function,feature=SUBMODULE[,of=output]",
     "teacher.onnx,fused=NAME,feature=NAME[,inputs=A:B]",
 )
@@ -113,10 +115,10 @@ def published_name(name: str) -> str:
 
 
 def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
-    """Give the teacher that ``spec`` names in one of the three FORMS.
+    """Give the teacher that ``spec`` names in one of the FORMS.
 
-    Names of published networks are taken in any case; a ``function`` is imported with the current folder on the path,
-    and called without arguments. Raises IrvisError.
+    Names of published networks are taken in any case; a shipped student's name will do for its file; a ``function`` is
+    imported with the current folder on the path, and called without arguments. Raises IrvisError.
     """
     try:
         torch.empty(0, device=device)
@@ -144,7 +146,11 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
 
         options = _options(spec, module["options"], required=("feature",), optional=("of",))
         return ModuleTeacher(_module_of(module["name"]), name=module["name"], device=device, **options)
-    _refuse(spec, "it has none of the three forms")
+    if spec in NAMES or spec.endswith(".safetensors"):
+        from irvis.student.teachers.any_student import StudentTeacher  # it imports this module
+
+        return StudentTeacher(find_model(os.path.expanduser(spec), ".safetensors"), device)
+    _refuse(spec, "it has none of these forms")
 
 
 def checked_output(name: str, planes: Tensor, feature: Any, fused: Any) -> Output:

@@ -9,7 +9,9 @@ torch = pytest.importorskip("torch")
 from irvis.benchmarks import gpu_train
 from irvis.benchmarks.gpu_train import Queue, named_runs, runs_of, train_queue
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import sha256
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.shipped import find_model
 from irvis.student.checkpoint import load_student, read_metadata
 from irvis.student.network import StudentConfig
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
@@ -82,6 +84,8 @@ def test_runs_are_described_in_a_file(tmp_path):
         path.write_text(content)
         with pytest.raises(IrvisError, match=said):
             runs_of([str(path)])
+    (run,) = runs_of(["fast"])
+    assert (run.name, run.teachers, run.init) == ("fast", ("student",), "student")
     path.write_text('[{"name": "a", "init": "b"}]')
     with pytest.raises(IrvisError, match="a starts from b, which is not among the runs: a"):
         runs_of([str(path)])
@@ -107,6 +111,16 @@ def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path
     assert [(told[name]["status"], told[name]["steps"]) for name in names] == [("done", 6), ("done", 3), ("done", 4)]
     assert [row["step"] for row in told["paper-SHIP"]["losses"]] == [2, 4, 6]
     assert "paper-SHIP        done, 6 of 6 steps" in capsys.readouterr().out
+
+
+def test_a_run_starts_from_a_run_or_else_from_a_shipped_student(packed, tmp_path):
+    runs = [gpu_train.Run("a", SMALL, init="b"), gpu_train.Run("b", SMALL, ("student",), "student")]
+    queue = Queue(runs, gpu_train.read_pack(packed), tmp_path / "out", tmp_path, ALONE)
+    assert train_queue(queue, seconds=999, together=1)
+    made = {name: json.loads(read_metadata(tmp_path / "out" / f"{name}.safetensors")["training"]) for name in "ab"}
+    assert made["a"]["init"] == sha256(tmp_path / "out" / "b.safetensors")
+    assert made["b"]["init"] == sha256(find_model("student", ".safetensors"))
+    assert list(made["b"]["teachers"]) == ["student"]
 
 
 def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 import shutil
 import signal
@@ -14,10 +15,13 @@ from safetensors.torch import load_file
 
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError
+from irvis.runtime.files import sha256
 from irvis.runtime.images import read_image
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import write_samples
-from irvis.student.checkpoint import load_student, read_metadata
+from irvis.runtime.shipped import NAMES, find_model
+from irvis.student.checkpoint import load_student, read_metadata, save_student
+from irvis.student.network import Student
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
 from irvis.student.teachers.published import MODULES
 from irvis.student.train import RunOptions, train
@@ -335,8 +339,7 @@ def test_a_run_can_start_from_a_checkpoint(straight, pairs, tmp_path):
 )
 def test_strides_are_the_recipes_or_those_given(samples, tmp_path, capsys, options, strides):
     output = tmp_path / "s.safetensors"
-    if "--recipe" in options:  # which learns from a teacher, whatever it is
-        options = [*options, "--weighting", "fixed", "--teacher-weighting", "mean"]
+    options = [*options, "--cache", str(tmp_path / "cache")]
     assert main(["train", str(samples), "-o", str(output), "--steps", "1", *OPTIONS, *options]) == 0
     config = load_student(output).config
     assert (config.global_stride, config.fusion_stride) == strides
@@ -492,9 +495,25 @@ def test_a_recipe_says_which_teachers_it_lacks(samples, tmp_path, monkeypatch, c
     assert wanted in last_line(capsys)
 
 
+def test_the_fast_recipe_starts_from_and_learns_from_the_shipped_student_or_what_was_given(samples, tmp_path):
+    shipped, mine = find_model("student", ".safetensors"), tmp_path / "mine.safetensors"
+    command = ["train", str(samples), "--cache", str(tmp_path / "cache"), "--steps", "1", *OPTIONS, "--recipe", "fast"]
+    save_student(mine, Student())
+    for options, teacher, init in (
+        ([], "student", shipped),
+        (["--teacher", str(mine), "--init", "fast"], "mine", find_model("fast", ".safetensors")),
+    ):
+        output = tmp_path / "s.safetensors"
+        assert main([*command, "-o", str(output), *options]) == 0
+        training = json.loads(read_metadata(output)["training"])
+        assert list(training["teachers"]) == [teacher]
+        assert training["init"] == sha256(init)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_asked_for(name):
     recipe = RECIPES[name]
     assert recipe.summary
     assert recipe.base is None or recipe.base in RECIPES
-    assert set(recipe.teachers) <= set(MODULES)
+    assert set(recipe.teachers) <= {*MODULES, *NAMES}
+    assert recipe.init is None or recipe.init in NAMES

@@ -49,7 +49,7 @@ def test_parameters_are_the_published_networks(listed, published):
         assert row.split()[1] == f"{total['params']:,}"
 
 
-def test_it_says_how_the_three_forms_are_given(listed):
+def test_it_says_how_the_forms_are_given(listed):
     text = "\n".join(listed)
     assert all(form in text for form in FORMS)
     assert "weights: your own copy of the authors' file" in text

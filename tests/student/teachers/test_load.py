@@ -237,7 +237,7 @@ def test_the_digest_of_no_state_is_that_of_the_label():
         "package:module:function,feature=a",
     ],
 )
-def test_a_bad_spec_is_answered_with_the_three_forms(spec):
+def test_a_bad_spec_is_answered_with_the_forms(spec):
     message = refusal(spec)
     assert repr(spec) in message
     assert all(form in message for form in load.FORMS)
