@@ -3,13 +3,14 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import ModelError, one_line
 from irvis.runtime.exclusive import Birthplace
+from irvis.runtime.files import read_bytes
 from irvis.runtime.providers import CPU, FATAL, open_session
 from irvis.runtime.sizes import format_size
 
@@ -24,6 +25,9 @@ class OnnxRuntimeBackend:
     """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, planes or frames.
 
     Planes are float32 (1, 1, H, W) each; frames uint8 (H, W), (H, W, 3) and (H, W, 3).
+
+    On a CPU an ONNX of any size is opened anew for each size that comes, and keeps it until another comes: a tenth of a
+    second, after which a frame of 480x640 takes about .8 of the time. What a frame becomes depends on no other frame.
 
     The CPU's provider is the exact reference: ``OnnxRuntimeBackend(model, ("CPUExecutionProvider",))``. TensorRT's runs
     in FP16, and CUDA's, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ from it.
@@ -52,24 +56,28 @@ class OnnxRuntimeBackend:
         engine_cache: Optional[Path] = None,
     ) -> None:
         onnxruntime = _import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
-        if threads is not None:
-            if threads < 1:
-                raise ModelError(f"threads must be 1 or more. Got {threads}")
-            options.intra_op_num_threads = threads
-        self._session: Any = open_session(onnxruntime, model, options, providers, engine_cache)
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads must be 1 or more. Got {threads}")
+        self._threads = threads
+        opened: Any = open_session(onnxruntime, model, self._options(onnxruntime), providers, engine_cache)
         try:
-            self.size, self.takes_frames = _check_signature(self._session, model)
+            self.size, self.takes_frames = _check_signature(opened, model)
         except UnicodeDecodeError as error:
             raise ModelError(f"{model} is not a fusion model of irvis: it has names that are no text") from error
-        self.name = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
+        on_cpu = opened.get_providers()[0] == CPU
+        self.name = f"ONNX Runtime {onnxruntime.__version__}, {opened.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
         # The CPU's provider goes on in a fork, seen with 1.19.2 and 1.32.0, with one thread and with two.
-        self._birthplace = Birthplace() if self._session.get_providers()[0] != CPU else None
+        self._birthplace = None if on_cpu else Birthplace()
         self._buffers = Buffers()
-        self._binding: Any = self._session.io_binding()
-        logger.info("%s: %s (of %s)", model, self.name, ", ".join(self._session.get_providers()))
+        # The model's bytes: the file may be another, or gone, when a frame of another size comes.
+        self._content = read_bytes(model, "model") if on_cpu and self.size is None else None
+        self._opened: Any = opened
+        self._session: Any
+        self._binding: Any
+        self._sizes: Dict[str, int]  # that were wanted for the free dimensions
+        self._use(opened, {})
+        logger.info("%s: %s (of %s)", model, self.name, ", ".join(opened.get_providers()))
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse one pair: float32 (H, W) each -> float32 (H, W), or uint8 (H, W), (H, W, 3) -> (H, W, 3).
@@ -83,6 +91,7 @@ class OnnxRuntimeBackend:
         feeds = {"infrared": infrared, "visible": visible}
         if not self.takes_frames:
             feeds = {name: plane[None, None] for name, plane in feeds.items()}
+        self._suit(feeds)
         fused = self._buffers("fused", feeds["visible"].shape, visible.dtype)
         started = time.perf_counter()
         try:
@@ -102,7 +111,37 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Give back the session."""
-        self._session = self._binding = None
+        self._opened = self._session = self._binding = None
+
+    def _options(self, onnxruntime: Any) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        return options
+
+    def _suit(self, feeds: Dict[str, np.ndarray]) -> None:
+        """Have a session that knows the size of these frames, where it can be had."""
+        if self._content is None:
+            return
+        sizes = _free_dimensions(self._opened, feeds)
+        if sizes == self._sizes:
+            return
+        # The session before is freed first: what it took for its tensors is as much as the next will take.
+        self._use(self._opened, sizes)
+        if not sizes:
+            return
+        onnxruntime = _import_onnxruntime()
+        options = self._options(onnxruntime)
+        for name, length in sizes.items():
+            options.add_free_dimension_override_by_name(name, length)
+        try:
+            self._use(onnxruntime.InferenceSession(self._content, options, providers=[CPU]), sizes)
+        except Exception as error:  # the run says so where the frames do not fit, and else goes on as before
+            logger.debug("no session of its own for %s: %s", sizes, one_line(error))
+
+    def _use(self, session: Any, sizes: Dict[str, int]) -> None:
+        self._session, self._binding, self._sizes = session, session.io_binding(), sizes
 
 
 def _import_onnxruntime() -> Any:
@@ -114,6 +153,16 @@ def _import_onnxruntime() -> Any:
             "or build an engine with build_engine.py and give that"
         ) from error
     return onnxruntime
+
+
+def _free_dimensions(session: Any, feeds: Dict[str, np.ndarray]) -> Dict[str, int]:
+    """Give the lengths of the dimensions that have a name, by name; none where a name has two lengths."""
+    sizes: Dict[str, int] = {}
+    for node in session.get_inputs():
+        for name, length in zip(node.shape, feeds[node.name].shape):
+            if isinstance(name, str) and sizes.setdefault(name, length) != length:
+                return {}
+    return sizes
 
 
 def _check_signature(session: Any, model: Path) -> Tuple[Optional[Tuple[int, int]], bool]:

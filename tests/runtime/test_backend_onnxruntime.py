@@ -1,13 +1,18 @@
+import shutil
+
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper
 
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
 from irvis.runtime.exclusive import Birthplace
+from irvis.runtime.providers import CPU
+from irvis.runtime.shipped import NAMES, find_model
 
 UINT8, FLOAT = TensorProto.UINT8, TensorProto.FLOAT
 
@@ -70,6 +75,67 @@ def test_other_names_are_refused(tmp_path):
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"not a fusion model of irvis.*Got \['x'\] and \['y'\]"):
         OnnxRuntimeBackend(tmp_path / "m.onnx")
+
+
+def planes_of(height, width):
+    rng = np.random.default_rng(height)
+    return rng.random((height, width), np.float32), rng.random((height, width), np.float32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_any_size_is_opened_for_the_size_that_comes(name):
+    backend = OnnxRuntimeBackend(find_model(name), (CPU,), 1)
+    assert backend.size is None
+    fused = {}
+    for size in ((48, 64), (31, 17), (48, 64), (48, 64)):
+        plane = backend.run(*planes_of(*size)).copy()
+        assert [node.shape for node in backend._session.get_inputs()] == [[1, 1, *size]] * 2
+        # Whatever came before: to the bit.
+        np.testing.assert_array_equal(plane, fused.setdefault(size, plane))
+        session = backend._session
+        backend.run(*planes_of(*size))
+        assert backend._session is session
+    assert backend.size is None
+    for size, plane in fused.items():
+        feeds = {name: given[None, None] for name, given in zip(("infrared", "visible"), planes_of(*size))}
+        np.testing.assert_allclose(plane, backend._opened.run(None, feeds)[0][0, 0], rtol=0, atol=1e-6)
+
+
+def test_a_size_that_comes_after_the_file_has_gone_is_served(tmp_path):
+    path = shutil.copy(find_model("fast"), tmp_path / "m.onnx")
+    backend = OnnxRuntimeBackend(path, (CPU,), 1)
+    path.unlink()
+    for size in ((24, 32), (32, 24)):
+        assert backend.run(*planes_of(*size)).shape == size
+
+
+@pytest.mark.parametrize("dimensions", [("side", "side"), (None, None), ("", "w")])
+def test_dimensions_that_cannot_be_told_by_name_stay_free(tmp_path, dimensions):
+    plane = (FLOAT, [1, 1, *dimensions])
+    backend = OnnxRuntimeBackend(model(tmp_path / "m.onnx", plane, plane), (CPU,), 1)
+    for size in ((16, 20), (20, 16)):
+        given = planes_of(*size)
+        np.testing.assert_array_equal(backend.run(*given), given[1])
+
+
+def test_one_name_for_both_sides_is_fixed_where_they_are_equal(tmp_path):
+    plane = (FLOAT, [1, 1, "side", "side"])
+    backend = OnnxRuntimeBackend(model(tmp_path / "m.onnx", plane, plane), (CPU,), 1)
+    for size, shape in (((16, 16), [1, 1, 16, 16]), ((16, 20), [1, 1, "side", "side"])):
+        given = planes_of(*size)
+        np.testing.assert_array_equal(backend.run(*given), given[1])
+        assert backend._session.get_inputs()[0].shape == shape
+
+
+def test_a_model_that_does_not_open_for_a_size_still_runs(tmp_path):
+    plane = (FLOAT, [1, 1, "h", "w"])
+    backend = OnnxRuntimeBackend(model(tmp_path / "m.onnx", plane, plane), (CPU,), 1)
+    backend._content = b"no model"
+    given = planes_of(16, 20)
+    np.testing.assert_array_equal(backend.run(*given), given[1])
+    backend.close()
+    with pytest.raises(ModelError, match="closed"):
+        backend.run(*given)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
