@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters of the student and of every published network here: ``irvis complexity``.
+"""Multiply-adds and parameters of the shipped students and of every published network here: ``irvis complexity``.
 
 Two counts stand side by side. The paper's Tables 4 and 5 were made with ``thop``, which counts modules it knows
 (convolutions, linear layers, norms) and nothing that a forward computes by functions. The true count adds every matrix
@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from irvis.benchmarks.compare import align
 from irvis.benchmarks.markdown import table
-from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.benchmarks.peers.tables import DEPLOY_FORM
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
 from irvis.runtime.files import check_writable, write_bytes, write_json
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
-from irvis.student.network import Student
+from irvis.student.checkpoint import load_student
 from irvis.student.teachers.load import count_parameters
 from irvis.student.teachers.published import MODULES, network_class
 
@@ -75,8 +76,12 @@ def count_published(name: str, size: Tuple[int, int]) -> Cost:
 
 
 def count_all(size: Tuple[int, int]) -> List[Cost]:
-    """Count the paper's student, its deploy form and every published network, the cheapest first by thop."""
-    costs = [count(STUDENT, Student(), size), count(DEPLOY, DeployStudent(Student()), size)]
+    """Count the shipped students, their deploy forms and every published network, the cheapest first by thop."""
+    costs = []
+    for name in NAMES:
+        student = load_student(find_model(name, ".safetensors"))
+        # The deploy form first, since a network that was counted has no weights any more.
+        costs += [count(name + DEPLOY_FORM, DeployStudent(student), size), count(name, student, size)]
     costs += [count_published(name, size) for name in tqdm(MODULES, desc="count", leave=False, disable=None)]
     return sorted(costs, key=lambda cost: cost.thop_macs)
 

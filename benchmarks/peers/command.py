@@ -1,4 +1,4 @@
-"""Time the student and the published networks in turn in one run, beside their quality: ``irvis peers``.
+"""Time students and the published networks in turn in one run, beside their quality: ``irvis peers``.
 
 Each runs once a round, in an order drawn anew, so that what else the machine does falls on all alike. A latency spans
 from planes in the host's memory to the fused plane there. What fails is left out with a line, and the others go on.
@@ -30,7 +30,7 @@ from irvis.benchmarks.compare import (
 from irvis.benchmarks.machine.board import read_board
 from irvis.benchmarks.peers.export import FusedPlane, export_published, named_weights, sample_pairs
 from irvis.benchmarks.peers.quality import Quality, measure_quality, read_quality
-from irvis.benchmarks.peers.tables import DEPLOY, PYTORCH, STUDENT, Document, draw, to_markdown, to_text
+from irvis.benchmarks.peers.tables import DEPLOY_FORM, PYTORCH, STUDENT, Document, draw, to_markdown, to_text
 from irvis.benchmarks.published import METRICS
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
@@ -38,6 +38,7 @@ from irvis.runtime.errors import IrvisError, ModelError, one_line
 from irvis.runtime.files import check_writable, write_bytes, write_json
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 from irvis.student.teachers.load import load_published
@@ -58,13 +59,33 @@ class Form(NamedTuple):
     difference: Optional[float] = None  # from the same method in PyTorch, of a range of 1; None where that was not run
 
 
-def own_network(method: str, checkpoint: Path) -> nn.Module:
-    """Give the student, or its deploy form, in eval mode."""
-    network = load_student(checkpoint)
-    return DeployStudent(network).eval() if method == DEPLOY else network
+def own_network(method: str, students: Dict[str, Path]) -> nn.Module:
+    """Give one of these students, or its deploy form, in eval mode."""
+    name, deploy, _ = method.partition(DEPLOY_FORM)
+    network = load_student(students[name])
+    return DeployStudent(network).eval() if deploy else network
 
 
-def open_forms(weights: Dict[str, Path], arguments: argparse.Namespace, stack: ExitStack) -> List[Form]:
+def students_of(arguments: argparse.Namespace) -> Dict[str, Path]:
+    """Give the checkpoints by the names that tables have: ``student``, and each of ``--student`` by its file's.
+
+    Raises IrvisError where two have one name, or an engine is of a student that is not among them.
+    """
+    students = {STUDENT: arguments.checkpoint}
+    for checkpoint in arguments.student:
+        if checkpoint.stem in (*students, *MODULES):
+            raise IrvisError(f"--student {checkpoint}: {checkpoint.stem} is another's name already; rename the file")
+        students[checkpoint.stem] = checkpoint
+    known = ", ".join((*students, *MODULES))
+    for method, file in arguments.engine:
+        if method.partition(DEPLOY_FORM)[0] not in (*students, *MODULES):
+            raise IrvisError(f"--engine {method}={file} is of none that is compared here: {known}")
+    return students
+
+
+def open_forms(
+    students: Dict[str, Path], weights: Dict[str, Path], arguments: argparse.Namespace, stack: ExitStack
+) -> List[Form]:
     """Open every method in every runtime, and run each once; what fails is left out with a line on stderr."""
     device = "cuda" if arguments.provider != CPU and torch.cuda.is_available() else "cpu"
     frames = make_scene("street", *arguments.size)
@@ -79,7 +100,7 @@ def open_forms(weights: Dict[str, Path], arguments: argparse.Namespace, stack: E
         return Form(method, runtime, found.name, run)
 
     def own(method: str, runtime: str) -> Form:
-        network = own_network(method, arguments.checkpoint)
+        network = own_network(method, students)
         if runtime == PYTORCH:
             return eager(method, network)
         export_form(network, folder / f"{method}.onnx", frames)
@@ -97,7 +118,8 @@ def open_forms(weights: Dict[str, Path], arguments: argparse.Namespace, stack: E
 
     wanted: List[Tuple[str, str, Callable[[], Form]]] = []
     for runtime in (RUNTIMES[name] for name in arguments.runtime):
-        wanted += [(method, runtime, partial(own, method, runtime)) for method in (STUDENT, DEPLOY)]
+        forms_of_ours = [name + form for name in students for form in ("", DEPLOY_FORM)]
+        wanted += [(method, runtime, partial(own, method, runtime)) for method in forms_of_ours]
         wanted += [(method, runtime, partial(published, method, runtime)) for method in weights]
     wanted += [(name, TENSORRT, partial(opened, name, TENSORRT, file)) for name, file in arguments.engine]
     forms: List[Form] = []
@@ -123,27 +145,26 @@ def open_forms(weights: Dict[str, Path], arguments: argparse.Namespace, stack: E
 def measure(arguments: argparse.Namespace) -> Document:
     """Time all forms, count what they cost, and give the document that the tables are made of. Raises IrvisError."""
     torch.set_num_threads(arguments.threads)
+    students = students_of(arguments)
     weights = find_weights(arguments.weights) if arguments.weights else {}
     for name in (name for name in MODULES if name not in weights):
         print(f"left out: {name}, whose weights are not at hand (--weights FOLDER)", file=sys.stderr)
     quality, source = Quality("", 0, {}), arguments.quality
     if source is not None and not source.is_dir():
-        quality = read_quality(source, arguments.checkpoint)
+        quality = read_quality(source, students)
     with ExitStack() as stack:
-        forms = open_forms(weights, arguments, stack)
+        forms = open_forms(students, weights, arguments, stack)
         latencies = time_forms({f"{form.method}\n{form.runtime}": form.run for form in forms}, arguments.rounds)
     if source is not None and source.is_dir():
         opened = {form.method for form in forms}
-        quality = measure_quality(
-            source, arguments.checkpoint, {name: file for name, file in weights.items() if name in opened}
-        )
+        quality = measure_quality(source, students, {name: file for name, file in weights.items() if name in opened})
     board = read_board()
     methods = []
     for name in dict.fromkeys(form.method for form in forms):
-        if name in (STUDENT, DEPLOY):
-            cost = complexity.count(name, own_network(name, arguments.checkpoint), arguments.size)
-        else:
+        if name in MODULES:
             cost = complexity.count_published(name, arguments.size)
+        else:
+            cost = complexity.count(name, own_network(name, students), arguments.size)
         timed = {
             form.runtime: {
                 "backend": form.backend,
@@ -178,6 +199,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe ``irvis peers``."""
     add_common_arguments(parser)
     parser.add_argument(
+        "--student",
+        type=lambda text: find_model(text, ".safetensors"),
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"another student: a checkpoint, or {', '.join(NAMES)}; may be repeated",
+    )
+    parser.add_argument(
         "--weights", type=Path, metavar="FOLDER", help="your copies of published weights, such as SHIP.pth"
     )
     parser.add_argument(
@@ -194,7 +223,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help=f"a TensorRT engine of planes, of a published network, or of {STUDENT!r} or {DEPLOY!r}; may be repeated",
+        help=f"a TensorRT engine of planes: NAME is a published network's, or a student's as in the table, such as "
+        f"'{STUDENT}{DEPLOY_FORM}'; may be repeated",
     )
     parser.add_argument(
         "--quality", type=Path, metavar="PATH", help="data set to measure quality on, or the CSV of irvis evaluate"
@@ -222,6 +252,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _named_engine(text: str) -> Tuple[str, Path]:
-    """Read ``NAME=FILE`` for argparse."""
+    """Read ``NAME=FILE`` for argparse: a student by any name, a published network in any case of letters."""
     name, _, file = text.partition("=")
-    return (name, Path(file)) if name in (STUDENT, DEPLOY) and file else named_weights(text)
+    published = name.lower() in map(str.lower, MODULES)
+    return (name, Path(file)) if name and file and not published else named_weights(text)

@@ -1,4 +1,4 @@
-"""Quality of the student and of published networks, measured on a data set or read from what was measured."""
+"""Quality of students and of published networks, measured on a data set or read from what was measured."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Dict, NamedTuple
 
 from irvis.benchmarks.evaluate import evaluate_pairs
 from irvis.benchmarks.fusers import published_network, student
-from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.benchmarks.peers.tables import DEPLOY_FORM
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, one_line
 from irvis.runtime.pairs import pairs_of
@@ -20,22 +20,23 @@ class Quality(NamedTuple):
     values: Dict[str, Dict[str, float]]
 
     def of(self, method: str) -> Dict[str, float]:
-        """Give a method's. The deploy form has the student's: it equals that to 1e-5."""
-        values = self.values.get(STUDENT if method == DEPLOY else method, {})
+        """Give a method's. A deploy form has its student's: it equals that to 1e-5."""
+        values = self.values.get(method.partition(DEPLOY_FORM)[0], {})
         return {metric: values[metric] for metric in METRICS if metric in values}
 
 
-def measure_quality(folder: Path, checkpoint: Path, weights: Dict[str, Path]) -> Quality:
-    """Fuse a data set with the student and the networks of these weights, in PyTorch on the CPU. Raises IrvisError."""
+def measure_quality(folder: Path, students: Dict[str, Path], weights: Dict[str, Path]) -> Quality:
+    """Fuse a data set with students and published networks, by name, in PyTorch on the CPU. Raises IrvisError."""
     pairs = pairs_of(folder)
-    fusers = {STUDENT: student(checkpoint)}
+    fusers = {name: student(checkpoint) for name, checkpoint in students.items()}
     fusers.update((name, published_network(name, file).fuse) for name, file in weights.items())
     values = {name: evaluate_pairs(pairs, fuse, name) for name, fuse in fusers.items()}
     return Quality("/".join(folder.resolve().parts[-2:]), len(pairs), values)
 
 
-def read_quality(path: Path, checkpoint: Path) -> Quality:
-    """Read the first data set of what ``irvis evaluate --csv`` wrote; the student goes by the checkpoint's name."""
+def read_quality(path: Path, students: Dict[str, Path]) -> Quality:
+    """Read the first data set of what ``irvis evaluate --csv`` wrote; a student is known by its checkpoint's name."""
+    names = {checkpoint.stem: name for name, checkpoint in students.items()}
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.DictReader(stream) if row["kind"] == "model"]
@@ -43,7 +44,7 @@ def read_quality(path: Path, checkpoint: Path) -> Quality:
         values = {}
         for row in rows:
             if row["data_set"] == data_set:
-                name = STUDENT if Path(row["fused_by"]).stem == checkpoint.stem else row["fused_by"]
+                name = names.get(Path(row["fused_by"]).stem, row["fused_by"])
                 values[name] = {metric: float(row[metric]) for metric in METRICS}
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise FileError(f"not a data set, nor the CSV of irvis evaluate: {path} ({one_line(error, 100)})") from error

@@ -11,8 +11,10 @@ from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import new_figure, save_figure
+from irvis.student.teachers.published import MODULES
 
-STUDENT, DEPLOY = "student", "student, deploy form"
+STUDENT, DEPLOY_FORM = "student", ", deploy form"
+DEPLOY = STUDENT + DEPLOY_FORM
 PYTORCH = "PyTorch"
 Document = Dict[str, Any]
 
@@ -103,7 +105,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
         spots = [(row.method["quality"][metric], median(row.latencies_ms), row.method["name"]) for row in rows]
         # From the best down, of equals from the slowest, labels stand right and left in turn: neighbours do not meet.
         for index, (quality, latency_ms, name) in enumerate(sorted(spots, reverse=True)):
-            ours = name in (STUDENT, DEPLOY)
+            ours = name not in MODULES
             style = {"marker": "*", "color": "tab:red", "s": 150} if ours else {"marker": "o", "color": "tab:blue"}
             axis.scatter(latency_ms, quality, **style)
             offset, align_to = ((-9, -3), "right") if index % 2 else ((9, -3), "left")

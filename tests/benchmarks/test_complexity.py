@@ -85,7 +85,7 @@ def test_all_formats_are_written(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.startswith("32x48 (HEIGHTxWIDTH)")
     rows = list(csv.DictReader(files["csv"].open()))
-    assert [row["name"] for row in rows] == ["MMDRFuseStudent", STUDENT, DEPLOY]
+    assert [row["name"] for row in rows] == ["MMDRFuseStudent", "fast", "fast, deploy form", STUDENT, DEPLOY]
     assert rows[0]["macs"] == str(32 * 48 * 9 * (2 * 4 + 4))
     document = json.loads(files["json"].read_text())
     assert document["size"] == {"height": 32, "width": 48}

@@ -54,6 +54,8 @@ def latency_of_a_gpu_check(**forms):
             "PyTorch student eager FP32": times(23.0, torch="2.11.0"),
             "PyTorch deploy form eager FP32": times(10.0, torch="2.11.0"),
             "PyTorch SeAFusion eager FP32": times(7.0, torch="2.11.0"),
+            "fast planes FP16": times(2.5),
+            "PyTorch fast eager FP32": times(7.5, torch="2.11.0"),
             **forms,
         },
     }
@@ -63,9 +65,18 @@ def latency_of_a_gpu_check(**forms):
 def test_a_gpu_check_is_a_column_a_way_of_running(tmp_path):
     engines, eager = read_timings(written(tmp_path / "latency.json", latency_of_a_gpu_check()))
     assert engines.title == "NVIDIA H200, TensorRT 8.5.2.2, planes FP16"
-    assert engines.times_ms == {"student, deploy form": (5.0, 0.25), "SeAFusion": (6.0, 0.25)}
+    assert engines.times_ms == {
+        "student, deploy form": (5.0, 0.25),
+        "SeAFusion": (6.0, 0.25),
+        "fast, deploy form": (2.5, 0.25),
+    }
     assert eager.title == "NVIDIA H200, PyTorch 2.11.0, eager FP32"
-    assert eager.times_ms == {"student": (23.0, 0.25), "student, deploy form": (10.0, 0.25), "SeAFusion": (7.0, 0.25)}
+    assert eager.times_ms == {
+        "student": (23.0, 0.25),
+        "student, deploy form": (10.0, 0.25),
+        "SeAFusion": (7.0, 0.25),
+        "fast": (7.5, 0.25),
+    }
     assert "300 runs of gpu_check, 2026-11-26" in eager.remarks
 
 

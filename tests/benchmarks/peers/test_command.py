@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.shipped import find_model
 from irvis.student.checkpoint import save_student
 from irvis.student.network import Student, StudentConfig
 from irvis.student.teachers.published import network_class
@@ -64,8 +66,36 @@ def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("text", ["x=y.engine", "student", "student=", "=y"])
-def test_an_engine_is_of_a_method_known(folder, capsys, text):
+def test_further_students_are_timed_and_measured_by_their_files_names(folder, tmp_path, samples):
+    torch.manual_seed(1)
+    other, report = tmp_path / "other.safetensors", tmp_path / "peers.json"
+    save_student(other, Student(StudentConfig(8, 2, 1, 0, global_stride=2)))
+    options = ["--student", other, "--runtime", "onnxruntime", "--quality", samples, "--json", report]
+    assert peers.main(parse(folder, *options)) == 0
+    methods = {method["name"]: method for method in json.loads(report.read_text())["methods"]}
+    assert list(methods) == [STUDENT, DEPLOY, "other", "other, deploy form"]
+    assert methods["other"]["quality"] == methods["other, deploy form"]["quality"] != methods[STUDENT]["quality"]
+    assert methods["other"]["parameters"] < methods[STUDENT]["parameters"]
+    shipped = parse(folder, "--student", "fast").student
+    assert shipped == [find_model("fast", ".safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "x=y.engine"], r"--engine x=y\.engine is of none that is compared here: student, SHIP, PFC"),
+        (["--engine", "fast, deploy form=y.engine"], "is of none that is compared here: student, "),
+        (["--student", "SHIP.safetensors"], "SHIP is another's name already; rename"),
+        (["--student", "student"], "student is another's name already; rename the file"),
+    ],
+)
+def test_names_must_tell_methods_apart(folder, options, said):
+    with pytest.raises(IrvisError, match=said):
+        peers.main(parse(folder, *options))
+
+
+@pytest.mark.parametrize("text", ["student", "student=", "=y", "SHIP="])
+def test_an_engine_has_a_name_and_a_file(folder, capsys, text):
     with pytest.raises(SystemExit):
         parse(folder, "--engine", text)
     assert "--engine" in capsys.readouterr().err

@@ -20,7 +20,7 @@ MSRS/test,361,SHIP,model,0.6,16,1.6,1.4,6
 def test_quality_is_read_from_what_evaluate_wrote(tmp_path):
     path = tmp_path / "quality.csv"
     path.write_text(CSV)
-    quality = read_quality(path, Path("small.safetensors"))
+    quality = read_quality(path, {STUDENT: Path("small.safetensors")})
     assert quality[:2] == ("TNO/test", 25)
     assert quality.of(STUDENT) == quality.of(DEPLOY) == {"CC": 0.542, "PSNR": 14.94, "SCD": 1.92, "SSIM": 1.4}
     assert quality.of("SHIP")["SCD"] == 1.549  # of this run, not the paper's
@@ -28,4 +28,4 @@ def test_quality_is_read_from_what_evaluate_wrote(tmp_path):
     for content in ("", CSV.replace("25", "many"), CSV.replace("SCD", "X"), "a,b\n1,2\n"):
         path.write_text(content)
         with pytest.raises(FileError, match="not a data set, nor the CSV of irvis evaluate"):
-            read_quality(path, Path("small.safetensors"))
+            read_quality(path, {STUDENT: Path("small.safetensors")})
