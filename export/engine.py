@@ -15,7 +15,7 @@ from irvis.export.sample_frames import Frames, find_pairs, read_frames
 from irvis.export.spinner import under_clock
 from irvis.export.trt_build import Build, CannotBuild, Source, build_on_gpu
 from irvis.export.trt_network import tensor_specs
-from irvis.export.trt_profile import profile_layers
+from irvis.export.trt_profile import count_int8, profile_layers
 from irvis.runtime.backend import ENGINE_SUFFIXES
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import check_writable, read_bytes, replacing
@@ -59,6 +59,8 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
             measured = _measure(new_engine, onnx, sidecar, to_measure, say, plain)
             accepted = acceptance.judge(measured, sidecar.precision, options.force)
             sidecar = replace(sidecar, measured_error=measured, accepted=accepted)
+            if sidecar.precision == "int8":
+                sidecar = _tell_of_int8(new_engine, sidecar, say)
             if options.profile is not None:
                 _profile(new_engine, engine.name, sidecar, options.profile, say, plain)
         finally:
@@ -162,6 +164,20 @@ def _measure(
     for note in notes:
         say(note)
     return measured
+
+
+def _tell_of_int8(engine: Path, sidecar: Sidecar, say: Say) -> Sidecar:
+    """Say how many layers run in INT8, which TensorRT is free to take, and note it in the sidecar."""
+    try:
+        count: Optional[int] = count_int8(engine)
+    except (FileError, ModelError) as error:
+        count = None
+        say(f"warning: how many layers run in INT8 is not known: {error}")
+    if count == 0:
+        say("warning: no layer runs in INT8: with the conversions that it needs, TensorRT found it no faster here")
+    elif count:
+        say(f"{count} layers run in INT8")
+    return replace(sidecar, build_options={**sidecar.build_options, "int8_layers": count})
 
 
 def _profile(engine: Path, name: str, sidecar: Sidecar, output: Path, say: Say, plain: bool) -> None:

@@ -94,7 +94,8 @@ class _Builder:
         set_tactic_sources(trt, config, options.tactic_sources)
         if options.timing_cache is not None:
             _cache = attach_timing_cache(config, options.timing_cache, self.notes)
-        if options.profile is not None:
+        details = options.profile is not None or precision == "int8"  # of INT8 it is asked what became of it
+        if details:
             keep_layer_details(trt, config)
         pinned: Set[int] = set()
         held = 0
@@ -127,7 +128,7 @@ class _Builder:
                 "held_layers": held,
                 "precision_constraints": how,
                 "calibration_pairs": len(self.source.calibration_pairs) if precision == "int8" else None,
-                "layer_details": options.profile is not None,
+                "layer_details": details,
             },
             notes=self.notes,
         )

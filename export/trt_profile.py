@@ -1,10 +1,10 @@
-"""Times each layer of an engine on the machine that it was built on."""
+"""Asks an engine for its layers, and times each, on the machine that it was built on."""
 
 import contextlib
 from pathlib import Path
 from typing import Any, Dict, List
 
-from irvis.export.layer_profile import LayerTimes
+from irvis.export.layer_profile import LayerTimes, parse_inspector
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.backend_tensorrt import TensorRTBackend
 from irvis.runtime.errors import ModelError
@@ -30,6 +30,13 @@ def profile_layers(engine: Path, warmup_runs: int = WARMUP_RUNS, runs: int = RUN
         return timer.times()
 
 
+def count_int8(engine: Path) -> int:
+    """Give how many layers of an engine that keeps their details run in INT8. Raises FileError and ModelError."""
+    with contextlib.closing(LayerTimer(engine)) as timer:
+        layers = parse_inspector(timer.inspect())
+    return sum(layer["precision"] == "int8" and layer["type"] != "Reformat" for layer in layers)
+
+
 class LayerTimer(TensorRTBackend):
     """An engine whose execution context reports the time of every layer."""
 
@@ -47,15 +54,21 @@ class LayerTimer(TensorRTBackend):
         """Begin a row of times."""
         self._runs.append({})
 
-    def times(self) -> LayerTimes:
-        """Give what was reported, and what TensorRT tells of the layers. Raises ModelError where it tells nothing."""
+    def inspect(self) -> str:
+        """Give what TensorRT tells of the layers, as JSON. Raises ModelError where it tells nothing."""
         trt = import_tensorrt()
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        if not text or not any(self._runs):
+        if not text:
             raise ModelError(f"TensorRT {trt.__version__} tells nothing of the layers")
-        return LayerTimes(text, self._runs)
+        return str(text)
+
+    def times(self) -> LayerTimes:
+        """Give what was reported, and ``inspect``'s. Raises ModelError where TensorRT tells nothing."""
+        if not any(self._runs):
+            raise ModelError(f"TensorRT {import_tensorrt().__version__} reported no layer's time")
+        return LayerTimes(self.inspect(), self._runs)
 
 
 def _make_profiler(trt: Any, runs: List[Dict[str, float]]) -> Any:

@@ -46,6 +46,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, noisy_engine: Any) -> Callable[[f
         monkeypatch.setattr(engine_module, "import_tensorrt", lambda: SimpleNamespace(__version__="8.5.2.2"))
         monkeypatch.setattr(engine_module, "import_pycuda", lambda: None)
         monkeypatch.setattr(engine_module, "build_on_gpu", build)
+        monkeypatch.setattr(engine_module, "count_int8", lambda engine: 7)
         monkeypatch.setattr(acceptance, "_open_engine", open_engine)
 
     return replace
@@ -121,6 +122,36 @@ def test_a_bad_engine_by_force(stand_ins: Any, tmp_path: Path) -> None:
     sidecar = build_engine(SHIPPED_MODEL, tmp_path / "a.engine", BuildOptions(force=True), lambda _: None)
     assert sidecar.accepted is False
     assert json.loads(sidecar_path(tmp_path / "a.engine").read_text())["accepted"] is False
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (lambda _: 12, "12 layers run in INT8"),
+        (
+            lambda _: 0,
+            "warning: no layer runs in INT8: with the conversions that it needs, TensorRT found it no faster here",
+        ),
+        (None, "warning: how many layers run in INT8 is not known: it tells nothing"),
+    ],
+)
+def test_it_is_said_how_much_of_an_int8_engine_is_int8(
+    stand_ins: Any, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: Any, said: str
+) -> None:
+    def fail(engine: Path) -> int:
+        raise ModelError("it tells nothing")
+
+    stand_ins(0.5)
+    monkeypatch.setattr(engine_module, "count_int8", count or fail)
+    lines: List[str] = []
+    sidecar = build_engine(SHIPPED_MODEL, tmp_path / "a.engine", BuildOptions("int8", calibrate=samples), lines.append)
+    assert said in lines
+    assert sidecar.build_options["int8_layers"] == (count(None) if count else None)
+    assert read_sidecar(tmp_path / "a.engine") == sidecar
+    lines.clear()
+    sidecar = build_engine(SHIPPED_MODEL, tmp_path / "b.engine", BuildOptions(), lines.append)
+    assert "int8_layers" not in sidecar.build_options
+    assert not any("INT8" in line for line in lines)
 
 
 def test_int8_may_differ_more(stand_ins: Any, samples: Path, tmp_path: Path) -> None:
@@ -248,6 +279,7 @@ def test_int8_calibrates_once(tmp_path: Path, samples: Path, frames: bool) -> No
     given = {"precision": "int8", "calibrate": samples, "frames": frames, "force": True}
     sidecar, said = build(tmp_path / "a.engine", **given)
     assert (sidecar.precision, sidecar.build_options["calibration_pairs"]) == ("int8", 3)
+    assert sidecar.build_options["int8_layers"] >= 0
     ranges = tmp_path / "a.engine.calibration"
     assert ranges.read_bytes().startswith(b"irvis calibration ")
     assert not [line for line in said if "calibrated" in line]
