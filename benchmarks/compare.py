@@ -37,7 +37,7 @@ from irvis.runtime.files import check_writable, sha256, write_json
 from irvis.runtime.frames import join_luminance, split_luminance
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
-from irvis.runtime.shipped import find_model
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
@@ -213,7 +213,7 @@ def compare(arguments: argparse.Namespace) -> Comparison:
     torch.backends.cudnn.allow_tf32 = False  # it is the reference that the others are held against
     with ExitStack() as stack:
         # The given ones first, so that one that does not run here is told before the exports, which take a while.
-        opened = {str(engine): open_form(engine, frames, arguments, stack) for engine in arguments.engine or []}
+        opened = {name: open_form(find_model(name), frames, arguments, stack) for name in arguments.engine or []}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name, network in ((PLAIN, student), (DEPLOY, DeployStudent(student))):
             model = folder / f"{name}.onnx"
@@ -264,10 +264,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     parser.add_argument(
         "--engine",
-        type=Path,
         action="append",
         metavar="FILE",
-        help="compare this one too: a .engine of planes or frames, or an .onnx; may be repeated",
+        help=f"compare this one too: a .engine of planes or frames, an .onnx, or {' or '.join(NAMES)}; may be repeated",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency there as well")
 

@@ -84,7 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
-    """``"SHIP=student.safetensors"`` -> the teacher's name and the file.
+    """``"SHIP=student.safetensors"`` -> the teacher's name and the file, which may be a shipped student's name.
 
     Without a name it is the only teacher that the file tells, "" where that is none of ``teachers``.
 
@@ -94,9 +94,10 @@ def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
     if equals and not Path(text).exists():
         if name not in teachers:
             raise IrvisError(f"no teacher is called {name}. At hand: {', '.join(teachers) or 'none'}")
-        return name, Path(path)
-    taught = taught_by(Path(text))
-    return taught[0] if len(taught) == 1 and taught[0] in teachers else "", Path(text)
+        return name, find_model(path, ".safetensors")
+    file = find_model(text, ".safetensors")
+    taught = taught_by(file)
+    return taught[0] if len(taught) == 1 and taught[0] in teachers else "", file
 
 
 def draw_features(

@@ -88,14 +88,15 @@ def test_all_forms_are_timed_and_equal(checkpoint, tmp_path, capsys):
 
     framed, report = tmp_path / "framed.onnx", tmp_path / "report.json"
     export(load_student(checkpoint), framed, SIZE, frames=True)
-    code, out, err = run(capsys, checkpoint, "--rounds", "3", "--engine", framed, "--json", report)
+    engines = ["--engine", framed, "--engine", "fast"]
+    code, out, err = run(capsys, checkpoint, "--rounds", "3", *engines, "--json", report)
     assert (code, err) == (0, "")
     _, title, _, head, *rows = out.splitlines()
     assert title.startswith("small.safetensors, 24x40 (HEIGHTxWIDTH), 1 CPU threads, 3 rounds")
-    assert [re.split(r"  +", row)[0] for row in (head, *rows)] == ["form", EAGER, PLAIN, DEPLOY, str(framed)]
+    assert [re.split(r"  +", row)[0] for row in (head, *rows)] == ["form", EAGER, PLAIN, DEPLOY, str(framed), "fast"]
     document = json.loads(report.read_text())
     forms = document["forms"]
-    assert list(forms) == [EAGER, PLAIN, DEPLOY, str(framed)]
+    assert list(forms) == [EAGER, PLAIN, DEPLOY, str(framed), "fast"]
     assert all(len(form["latencies_ms"]) == 3 for form in forms.values())
     assert forms[EAGER]["max_difference"] == 0
     assert 0 < forms[DEPLOY]["max_difference"] <= 1e-5

@@ -98,6 +98,12 @@ def test_networks_that_are_no_pair_stand_one_after_another(samples, drawn):
         assert stream.read(5) == b"%PDF-"
 
 
+def test_a_shipped_student_goes_by_its_name(samples, drawn):
+    options = ["--student", "one.safetensors", "--student", "fast", "--pair", "street"]
+    assert run("features", samples, *options) == 0
+    assert any(tile.label.startswith("fast") for row in drawn[0] for tile in row if tile)
+
+
 def test_a_student_is_placed_under_the_teacher_that_is_named(samples, drawn):
     options = ["--teacher", f"{TOY},feature=encode", "--student", f"{TOY}=two.safetensors"]
     assert run("features", samples, *options) == 0
