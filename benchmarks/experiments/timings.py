@@ -11,13 +11,12 @@ from irvis.benchmarks.report.file import read_report
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import parse_json, read_bytes
-from irvis.runtime.shipped import NAMES
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
 # How the GPU check names what it times: a network as an engine, or by PyTorch; and how.
 GPU_FORM = re.compile(r"(?P<pytorch>PyTorch )?(?P<network>deploy form|\w+) (?P<way>.+)")
-OURS = {"student": STUDENT, "plain": STUDENT, "deploy": DEPLOY, "deploy form": DEPLOY}
-SHIPPED_ENGINES = {name: name + DEPLOY_FORM for name in NAMES}  # engines are of the deploy form
+GPU_ENGINES = {"plain": STUDENT, "deploy": DEPLOY, "fast": "fast" + DEPLOY_FORM}
+GPU_MODULES = {"deploy form": DEPLOY}
 
 
 class Timings(NamedTuple):
@@ -86,8 +85,7 @@ def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
         title, total = f"{gpu}, {runtime}, {told['way']}", times["total_ms"]
         remarks = f"{name}: {title}, {total['n']} runs of gpu_check, {machine['date']}, which watches no clocks"
         column = columns.setdefault(title, Timings(title, remarks, {}))
-        network = told["network"]
-        method = OURS.get(network, network) if told["pytorch"] else {**SHIPPED_ENGINES, **OURS}.get(network, network)
+        method = (GPU_MODULES if told["pytorch"] else GPU_ENGINES).get(told["network"], told["network"])
         column.times_ms[method] = float(total["mean"]), float(total["std"])
     if not columns:
         raise ValueError("nothing was timed")
