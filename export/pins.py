@@ -8,9 +8,12 @@ The rule. Pinned to FP32 are
    their normalisation, squeeze-excite;
 3. what turns frames into planes and back, which must be exact to a grey level.
 
-Of the second point one thing is spared: element-wise layers from a tensor that is not pinned to a large element-wise
-layer, such as LayerNorm's 1/sigma. TensorRT merges those into the large one, where they cost nothing; a pin keeps them
-apart, with a conversion before and after.
+Of the second point one thing is spared: element-wise layers from a tensor that is not pinned, or from an activation, to
+a large element-wise layer, such as LayerNorm's 1/sigma and squeeze-excite's sigmoid. TensorRT merges those into the
+large one, where they cost nothing; a pin keeps them apart, with a conversion before and after, and keeps the large ones
+apart, too: squeeze-excite's product and the sum behind it were one kernel with a sigmoid that is not pinned, and two
+with one that is. An activation, other than a root or a quotient, is no steeper than 1: what FP16 takes from its
+argument grows no further.
 
 Why. FP16 ends at 65504 and has eleven bits: a running sum stops growing after some thousand terms, and an epsilon of
 1e-12 is zero. The square root, the quotient and the exponential of a small tensor multiply what was lost before. Small
@@ -55,7 +58,8 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     pinned: Set[int] = set()
     written: Set[str] = set()  # tensors, by pinned layers
     for index, layer in enumerate(layers):
-        spared = index in mergeable and not written.intersection(_names(layer.get_input, layer.num_inputs))
+        from_pinned = written.intersection(_names(layer.get_input, layer.num_inputs))
+        spared = index in mergeable and (layer.type == trt.LayerType.ACTIVATION or not from_pinned)
         wanted = sensitive and not spared and is_sensitive(trt, layer, size)
         if computes_in_float(trt, layer) if index >= parsed else wanted:
             layer.precision = trt.DataType.FLOAT

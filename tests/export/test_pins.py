@@ -190,6 +190,23 @@ def test_but_where_something_else_reads_it_or_a_pinned_sum_is_before_it() -> Non
     assert pin_to_fp32(TRT, Network(long_sum, *network.layers), SIZE, 6) == {0, 3, 4}
 
 
+@pytest.mark.parametrize(
+    ("kind", "pinned"),
+    [(LayerType.ACTIVATION, {0}), (LayerType.UNARY, {0, 1, 2}), (LayerType.ELEMENTWISE, {0, 1, 2})],
+)
+def test_an_activation_is_merged_into_a_large_layer_whatever_it_is_from(kind: Any, pinned: Any) -> None:
+    pixel = (1, 32, 1, 1)
+    factors, gated, scaled, product = Tensor(pixel), Tensor(pixel), Tensor(pixel), Tensor(FULL)
+    network = Network(
+        Layer("excite", LayerType.CONVOLUTION, [Tensor((1, 16, 1, 1))], factors),
+        Layer("gate", kind, [factors], gated),
+        Layer("scale", LayerType.ELEMENTWISE, [gated, Tensor((1, 1, 1, 1))], scaled),
+        Layer("product", LayerType.ELEMENTWISE, [Tensor(FULL), scaled], product),
+        Layer("sum", LayerType.ELEMENTWISE, [Tensor(FULL), product], Tensor(FULL)),
+    )
+    assert pin_to_fp32(TRT, network, SIZE, network.num_layers) == pinned
+
+
 def test_what_touches_a_large_tensor_is_held_to_half() -> None:
     one, row, pixel = (1, 1, *SIZE), (1, 32, SIZE[0], 1), (1, 32, 1, 1)
     network = Network(
@@ -328,6 +345,8 @@ def test_the_shipped_students(name: str, stride: int) -> None:
     assert {one.output.shape for one in spared} == {(1, 1, *(side // stride for side in STUDENT_SIZE))}
     assert not {"MatMul", "Reshape", "Transpose", "Shape", "Resize"} & {layers[index].name for index in pinned}
     assert [layers[index].name for index in pinned].count("Conv") == 6  # of squeeze-excite
+    sigmoids = [one.precision for one in layers if one.name == "Sigmoid"]
+    assert sigmoids == [None] * 3 + [DataType.FLOAT]  # of squeeze-excite, and the network's last
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -336,7 +355,7 @@ def test_of_the_shipped_students_only_moves_of_small_tensors_are_free_in_fp16(na
     pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
     hold_large_to(TRT, Network(*layers), DataType.HALF, STUDENT_SIZE, pinned)
     free = [one for one in layers if one.precision is None and one.output.dtype is DataType.FLOAT]
-    spared = {"Add", "Sqrt", "Reciprocal"}  # of the LayerNorms
+    spared = {"Add", "Sqrt", "Reciprocal", "Sigmoid", "Mul"}  # of the LayerNorms and of squeeze-excite
     assert {one.name for one in free} - spared <= {"Slice", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Reshape"}
     for one in free:
         assert max(math.prod(tensor.shape) for tensor in (*one.inputs, one.output)) <= 2 * math.prod(STUDENT_SIZE)
