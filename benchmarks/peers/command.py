@@ -200,7 +200,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     parser.add_argument(
         "--student",
-        type=lambda text: find_model(text, ".safetensors"),
+        type=partial(find_model, suffix=".safetensors"),
         action="append",
         default=[],
         metavar="FILE",
