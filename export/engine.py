@@ -9,13 +9,13 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from irvis.export import acceptance, calibration
 from irvis.export.build_options import BuildOptions
-from irvis.export.layer_profile import describe_profile, write_profile
+from irvis.export.layer_profile import count_int8, describe_profile, parse_inspector, write_profile
 from irvis.export.onnx_wire import is_onnx
 from irvis.export.sample_frames import Frames, find_pairs, read_frames
 from irvis.export.spinner import under_clock
 from irvis.export.trt_build import Build, CannotBuild, Source, build_on_gpu
 from irvis.export.trt_network import tensor_specs
-from irvis.export.trt_profile import count_int8, profile_layers
+from irvis.export.trt_profile import inspect_layers, profile_layers
 from irvis.runtime.backend import ENGINE_SUFFIXES
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import check_writable, read_bytes, replacing
@@ -169,7 +169,7 @@ def _measure(
 def _tell_of_int8(engine: Path, sidecar: Sidecar, say: Say) -> Sidecar:
     """Say how many layers run in INT8, which TensorRT is free to take, and note it in the sidecar."""
     try:
-        count: Optional[int] = count_int8(engine)
+        count: Optional[int] = count_int8(parse_inspector(inspect_layers(engine)))
     except (FileError, ModelError) as error:
         count = None
         say(f"warning: how many layers run in INT8 is not known: {error}")

@@ -82,6 +82,11 @@ def parse_inspector(text: str) -> List[Dict[str, Any]]:
         raise ModelError("TensorRT's engine inspector gave no list of layers in JSON") from error
 
 
+def count_int8(layers: List[Dict[str, Any]]) -> int:
+    """Give how many of ``parse_inspector``'s layers compute in INT8; a reformat from it computes nothing."""
+    return sum(layer["precision"] == "int8" and layer["type"] != "Reformat" for layer in layers)
+
+
 def merge(layers: List[Dict[str, Any]], runs: List[Dict[str, float]]) -> List[Dict[str, Any]]:
     """Give the layers with ``median_ms`` and ``mean_ms`` over the runs, None where a layer was not timed.
 

@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, Dict, List
 
-from irvis.export.layer_profile import LayerTimes, parse_inspector
+from irvis.export.layer_profile import LayerTimes
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.backend_tensorrt import TensorRTBackend
 from irvis.runtime.errors import ModelError
@@ -30,11 +30,10 @@ def profile_layers(engine: Path, warmup_runs: int = WARMUP_RUNS, runs: int = RUN
         return timer.times()
 
 
-def count_int8(engine: Path) -> int:
-    """Give how many layers of an engine that keeps their details run in INT8. Raises FileError and ModelError."""
+def inspect_layers(engine: Path) -> str:
+    """Give what TensorRT tells of the layers of an engine, as JSON. Raises FileError and ModelError."""
     with contextlib.closing(LayerTimer(engine)) as timer:
-        layers = parse_inspector(timer.inspect())
-    return sum(layer["precision"] == "int8" and layer["type"] != "Reformat" for layer in layers)
+        return timer.inspect()
 
 
 class LayerTimer(TensorRTBackend):

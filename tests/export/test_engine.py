@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -46,10 +46,22 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, noisy_engine: Any) -> Callable[[f
         monkeypatch.setattr(engine_module, "import_tensorrt", lambda: SimpleNamespace(__version__="8.5.2.2"))
         monkeypatch.setattr(engine_module, "import_pycuda", lambda: None)
         monkeypatch.setattr(engine_module, "build_on_gpu", build)
-        monkeypatch.setattr(engine_module, "count_int8", lambda engine: 7)
+        monkeypatch.setattr(engine_module, "inspect_layers", lambda _: told_of(7))
         monkeypatch.setattr(acceptance, "_open_engine", open_engine)
 
     return replace
+
+
+def told_of(count: int) -> str:
+    """What TensorRT's inspector tells of an engine with this many layers in INT8, and a conversion from it."""
+
+    def layer(kind: str, form: str) -> Dict[str, Any]:
+        tensor = {"Name": "a", "Dimensions": [1, 32, 48, 64], "Format/Datatype": form}
+        return {"Name": kind, "LayerType": kind, "Inputs": [tensor], "Outputs": [tensor]}
+
+    int8, half = "Thirty-two wide channel vectorized row major Int8 format.", "Row major linear FP16 format"
+    convolutions = [layer("CaskConvolution", form) for form in (*[int8] * count, half)]
+    return json.dumps({"Layers": [layer("Reformat", int8), *convolutions]})
 
 
 def files(folder: Path) -> List[str]:
@@ -127,9 +139,9 @@ def test_a_bad_engine_by_force(stand_ins: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "said"),
     [
-        (lambda _: 12, "12 layers run in INT8"),
+        (12, "12 layers run in INT8"),
         (
-            lambda _: 0,
+            0,
             "warning: no layer runs in INT8: with the conversions that it needs, TensorRT found it no faster here",
         ),
         (None, "warning: how many layers run in INT8 is not known: it tells nothing"),
@@ -138,15 +150,17 @@ def test_a_bad_engine_by_force(stand_ins: Any, tmp_path: Path) -> None:
 def test_it_is_said_how_much_of_an_int8_engine_is_int8(
     stand_ins: Any, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: Any, said: str
 ) -> None:
-    def fail(engine: Path) -> int:
-        raise ModelError("it tells nothing")
+    def inspect(engine: Path) -> str:
+        if count is None:
+            raise ModelError("it tells nothing")
+        return told_of(count)
 
     stand_ins(0.5)
-    monkeypatch.setattr(engine_module, "count_int8", count or fail)
+    monkeypatch.setattr(engine_module, "inspect_layers", inspect)
     lines: List[str] = []
     sidecar = build_engine(SHIPPED_MODEL, tmp_path / "a.engine", BuildOptions("int8", calibrate=samples), lines.append)
     assert said in lines
-    assert sidecar.build_options["int8_layers"] == (count(None) if count else None)
+    assert sidecar.build_options["int8_layers"] == count
     assert read_sidecar(tmp_path / "a.engine") == sidecar
     lines.clear()
     sidecar = build_engine(SHIPPED_MODEL, tmp_path / "b.engine", BuildOptions(), lines.append)
