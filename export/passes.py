@@ -1,7 +1,8 @@
 """Counts the memory traffic of a plain ONNX and of its deploy form: ``irvis passes plain.onnx deploy.onnx``.
 
 One pass is one read or one write of a (1, 32, H, W) tensor in FP16, 19.7 MB at 480x640. What counts as one kernel is in
-``fused_groups``. It is a model: it ranks graphs, and tells what a graph costs at the least, but measures nothing.
+``fused_groups``, what is converted between two of them in ``layouts``. It is a model: it ranks graphs, and tells what a
+graph costs at the least, but measures nothing.
 """
 
 import argparse
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
-from irvis.export.fused_groups import BYTES, KINDS, Group, fused_groups
+from irvis.export.fused_groups import BYTES, Group, fused_groups
+from irvis.export.fused_groups import KINDS as FUSED_KINDS
+from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.errors import ModelError, printable
 from irvis.runtime.files import check_writable, new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size, parse_size
 
+KINDS = (*FUSED_KINDS, CONVERSION)
 CHANNELS = 32  # of the tensor that is the unit; the paper's student has as many
 # Jetson AGX Xavier: 256 bits of LPDDR4x at 4266 MT/s (NVIDIA's data sheet). What kernels get of it was not measured.
 PEAK_GB_PER_S = 136.5
@@ -92,7 +96,7 @@ def count_traffic(path: Path, size: Optional[Tuple[int, int]] = None) -> Traffic
     groups = fused_groups(model, shapes)
     if not groups:
         raise ModelError(f"{path} computes nothing")
-    return Traffic(path.name, (height, width), groups)
+    return Traffic(path.name, (height, width), groups + conversions(model, shapes))
 
 
 def as_table(traffic: Traffic, top: int = 0) -> str:

@@ -99,7 +99,9 @@ def validate_engine(graph: Graph, on: Device, profile: Dict[str, Any], efficienc
         raise ModelError(
             f"the profile is of {format_size(profile['size'])}; give --size {format_size(profile['size'])}"
         )
-    works = group_works(graph.model, graph.shapes, precision)
+    found = group_works(graph.model, graph.shapes, precision)
+    works = [work for work in found if work.group is not None]
+    converting = [work for work in found if work.group is None]
     matched = match(graph.model, fused_kernels(graph.model, graph.shapes), profile)
     rows: List[Row] = []
     timed: List[Timed] = []
@@ -109,9 +111,13 @@ def validate_engine(graph: Graph, on: Device, profile: Dict[str, Any], efficienc
         seen.update(groups)
         rows.append(_row(parts, on, efficiencies, measured_ms))
         timed.append((rows[-1].work, measured_ms))
+    if converting:
+        row = _row(converting, on, efficiencies, matched.reformats_ms)
+        rows.append(row._replace(work=row.work._replace(name="all conversions")))
+        timed.append((rows[-1].work, matched.reformats_ms))
     absent = [_row([work], on, efficiencies) for index, work in enumerate(works) if index not in seen]
     beside = {
-        "reformats": matched.reformats_ms,
+        **({} if converting else {"reformats": matched.reformats_ms}),
         "layers of no group": sum(matched.unmatched.values()),
         "estimate of groups without a layer": sum(row.estimate_ms[1] for row in absent),
         "whole engine": profile["median_ms"],

@@ -11,6 +11,7 @@ import onnx
 
 from irvis.export.fixed_shapes import Shapes
 from irvis.export.fused_groups import Kernel, fused_kernels
+from irvis.export.layouts import CONVERSION, converted_tensors
 from irvis.export.pins import int8_convolutions
 
 TRANSCENDENTAL = 20  # operations an element
@@ -64,7 +65,8 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
     """Give the kernels of a model from ``fix_shapes`` as ``fused_groups`` takes TensorRT to fuse them.
 
     In INT8 it is the convolutions that the builder lets be INT8 that compute in it, and tensors that they alone read
-    that are written in it; the rest stays in FP16. Reformats are not foreseen.
+    that are written in it; the rest stays in FP16. Behind them, but in FP32, come the conversions of ``layouts``,
+    which belong to no group. What is converted between INT8 and FP16 is not foreseen.
     """
     kernels = fused_kernels(model, shapes)
     quantized = int8_convolutions(model.graph, shapes) if precision == "int8" else set()
@@ -107,6 +109,10 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
                 group=index,
             )
         )
+    converted = converted_tensors(kernels, shapes) if precision != "fp32" else []
+    for name in converted:
+        size = (itemsizes.get(name, fallback) * math.prod(shapes[name]),)
+        works.append(Work(name, CONVERSION, size, size, 0.0, VECTOR, "fp16"))
     return works
 
 
