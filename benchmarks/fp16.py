@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.half_precision import HalfPrecision
+from irvis.export.sample_frames import spread
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
@@ -135,7 +136,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; give 0 where every model is safe on every pair, else 1."""
     data_sets = {"/".join(folder.resolve().parts[-2:]): pairs_of(folder) for folder in arguments.pairs}
     if arguments.limit:
-        data_sets = {name: pairs[:: -(-len(pairs) // arguments.limit)] for name, pairs in data_sets.items()}
+        data_sets = {name: spread(pairs, arguments.limit) for name, pairs in data_sets.items()}
     hostile = f"hostile, {format_size(arguments.size)}"
     safe = True
     for model in arguments.models:
