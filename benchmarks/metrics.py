@@ -1,4 +1,7 @@
-"""Fusion quality on 8-bit luminance: infrared A, visible B, fused F, each uint8 (H, W).
+"""Fusion quality on 8-bit luminance: infrared A, visible B, fused F, (H, W) each.
+
+``evaluate_fusion`` takes them as uint8; of the others, those that count grey levels do (EN, MI), and those that reckon
+with them take the same values as float64, 0 to 255.
 
 CC, PSNR, SCD and SSIM are defined as the published tables have them, which differs from the textbooks in PSNR's peak
 and in SSIM's sum over both inputs. SSIM may be compared only with figures of this code: no definition that was tried

@@ -23,7 +23,7 @@ PAIRS_AT_MOST = 25
 SAME_DB = 200.0  # stands for no difference at all: JSON has no infinity
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]  # frames -> uint8 BGR (H, W, 3), or float32 (H, W) in [0, 1]
-CPU = ("CPUExecutionProvider",)
+CPU_ONLY = ("CPUExecutionProvider",)
 
 
 def measure_error(
@@ -115,10 +115,10 @@ def judge(measured: Optional[Dict[str, Any]], precision: str, force: bool = Fals
 @contextlib.contextmanager
 def _open_reference(onnx: Path, frames: bool) -> Iterator[Run]:
     if frames:
-        with Fuser(onnx, providers=CPU) as fuser:
+        with Fuser(onnx, providers=CPU_ONLY) as fuser:
             yield fuser
     else:
-        with contextlib.closing(OnnxRuntimeBackend(onnx, CPU)) as backend:
+        with contextlib.closing(OnnxRuntimeBackend(onnx, CPU_ONLY)) as backend:
             yield _on_planes(backend)
 
 

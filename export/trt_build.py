@@ -93,7 +93,8 @@ class _Builder:
         set_workspace(trt, config, self.gpu, options.workspace_mib)
         set_tactic_sources(trt, config, options.tactic_sources)
         if options.timing_cache is not None:
-            _cache = attach_timing_cache(config, options.timing_cache, self.notes)
+            # Named, since TensorRT keeps no reference of its own: it must outlive the build.
+            _timing_cache = attach_timing_cache(config, options.timing_cache, self.notes)
         details = options.profile is not None or precision == "int8"  # of INT8 it is asked what became of it
         if details:
             keep_layer_details(trt, config)

@@ -9,7 +9,7 @@ import numpy as np
 
 from irvis.benchmarks.gpu_check.engines import built, engine_path
 from irvis.benchmarks.gpu_check.results import Results
-from irvis.export.acceptance import CPU, compare, summarise
+from irvis.export.acceptance import CPU_ONLY, compare, summarise
 from irvis.export.sample_frames import read_frames, to_planes
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import IrvisError
@@ -47,7 +47,7 @@ def _measure(
     shape = (len(pairs), *DEFAULT_SIZE)
     planes = {name: np.zeros(shape, np.uint8) for name in (reference, "infrared", "visible", *engines)}
     with ExitStack() as stack:
-        backend = OnnxRuntimeBackend(find_model(student), CPU)
+        backend = OnnxRuntimeBackend(find_model(student), CPU_ONLY)
         stack.callback(backend.close)
         fusers = {}
         for name, engine in engines.items():
