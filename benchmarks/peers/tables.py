@@ -16,6 +16,12 @@ from irvis.student.teachers.published import MODULES
 STUDENT, DEPLOY_FORM = "student", ", deploy form"
 DEPLOY = STUDENT + DEPLOY_FORM
 PYTORCH = "PyTorch"
+# Where a name may stand beside its spot, in points, and how it is set there; the first is liked best.
+LABEL_PLACES = (
+    *(((x, 0), side) for x, side in ((9, "left"), (-9, "right"))),
+    *(((0, y), "center") for y in (11, -11)),
+    *(((x, y), side) for y in (9, -9) for x, side in ((7, "left"), (-7, "right"))),
+)
 Document = Dict[str, Any]
 
 
@@ -102,18 +108,36 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
     figure = new_figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     for axis, (runtime, rows) in zip(axes.flat, panels.items()):
-        spots = [(row.method["quality"][metric], median(row.latencies_ms), row.method["name"]) for row in rows]
-        # From the best down, of equals from the slowest, labels stand right and left in turn: neighbours do not meet.
-        for index, (quality, latency_ms, name) in enumerate(sorted(spots, reverse=True)):
-            ours = name not in MODULES
+        for row in rows:
+            ours = row.method["name"] not in MODULES
             style = {"marker": "*", "color": "tab:red", "s": 150} if ours else {"marker": "o", "color": "tab:blue"}
-            axis.scatter(latency_ms, quality, **style)
-            offset, align_to = ((-9, -3), "right") if index % 2 else ((9, -3), "left")
-            axis.annotate(name, (latency_ms, quality), offset, textcoords="offset points", ha=align_to, fontsize=8)
+            axis.scatter(median(row.latencies_ms), row.method["quality"][metric], **style)
         axis.set_xscale("log")
-        axis.margins(x=0.5, y=0.15)  # room for the labels
+        axis.margins(x=0.3, y=0.15)  # room for the labels
         axis.grid(alpha=0.3, which="both")
         axis.set_title(runtime, fontsize=10)
         axis.set_xlabel("latency of a frame, ms")
     axes[0, 0].set_ylabel(f"{metric}, {document['quality_of']['data_set']}")
+    figure.draw_without_rendering()  # so that a label's place on the paper is known
+    for axis, rows in zip(axes.flat, panels.values()):
+        spots = [(median(row.latencies_ms), row.method["quality"][metric], row.method["name"]) for row in rows]
+        _label(axis, sorted(spots, key=lambda spot: spot[1], reverse=True))
     save_figure(figure, output, dpi=100)
+
+
+def _label(axis: Any, spots: List[Tuple[float, float, str]]) -> None:
+    """Write each name beside its spot (x, y), on the first of ``LABEL_PLACES`` that meets no spot and no name."""
+    from matplotlib.transforms import Bbox
+
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axis.transData.transform([spot[:2] for spot in spots])]
+    for x, y, name in spots:
+        for offset, align_to in LABEL_PLACES:
+            label = axis.annotate(
+                name, (x, y), offset, textcoords="offset points", ha=align_to, va="center", fontsize=8
+            )
+            box = label.get_window_extent()
+            within = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
+            if (within and not any(box.overlaps(other) for other in taken)) or (offset, align_to) == LABEL_PLACES[-1]:
+                taken.append(box)
+                break
+            label.remove()
