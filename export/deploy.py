@@ -17,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irvis.export.intervals import Interval, exponent_to_fit, symmetric, through_conv, through_leaky_relu
+from irvis.export.intervals import (
+    Interval,
+    exponent_to_fill,
+    exponent_to_fit,
+    symmetric,
+    through_conv,
+    through_leaky_relu,
+)
 from irvis.student.network import (
     DACB,
     RSTB,
@@ -149,11 +156,25 @@ def after_norm(norm: ChannelLayerNorm, weight: Tensor, basis: Basis) -> nn.Conv2
 
 
 def bound_after_norm(point: nn.Conv2d, deep: nn.Conv2d) -> Tensor:
-    """Bound |deep(point(m))|, (O,), for ``Normalise``'s output m: at each pixel its coordinates have norm sqrt(C)."""
+    """Bound |deep(point(m))|, (O,), for ``Normalise``'s output m."""
+    return through_conv(deep, symmetric(_largest_after_norm(point))).magnitude
+
+
+def _largest_after_norm(point: nn.Conv2d) -> Tensor:
+    """Bound |point(m)|, (O,): at each pixel the coordinates of m have norm sqrt(C)."""
     matrix = matrix_of(point)
-    length = matrix.norm(dim=1) * matrix.shape[1] ** 0.5
     bias = 0 if point.bias is None else point.bias.data.abs()
-    return through_conv(deep, symmetric(length + bias)).magnitude
+    return matrix.norm(dim=1) * matrix.shape[1] ** 0.5 + bias
+
+
+def _raised(point: nn.Conv2d) -> nn.Conv2d:
+    """Scale each row of a layer behind ``Normalise`` that stays below 2 by the power of two that brings it there."""
+    bounds = _largest_after_norm(point)
+    scales = torch.tensor([2.0 ** -min(0, exponent_to_fill(float(bound), 4.0)) for bound in bounds])
+    point.weight.data *= scales[:, None, None, None]
+    if point.bias is not None:
+        point.bias.data *= scales
+    return point
 
 
 class DeployAttention(nn.Module):
@@ -170,7 +191,8 @@ class DeployAttention(nn.Module):
     - The projection is a convolution of its own. W_p blockdiag(A_1, ..., A_h), one matrix applied to v, is one pass
       less over memory by itself, but the residual is then added in three: TensorRT adds it inside the convolution, and
       ONNX Runtime on a CPU keeps the blocked layout.
-    - Each channel of q and k has a scale of its own, a power of two, which the normalisation cancels.
+    - Each channel of q and k has a scale of its own, a power of two, which the normalisation cancels. Nothing in
+      training holds them up, since only their directions count: what is small is scaled up in each of the two layers.
     """
 
     OTHER_HEADS = -(2.0**14)
@@ -187,10 +209,10 @@ class DeployAttention(nn.Module):
         self.point_qk, self.deep_qk = nn.ModuleList(), nn.ModuleList()
         for index in torch.arange(channels).split(part):
             stacked = torch.cat([index, channels + index])
-            self.point_qk.append(after_norm(norm, weight[stacked], basis))
+            self.point_qk.append(_raised(after_norm(norm, weight[stacked], basis)))
             self.deep_qk.append(conv(deep[stacked], groups=2 * part))
             bounds = bound_after_norm(self.point_qk[-1], self.deep_qk[-1])  # type: ignore[arg-type]
-            scales = torch.tensor([2.0 ** -exponent_to_fit(float(bound), LIMIT**0.5 / SIDE) for bound in bounds])
+            scales = torch.tensor([2.0 ** -exponent_to_fill(float(bound), LIMIT**0.5 / SIDE) for bound in bounds])
             self.deep_qk[-1].weight.data *= scales[:, None, None, None]  # type: ignore[operator, union-attr]
         self.point_v = after_norm(norm, weight[2 * channels :], basis)
         self.deep_v = conv(deep[2 * channels :], groups=channels)

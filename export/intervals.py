@@ -56,4 +56,9 @@ def through_leaky_relu(x: Interval, slope: float = 0.01) -> Interval:
 
 def exponent_to_fit(bound: float, limit: float) -> int:
     """Give the least e >= 0 for which bound * 2^-e <= limit."""
-    return max(0, math.ceil(math.log2(max(bound, 1e-30) / limit)))
+    return max(0, exponent_to_fill(bound, limit))
+
+
+def exponent_to_fill(bound: float, limit: float) -> int:
+    """Give the least e, of either sign, for which bound * 2^-e <= limit; 0 for what is always 0."""
+    return math.ceil(math.log2(bound / limit)) if bound > 0 else 0

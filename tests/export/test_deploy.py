@@ -189,12 +189,14 @@ def test_scales_are_powers_of_two():
     assert all(torch.frexp(torch.tensor(scale)).mantissa == 0.5 for scale in scales)
 
 
-def test_the_size_of_q_and_k_does_not_matter():
+@pytest.mark.parametrize("layer", ["qkv", "qkv_depthwise"])
+@pytest.mark.parametrize("factor", [8.0, 2.0**-4, 2.0**-14, 2.0**-40])
+def test_the_size_of_q_and_k_does_not_matter(layer, factor):
     """Attention normalises them; so does the choice of scales: the result is the same to the bit."""
     student = perturbed_student(4)
     louder = copy.deepcopy(student)
     for block in [*louder.global_branch, louder.fusion.rstb]:
-        block.attention.qkv.weight.data[: 2 * student.config.channels] *= 8
+        getattr(block.attention, layer).weight.data[: 2 * student.config.channels] *= factor
     planes = torch.rand(2, 1, 1, 20, 17, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         assert torch.equal(DeployStudent(student)(*planes), DeployStudent(louder)(*planes))

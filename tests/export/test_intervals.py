@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from irvis.export.intervals import Interval, exponent_to_fit, symmetric, through_conv, through_leaky_relu
+from irvis.export.intervals import (
+    Interval,
+    exponent_to_fill,
+    exponent_to_fit,
+    symmetric,
+    through_conv,
+    through_leaky_relu,
+)
 
 SEEDS = st.integers(0, 10**6)
 
@@ -89,5 +96,12 @@ def test_the_exponent_is_the_least_that_fits(bound, limit):
     assert exponent == 0 or bound * 2.0 ** (1 - exponent) > limit * (1 - 1e-12)
 
 
+@given(bound=st.floats(1e-30, 1e30), limit=st.floats(1e-3, 1e5))
+def test_what_is_small_is_filled_up(bound, limit):
+    exponent = exponent_to_fill(bound, limit)
+    assert limit / 2 * (1 - 1e-12) < bound * 2.0**-exponent <= limit * (1 + 1e-12)
+    assert exponent_to_fit(bound, limit) == max(0, exponent)
+
+
 def test_nothing_at_all_fits():
-    assert exponent_to_fit(0.0, 1.0) == 0
+    assert exponent_to_fit(0.0, 1.0) == exponent_to_fill(0.0, 1.0) == 0
