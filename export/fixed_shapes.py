@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -16,7 +17,8 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
 Shapes = Dict[str, Tuple[int, ...]]
 
-LARGEST_CONSTANT = 1 << 26  # elements; a node of a few bytes can ask for any number
+LARGEST_CONSTANT = 1 << 26  # elements of all that is computed together; a node of a few bytes can ask for any number
+SELECTIONS = frozenset(("Compress", "NonZero", "Unique"))  # of unknown length, but no more than they are given
 
 
 def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
@@ -62,14 +64,17 @@ def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -
     _fix_inputs(fixed, size)
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
+    left = LARGEST_CONSTANT
     while True:
         try:
             inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True)
-        except onnx.shape_inference.InferenceError as error:
+        except (onnx.shape_inference.InferenceError, EncodeError, ValueError) as error:  # the latter: too large for it
             raise ModelError(f"the shapes of this ONNX do not follow: {one_line(error)}") from error
         shapes = _known_shapes(inferred)
-        if not _fold(fixed, shapes):
+        folded = _fold(fixed, shapes, left)
+        if folded is None:
             break
+        left -= folded
     for node in fixed.graph.node:
         for name in node.output:
             if name and name not in shapes:
@@ -108,39 +113,45 @@ def _known_shapes(model: onnx.ModelProto) -> Shapes:
     return shapes
 
 
-def _fold(model: onnx.ModelProto, shapes: Shapes) -> bool:
-    """Replace each node of known result by a constant; tell whether there was one."""
+def _fold(model: onnx.ModelProto, shapes: Shapes, left: int) -> Optional[int]:
+    """Replace each node of known result by a constant; give how many elements these have, None where there was none.
+
+    What such a constant makes known in its turn is left for the next time, when its shape has been inferred. Raises
+    ModelError for more than ``left`` elements.
+    """
     constants = {weight.name: weight for weight in model.graph.initializer}
     kept = []
+    elements = 0
     for node in model.graph.node:
         if node.op_type == "Shape" and node.input[0] in shapes:
             shape = shapes[node.input[0]]
             start, end = (_integer(node, name, default) for name, default in (("start", 0), ("end", len(shape))))
             results: Sequence[np.ndarray] = [np.array(shape[start:end], np.int64)]
         elif _is_constant(node, constants, shapes):
+            asked = elements + sum(math.prod(shapes.get(name, ())) for name in node.output)
+            if asked > left:
+                raise ModelError(f"the constants up to {node.output[0]} ({node.op_type}) have {asked} elements or more")
             results = _compute(node, constants, model.opset_import)
         else:
             kept.append(node)
             continue
         for name, result in zip(node.output, results):
-            constants[name] = numpy_helper.from_array(np.asarray(result), name)
-            model.graph.initializer.append(constants[name])
-    folded = len(kept) < len(model.graph.node)
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(result), name))
+            elements += np.size(result)
+    if len(kept) == len(model.graph.node):
+        return None
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    return folded
+    return elements
 
 
 def _is_constant(node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], shapes: Shapes) -> bool:
-    """Tell whether a node's result is known beforehand. Raises ModelError where that is too large to be kept."""
+    """Tell whether a node's result is known beforehand, and how large it is at the most."""
     if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
         return False  # a loop, which may never end
     if not all(name in constants for name in node.input if name):
         return False
-    for name in node.output:
-        if math.prod(shapes.get(name, ())) > LARGEST_CONSTANT:
-            raise ModelError(f"the constant {name} ({node.op_type}) has {math.prod(shapes[name])} elements")
-    return True
+    return node.op_type in SELECTIONS or all(name in shapes for name in node.output if name)
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

@@ -115,8 +115,43 @@ def test_a_constant_of_any_size_is_not_made():
         helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
         helper.make_node("Add", ["x", "sum"], ["out"]),
     ]
-    with pytest.raises(ModelError, match=r"the constant huge \(ConstantOfShape\) has 1000000000000 elements"):
+    with pytest.raises(ModelError, match=r"the constants up to huge \(ConstantOfShape\) have 1000000000000 elements"):
         fix_shapes(model(nodes, [1, 1, 16, 16], weights=[sides]))
+
+
+def integers(name, *values):
+    return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("Mul", ["side", "side"], ["area"]),
+            helper.make_node("Range", ["zero", "area", "one"], ["huge"]),
+        ],
+        [
+            helper.make_node("Compress", ["most", "yes"], ["some"]),
+            helper.make_node("ConstantOfShape", ["some"], ["huge"]),
+        ],
+        [
+            helper.make_node("NonZero", ["pair"], ["places"]),
+            helper.make_node("Squeeze", ["places", "first"], ["place"]),
+            helper.make_node("Mul", ["place", "most"], ["length"]),
+            helper.make_node("ConstantOfShape", ["length"], ["huge"]),
+        ],
+        [helper.make_node("ConstantOfShape", ["much"], [f"c{index}"]) for index in range(4)],
+    ],
+    ids=["range", "selected", "places", "many"],
+)
+def test_nor_one_whose_size_is_computed_nor_many_together(nodes):
+    """Files of some hundred bytes, each of which asks for 2^28 elements."""
+    scalars = (("side", 1 << 14), ("zero", 0), ("one", 1))
+    weights = [helper.make_tensor(name, TensorProto.INT64, [], [value]) for name, value in scalars]
+    weights += [integers("most", 1 << 28), integers("much", 1 << 26), integers("pair", 0, 1), integers("first", 0)]
+    weights.append(helper.make_tensor("yes", TensorProto.BOOL, [1], [True]))
+    with pytest.raises(ModelError, match=r"the constants up to \w+ \(\w+\) have \d+ elements"):
+        fix_shapes(model([*nodes, helper.make_node("Relu", ["x"], ["out"])], [1, 1, 16, 16], weights=weights))
 
 
 @pytest.mark.parametrize("shape", [[1, "c", 16, 16], [1, 0, 16, 16], [1, 1, -16, 16]])
