@@ -11,16 +11,26 @@ GRAPH, NODE, INPUT, OUTPUT = 7, 1, 11, 12
 VALUE_NAME, DIMENSION, LENGTH = 1, 1, 1
 SHAPE = (2, 1, 2)  # ValueInfoProto.type, .tensor_type, .shape
 NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE = 2, 3, 4
+LARGEST_LENGTH = (1 << 63) - 1  # of an int64; what is above is a negative number
 
 Field = Tuple[int, Union[int, memoryview]]
 Change = Callable[[memoryview], bytes]
 
 
 def is_onnx(model: bytes) -> bool:
-    """Tell whether these bytes are a whole protobuf message with a graph that has nodes where an ONNX has them."""
+    """Tell whether these bytes hold one graph with nodes, whole in all that is read of it here."""
     try:
-        graphs = [value for number, value in read_fields(memoryview(model)) if number == GRAPH]
-        return len(graphs) == 1 and any(number == NODE for number, _ in read_fields(_message(graphs[0])))
+        graphs = _numbered(memoryview(model), GRAPH)
+        if len(graphs) != 1:
+            return False
+        for described in (*_numbered(graphs[0], INPUT), *_numbered(graphs[0], OUTPUT)):
+            _is_called(described, "")
+            _shape(described)
+        nodes = _numbered(graphs[0], NODE)
+        for node in nodes:
+            for number in (NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE):
+                _numbered(node, number)
+        return bool(nodes)
     except ValueError:
         return False
 
@@ -162,8 +172,9 @@ def _numbered(message: memoryview, wanted: int) -> List[memoryview]:
 
 
 def _length(message: memoryview) -> Optional[int]:
+    """Give dim_value; None where it has none, or 0 or -1, by which some exporters say that it is dynamic."""
     values = [value for number, value in read_fields(message) if number == LENGTH and isinstance(value, int)]
-    return values[0] if values else None
+    return values[0] if values and 0 < values[0] <= LARGEST_LENGTH else None
 
 
 def _message(value: Union[int, memoryview]) -> memoryview:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.export.onnx_wire import fix_shape, input_shape, own_size
+from irvis.export.onnx_wire import fix_shape, input_shape, is_onnx, own_size
 from irvis.runtime.shipped import SHIPPED_MODEL
 
 SHIPPED = SHIPPED_MODEL.read_bytes()
@@ -28,6 +28,39 @@ def test_shapes_are_those_that_onnx_reads(tmp_path: Path, size: "tuple[int, int]
         for dimension, value in zip(tensor.type.tensor_type.shape.dim[2:], size):
             dimension.dim_value = value
     assert input_shape(model.SerializeToString(), "infrared") == [1, 1, *size]
+
+
+def broken(where: str) -> bytes:
+    """The shipped ONNX with a field of no kind at the end of its graph, its first input, or its last node."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(SHIPPED)
+    graph = model.graph
+    part = {"graph": graph, "input": graph.input[0], "node": graph.node[-1]}[where]
+    mark = b"irvis was here, at the end of it"
+    part.doc_string = mark.decode()
+    whole = model.SerializeToString()
+    assert whole.count(mark) == 1
+    # A text becomes one of the same length whose last bytes are read as a field: its length is cut by one.
+    at = whole.index(mark)
+    return whole[: at - 1] + bytes([len(mark) - 1]) + mark[:-1] + b"\x5b" + whole[at + len(mark) :]
+
+
+@pytest.mark.parametrize("where", ["graph", "input", "node"])
+def test_what_is_broken_anywhere_is_no_onnx(where: str) -> None:
+    assert is_onnx(SHIPPED)
+    assert not is_onnx(broken(where))
+
+
+@pytest.mark.parametrize("length", [0, -1])
+def test_a_length_that_is_none_is_dynamic(length: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(SHIPPED)
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.dim_value = length
+    content = model.SerializeToString()
+    assert input_shape(content, "infrared") == [1, 1, None, None]
+    assert own_size(content, "infrared") is None
+    assert own_size(fix_shape(content, "infrared", (1, 1, 24, 32)), "infrared") == (24, 32)
 
 
 def test_what_is_cut_off_is_refused() -> None:
