@@ -2,7 +2,8 @@
 
 The rule. Pinned to FP32 are
 
-1. reductions over more than 4096 elements;
+1. reductions over more than 4096 elements, and of matrix products of at most eight planes of H x W elements, such as
+   the mean of the rows' Gram matrices, which are small or not by the width of the frame;
 2. softmax, reductions, element-wise layers, activations, unary functions and convolutions that read and write small
    tensors alone, of at most two planes of H x W elements: the norms of a pixel, the Gram matrices of the attention and
    their normalisation, squeeze-excite;
@@ -18,9 +19,10 @@ argument grows no further.
 Why. FP16 ends at 65504 and has eleven bits: a running sum stops growing after some thousand terms, and an epsilon of
 1e-12 is zero. The square root, the quotient and the exponential of a small tensor multiply what was lost before. Small
 tensors cost nothing in FP32. A tensor of C x H x W does: each one that a pin makes FP32 is written and read at twice
-its size, and often converted before and after (19.7 MB read and written at 136.5 GB/s, a Xavier's peak: 0.3 ms). So none is pinned but where a long sum reads
-it. The deploy form of the student has no such sum, and is safe in FP16 by itself (``irvis.export.deploy``): the pins
-are the second lock, and ``--no-pins``, which leaves the third point alone, measures their cost.
+its size, and often converted before and after (19.7 MB, read and written at a Xavier's 136.5 GB/s: 0.3 ms). So none is
+pinned but where a long sum reads it. The deploy form of the student has no such sum, and is safe in FP16 by itself
+(``irvis.export.deploy``): the pins are the second lock, and ``--no-pins``, which leaves the third point alone, measures
+their cost.
 
 In an FP16 engine every other layer that reads or writes a large tensor is held to FP16 (``hold_large_to``). Left free,
 it is timed in FP32 too, with each conversion, which was about half of a build (TensorRT 8.5.2, H200); and a convolution
@@ -40,6 +42,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 LONGEST_SUM = 4096  # terms that FP16 may add up
 SMALL_PLANES = 2  # of H x W elements, in a tensor that still counts as small
+PRODUCT_PLANES = 8  # of the same, in a matrix product whose reduction is pinned
 FIRST, LAST = 2, 3  # convolutions that INT8 must not touch, in the order of the graph
 
 
@@ -57,10 +60,13 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     mergeable = _ending_in_a_large_one(trt, layers, size)
     pinned: Set[int] = set()
     written: Set[str] = set()  # tensors, by pinned layers
+    products: Set[str] = set()  # tensors, by matrix products
     for index, layer in enumerate(layers):
-        from_pinned = written.intersection(_names(layer.get_input, layer.num_inputs))
-        spared = index in mergeable and (layer.type == trt.LayerType.ACTIVATION or not from_pinned)
-        wanted = sensitive and not spared and is_sensitive(trt, layer, size)
+        read = _names(layer.get_input, layer.num_inputs)
+        if layer.type == trt.LayerType.MATRIX_MULTIPLY:
+            products.update(_names(layer.get_output, layer.num_outputs))
+        spared = index in mergeable and (layer.type == trt.LayerType.ACTIVATION or not written & read)
+        wanted = sensitive and not spared and is_sensitive(trt, layer, size, bool(products & read))
         if computes_in_float(trt, layer) if index >= parsed else wanted:
             layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):
@@ -70,8 +76,8 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     return pinned
 
 
-def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int]) -> bool:
-    """Tell whether the first two points of the rule name a layer."""
+def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool = False) -> bool:
+    """Tell whether the first two points of the rule name a layer, which reads a matrix product or not."""
     sensitive = (
         trt.LayerType.SOFTMAX,
         trt.LayerType.REDUCE,
@@ -82,9 +88,12 @@ def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int]) -> bool:
     )
     if layer.type not in sensitive or not computes_in_float(trt, layer):
         return False
-    elements = _elements(layer)
-    if layer.type == trt.LayerType.REDUCE and elements[0] > LONGEST_SUM * elements[-1] > 0:
-        return True
+    if layer.type == trt.LayerType.REDUCE:
+        read, written = _elements(layer)[0], _elements(layer)[-1]
+        if read > LONGEST_SUM * written > 0:
+            return True
+        if of_product and 0 <= max(read, written) <= PRODUCT_PLANES * size[0] * size[1] and min(read, written) >= 0:
+            return True
     return _is_small(layer, size)
 
 

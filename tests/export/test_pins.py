@@ -134,6 +134,25 @@ def test_reductions_are_pinned_where_they_are_long_or_small(read: Any, written: 
     assert is_pinned(layer(LayerType.REDUCE, written, Tensor(read))) is pinned
 
 
+@pytest.mark.parametrize(
+    ("product", "written", "pinned"),
+    [
+        ((240, 32, 32), (1, 32, 32), True),  # of the rows' Gram matrices of 240x320, more than two planes
+        ((2, 16, 240 * 320), (2, 16, 1), True),  # a long sum whatever it is of
+        ((1, 32, 240, 320), (1, 1, 240, 320), False),  # of a product as large as the frame's features
+    ],
+)
+def test_the_mean_of_small_products_is_pinned_at_any_width(product: Any, written: Any, pinned: bool) -> None:
+    given = Tensor(product, name="product")
+    layers = [
+        Layer("product", LayerType.MATRIX_MULTIPLY, [Tensor(product)] * 2, given),
+        Layer("mean", LayerType.REDUCE, [given], Tensor(written)),
+    ]
+    assert pin_to_fp32(TRT, Network(*layers), (240, 320), len(layers)) == ({1} if pinned else set())
+    alone = pin_to_fp32(TRT, Network(layers[1]), (240, 320), 1)
+    assert bool(alone) is (pinned and math.prod(product) > 4096 * math.prod(written))
+
+
 @pytest.mark.parametrize("dtype", [DataType.INT32, DataType.BOOL])
 def test_whole_numbers_and_truth_values_are_left_alone(dtype: Any) -> None:
     assert not is_pinned(layer(LayerType.ELEMENTWISE, (4,), Tensor((4,), dtype), dtype=dtype))
@@ -332,11 +351,13 @@ def test_the_shipped_students(name: str, stride: int) -> None:
     pinned = pin_to_fp32(TRT, Network(*layers), STUDENT_SIZE, len(layers))
     assert len(pinned) > 20
     assert [layers[index].name for index in sorted(pinned)].count("Softmax") == 4
+    products = {one.output.name for one in layers if one.name == "MatMul"}
     for index, one in enumerate(layers):
         elements = [math.prod(tensor.shape) for tensor in (*one.inputs, one.output)]
         is_long = one.type is LayerType.REDUCE and elements[0] > 4096 * elements[-1]
         if index in pinned:
-            assert is_long or max(elements) <= 2 * math.prod(STUDENT_SIZE), f"{one.name} touches a full tensor"
+            of_product = one.name == "ReduceMean" and one.inputs[0].name in products
+            assert is_long or of_product or max(elements) <= 2 * math.prod(STUDENT_SIZE), f"{one.name} is of a full one"
         elif one.name in ("Softmax", "ReduceSum", "ReduceMean"):
             assert max(elements) > 2 * math.prod(STUDENT_SIZE), f"{one.name} is small"
             assert not is_long
