@@ -165,8 +165,13 @@ class Fuser:
 
         Needs no backend: it may come after ``close``.
         """
-        fused, luminance = work.fused, work.luminance
+        fused, luminance, visible = work.fused, work.luminance, work.visible
         size = work.infrared.shape
+        outside = self.warp.outside if self.warp is not None else None  # where the visible stays as it is
+        if outside is not None and out is not None and np.may_share_memory(out, visible):
+            kept = work.buffers("visible", visible.shape, visible.dtype)
+            np.copyto(kept, visible)
+            visible = kept
         if luminance is None:
             result = out if out is not None else np.empty_like(fused)
             np.copyto(result, fused)
@@ -178,8 +183,8 @@ class Fuser:
                 fused = _resized(fused, size)
             join = recolour if is_frame else join_luminance
             result = join(fused, luminance, out, work.buffers)
-        if self.warp is not None and self.warp.outside is not None:
-            cv2.copyTo(work.visible, self.warp.outside, result)
+        if outside is not None:
+            cv2.copyTo(visible, outside, result)
         return result
 
     def reset(self) -> None:

@@ -51,6 +51,14 @@ def test_it_fuses_as_the_registered_pair_does_and_leaves_the_visible_elsewhere(f
     assert np.abs(unregistered.astype(int) - wanted)[inside].mean() > 4 * difference.mean()
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_in_place_the_visible_stays_elsewhere_too(fuser, pair, grey):
+    moved, _, visible = pair
+    visible = visible[:, :, 1].copy() if grey else visible
+    wanted, given = fuser(moved, visible), visible.copy()
+    np.testing.assert_array_equal(fuser(moved, given, out=given), wanted)
+
+
 def test_it_is_the_same_as_warping_first(fuser, plain, pair):
     moved, _, visible = pair
     inside = Warp(REGISTRATION).outside == 0
