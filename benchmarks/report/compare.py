@@ -21,7 +21,7 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        verdict = "no difference is shown" if self.low <= 1 <= self.high else "faster" if self.ratio < 1 else "slower"
+        verdict = "faster" if self.high < 1 else "slower" if self.low > 1 else "no difference is shown"
         return f"{self.ratio:.3f} ({self.low:.3f} to {self.high:.3f}): {verdict}"
 
 

@@ -68,6 +68,9 @@ def judge(
         )
     reasons += _throttling(history)
     inside = [look for stamp_s, look in history if region_s[0] <= stamp_s <= region_s[1]]
+    clocks_are_read = any(look.gpu_hz is not None or look.cpu_hz is not None for _, look in history)
+    if clocks_are_read and not inside and not at_rate:
+        reasons.append("the run was over before its clocks could be looked at: take more frames")
     ranges = []
     for name, values_hz in (("GPU", [look.gpu_hz for look in inside]), ("CPU", [look.cpu_hz for look in inside])):
         known_hz = [value for value in values_hz if value is not None]

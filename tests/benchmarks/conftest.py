@@ -173,7 +173,7 @@ def make_report(tmp_path, machines):
             threads=None,
             cold=ColdStart(800.0, 45.0),
             run=Run({**stages, "post": [0.5] * len(calls_ms), "total": calls_ms}, starts_s, ends_s),
-            history=[(99.9, look), (now_s, look)],
+            history=[(99.9, look), (100.0, look), (now_s, look)],
             not_measured={"energy": "no meter", "error": "no --pairs", "quality": "no --pairs"},
         )
         return dataclasses.replace(report, **changes)

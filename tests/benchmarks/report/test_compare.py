@@ -30,6 +30,8 @@ def test_the_interval_holds_the_ratio_and_the_same_one_every_time():
 def test_a_report_against_itself_shows_no_difference():
     values = correlated(200, 3)
     assert "no difference is shown" in str(ratio_of(values, values, 50))
+    with np.errstate(invalid="ignore"):
+        assert "no difference is shown" in str(ratio_of([0.0] * 100, [0.0] * 100, 50))
 
 
 def test_constant_latencies_have_an_interval_of_no_width():

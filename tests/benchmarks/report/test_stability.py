@@ -13,7 +13,7 @@ def looks(*between, after=COOL):
 
 
 def verdict(values=STEADY, history=None, at_rate=False, changes=()):
-    return judge(values, looks() if history is None else history, (0.0, 10.0), at_rate, changes)
+    return judge(values, looks(COOL) if history is None else history, (0.0, 10.0), at_rate, changes)
 
 
 def changed(**changes):
@@ -76,6 +76,12 @@ def test_with_gaps_between_frames_free_clocks_are_meant_to_drop():
 
 def test_a_setting_that_changed_is_a_reason():
     assert verdict(changes=["the power mode changed"]).reasons == ["the power mode changed"]
+
+
+def test_a_run_too_short_for_a_look_at_its_clocks_is_not_called_steady():
+    stability = verdict(history=looks(after=changed(gpu_hz=900000000)))
+    assert stability.reasons == ["the run was over before its clocks could be looked at: take more frames"]
+    assert verdict(history=looks(), at_rate=True).trusted  # where clocks are free to drop
 
 
 def test_a_machine_that_tells_nothing_is_judged_by_its_latencies():
