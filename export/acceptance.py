@@ -70,12 +70,14 @@ def compare(found: np.ndarray, wanted: np.ndarray) -> Tuple[float, float]:
         found: of the engine, uint8 in 0..255 or floating in [0, 1].
         wanted: of the ONNX, of the same shape and type.
 
-    Raises ModelError where ``found`` is not finite.
+    Raises ModelError where one of them is not finite.
     """
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         raise ModelError(f"the engine gives {found.dtype} {found.shape}, the ONNX {wanted.dtype} {wanted.shape}")
     if not np.isfinite(found).all():
         raise ModelError("the engine gives values that are not finite; nothing was written, try --fp32")
+    if not np.isfinite(wanted).all():
+        raise ModelError("the ONNX itself gives values that are not finite, so no engine of it can be held against it")
     peak = 255.0 if found.dtype == np.uint8 else 1.0
     difference = (found.astype(np.float64) - wanted) / peak
     mse = float(np.mean(difference**2))

@@ -20,7 +20,7 @@ def noisy_engine(monkeypatch):
         @contextlib.contextmanager
         def open_engine(path, frames):
             noise = np.random.default_rng(0)
-            with Fuser(SHIPPED_MODEL, providers=acceptance.CPU) as fuser:
+            with Fuser(SHIPPED_MODEL, providers=acceptance.CPU_ONLY) as fuser:
 
                 def on_frames(infrared, visible):
                     fused = fuser(infrared, visible)

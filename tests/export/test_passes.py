@@ -27,9 +27,10 @@ def test_the_plain_student_moves_what_its_blocks_do(graphs):
     """By hand, in passes, thin tensors and weights left out.
 
     An attention: LayerNorm 6, qkv 1 + 3, its depthwise 3 + 3, three Gathers 6, two norms 2, two quotients 4, q k^T 2,
-    A v 2, projection with its residual 3, q, k, v and A v converted 8: 43. A feed-forward: LayerNorm 6, 1 + 4, 4 + 4, Split 8, gelu and product
-    4 + 2, projection with its residual 4: 37. A DACB: 2 + 3 + 3, the mean 1, the product and sum 3: 12. Encoders: half
-    of 32 channels twice, written, read and written 3; Concat 2. Fusion: Concat 4, convolution 3. Decoder: 1 + .5, .5.
+    A v 2, projection with its residual 3, q, k, v and A v converted 8: 43. A feed-forward: LayerNorm 6, 1 + 4, 4 + 4,
+    Split 8, gelu and product 4 + 2, projection with its residual 4: 37. A DACB: 2 + 3 + 3, the mean 1, the product and
+    sum 3: 12. Encoders: half of 32 channels twice, written, read and written 3; Concat 2. Fusion: Concat 4,
+    convolution 3. Decoder: 1 + .5, .5.
     """
     expected = 4 * (43 + 37) + 3 * 12 + (3 + 2) + (4 + 3) + 2
     assert count_traffic(graphs[0]).passes == pytest.approx(expected, rel=0.005)
@@ -37,14 +38,17 @@ def test_the_plain_student_moves_what_its_blocks_do(graphs):
 
 def test_the_deploy_form_moves_less(graphs):
     """Attention: y^2 2, its mean 1, the quotient 2, 1 + 3, 3 + 3, q and k copied 4 and read 2, A v 2, projection with
-    its residual 3, q, k, v and A v converted 8: 34. Feed-forward: 5, 1 + 4, 8, 4 + 2, 4: 28. Encoders 3, fusion 1 + 1 + 3.
+    its residual 3, q, k, v and A v converted 8: 34. Feed-forward: 5, 1 + 4, 8, 4 + 2, 4: 28. Encoders 3, fusion
+    1 + 1 + 3.
     """
     plain, deploy = map(count_traffic, graphs)
     expected = 4 * (34 + 28) + 3 * 12 + (3 + 1 + 1) + 5 + 2
     assert deploy.passes == pytest.approx(expected, rel=0.01)
     assert deploy.bytes / plain.bytes < 0.81
     assert sum(group.bytes for group in deploy.of_kind("copy")) == pytest.approx(16 / 296 * deploy.bytes, rel=0.02)
-    assert sum(group.bytes for group in deploy.of_kind("conversion")) == pytest.approx(32 / 296 * deploy.bytes, rel=0.02)
+    assert sum(group.bytes for group in deploy.of_kind("conversion")) == pytest.approx(
+        32 / 296 * deploy.bytes, rel=0.02
+    )
 
 
 def test_passes_do_not_depend_on_the_size(graphs):
