@@ -26,10 +26,11 @@ from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
 from irvis.student.datasets import to_unit
 from irvis.student.distributed import Processes, processes
 from irvis.student.network import StudentConfig
+from irvis.student.provenance import data_of, provenance
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
 from irvis.student.teachers.load import Teacher, open_teacher
-from irvis.student.train import Stop, data_of, provenance
+from irvis.student.train import Stop
 from irvis.student.trainer import Trainer
 
 CHUNK = 200  # steps between two looks at the losses
@@ -67,7 +68,8 @@ def runs_of(names: Sequence[str]) -> List[Run]:
     """Give the queue of the runs that are named, or described in ``.json`` files; each once, in order.
 
     A file holds a list of objects: ``name``, and where wanted ``recipe``, ``options`` (of TrainConfig, over the
-    recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). Raises IrvisError.
+    recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). ``init`` must be there where the recipe starts
+    from another's student: the name of a run, or "" for random weights. Raises IrvisError.
     """
     runs: Dict[str, Run] = {}
     for name in names:
@@ -98,13 +100,17 @@ def _run_of(
     recipe: str = "paper",
     options: Optional[Dict[str, Any]] = None,
     teachers: Optional[Sequence[str]] = None,
-    init: str = "",
+    init: Optional[str] = None,
     network: Optional[Dict[str, int]] = None,
 ) -> Run:
     base = RECIPES[recipe]
+    if init is None and base.base:
+        raise IrvisError(
+            f"{name} is of the recipe {recipe}, which starts from {base.base}; give it init, the name of a run of that"
+        )
     used = base.teachers if teachers is None else teachers
     shape = StudentConfig(**{**base.strides, **(network or {})}) if base.strides or network else None
-    return Run(name, replace(base.config, **(options or {})), used, init or base.init or "", shape)
+    return Run(name, replace(base.config, **(options or {})), used, base.init or "" if init is None else init, shape)
 
 
 class Active:

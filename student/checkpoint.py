@@ -8,10 +8,10 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from irvis.runtime.errors import FileError, ModelError, one_line
-from irvis.runtime.files import parse_json, replacing
+from irvis.runtime.files import PathLike, parse_json, write_bytes
 from irvis.student.network import Student, StudentConfig
 
 KIND = "irvis student"
@@ -25,8 +25,19 @@ def save_student(path: Union[str, Path], student: Student, training: Optional[Di
         "training": json.dumps(training or {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_safetensors(path, tensors, metadata)
+
+
+def write_safetensors(path: PathLike, tensors: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> None:
+    """Write tensors and metadata, whole or not at all; the same ones give the same bytes. Raises FileError."""
+    data = save(tensors, metadata)
+    # After 8 bytes of its length a header in JSON, to whose metadata safetensors gives an order by chance.
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
+    write_bytes(path, len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def load_student(path: Union[str, Path]) -> Student:

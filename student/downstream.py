@@ -11,11 +11,11 @@ from typing import Any, Callable, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
-from irvis.runtime.files import PathLike, replacing
+from irvis.runtime.files import PathLike
+from irvis.student.checkpoint import write_safetensors
 from irvis.student.datasets import to_unit
 from irvis.student.downstream_targets import MOST_CLASSES, TARGETS
 from irvis.student.plugins import FORM, call_function
@@ -115,8 +115,7 @@ def save_task(path: PathLike, downstream: Downstream) -> None:
     task = downstream.task
     # Cloned, as safetensors refuses weights that two names share.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in task.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"task": downstream.config.spec, "classes": str(task.classes)})
+    write_safetensors(path, tensors, {"task": downstream.config.spec, "classes": str(task.classes)})
 
 
 def head_of(kind: Callable[[int], nn.Module], argument: str) -> nn.Module:

@@ -37,8 +37,9 @@ def draw(runs: Sequence[Path], output: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    losses = {run.name: read_columns(run.with_name(run.name + ".csv")) for run in runs}
-    tables = {run.name: run.with_name(run.name + ".validation.csv") for run in runs}
+    labels = _labels(runs)
+    losses = {label: read_columns(run.with_name(run.name + ".csv")) for label, run in labels.items()}
+    tables = {label: run.with_name(run.name + ".validation.csv") for label, run in labels.items()}
     validations = {name: read_columns(path) for name, path in tables.items() if path.exists()}
     names = list(dict.fromkeys(key for columns in losses.values() for key in columns))
     titles = [name for name in names if name not in NOT_LOSSES]
@@ -61,6 +62,13 @@ def draw(runs: Sequence[Path], output: Path) -> None:
         save_figure(figure, output, dpi=80)
     finally:
         pyplot.close(figure)
+
+
+def _labels(runs: Sequence[Path]) -> Dict[str, Path]:
+    """Name each run once; those of the same file name are told apart by their paths."""
+    runs = list(dict.fromkeys(runs))
+    names = [run.name for run in runs]
+    return {str(run) if names.count(run.name) > 1 else run.name: run for run in runs}
 
 
 def smoothed(steps: np.ndarray, values: np.ndarray) -> List[np.ndarray]:

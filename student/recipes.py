@@ -40,8 +40,9 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("crops", self.batch), ("crop_side", MINIMUM), ("seed", 0)):
+        for name, least in (("steps", 1), ("batch", 1), ("crops", self.batch), ("crop_side", MINIMUM)):
             self._check(name, getattr(self, name) >= least, f"{least} or more")
+        self._check("seed", 0 <= self.seed < 2**63, "0 or more and below 2^63")
         for name in ("learning_rate", "learning_rate_start", "learning_rate_end"):
             self._check(name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("learning_rate_start", "learning_rate_end"):

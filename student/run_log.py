@@ -50,6 +50,9 @@ class RunLog:
         self.steps = Table(output.with_name(output.name + ".csv"), step)
         self.validations = Table(output.with_name(output.name + ".validation.csv"), step)
         self.picture = output.with_name(output.name + ".jpg")
+        if not step:  # what an earlier run left is of other losses, which are written over
+            for path in (self.validations.path, self.picture):
+                path.unlink(missing_ok=True)
         self._board = None
         if tensorboard:
             try:

@@ -6,6 +6,7 @@ at 32 x 32 (eq. 3), the latter as float16: their parts are at most 1, so S moves
 
 import hashlib
 import json
+import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from irvis.student.teachers.load import Teacher
 FORMAT = "1"  # changes with what is stored
 BATCH = 4  # crops that go through the teacher together
 INDEX = "index.json"
+ROUNDING = 1e-4  # of a map's largest value: what another device or number of threads may change
+
+logger = logging.getLogger("irvis.teachers")
 
 
 class TeacherMaps(NamedTuple):
@@ -65,15 +69,21 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
     """Give the teacher's maps on all crops, uint8 (N, 2, H, W), as tensors mapped from disk.
 
     What is not there yet is computed and written below ``folder``, keyed by teacher, weights and crops; stopped, it
-    goes on where it was. Raises FileError, ModelError.
+    goes on where it was. No digest covers all that a teacher of the user's own may depend on: so it runs on the first
+    crops at every start, and where it gives something else than what was kept, all is made again. Raises FileError,
+    ModelError.
     """
     key = hashlib.sha256("\n".join((FORMAT, teacher.name, teacher.digest, digest_of(crops))).encode()).hexdigest()
     place = (folder or default_cache()) / f"{_plain(teacher.name)}-{key[:16]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with _locked(place):
+        # As exact on a GPU as on a CPU, or what one made would not be the other's.
+        with _locked(place), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             arrays = _open(place, crops)
             done = _done(place) if arrays else 0
+            if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays, done):
+                logger.warning("%s has changed: its kept outputs are made again", teacher.name)
+                arrays, done = None, 0
             if done < len(crops):
                 arrays = _fill(place, teacher, crops, arrays, done)
     except OSError as error:
@@ -103,8 +113,22 @@ def _fill(
     return arrays
 
 
+def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray], done: int) -> bool:
+    """Tell whether the teacher makes of the first crops what was kept of them, but for rounding."""
+    for name, tensor in teacher_maps(teacher, *to_unit(crops))._asdict().items():
+        found, kept = tensor[:done].cpu(), torch.from_numpy(arrays[name][: len(crops)][:done].copy())
+        if found.shape != kept.shape or found.dtype != kept.dtype:
+            return False
+        tolerance = max(ROUNDING, torch.finfo(kept.dtype).eps) * kept.float().abs().max()
+        if not (found.float() - kept.float()).abs().max() <= tolerance:
+            return False
+    return True
+
+
 def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]:
-    _note(place, 0)  # before the files of an earlier form are overwritten
+    _note(place, 0)  # before the files of an earlier form are replaced
+    for name in TeacherMaps._fields:
+        (place / f"{name}.npy").unlink(missing_ok=True)  # not overwritten: another run may read them
     return {
         name: open_memmap(
             place / f"{name}.npy",

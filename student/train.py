@@ -6,7 +6,6 @@ On several GPUs or machines: ``torchrun --nproc-per-node 4 -m irvis.runtime.cli 
 import argparse
 import signal
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -24,12 +23,14 @@ from irvis.student.distributed import Processes, processes
 from irvis.student.downstream import Downstream, DownstreamConfig, check_task, open_task, save_task
 from irvis.student.downstream_targets import targets_of
 from irvis.student.network import Student, StudentConfig
-from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.provenance import check_provenance, data_of, provenance
+from irvis.student.recipes import TrainConfig
 from irvis.student.run_log import RunLog
 from irvis.student.teacher_cache import TeacherMaps, cached_maps
 from irvis.student.teachers.load import Teacher
 from irvis.student.train_options import (
     add_arguments,
+    base_of,
     config_of,
     downstream_of,
     init_of,
@@ -170,26 +171,6 @@ def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: Ru
     return trainer.step == steps
 
 
-def data_of(pairs: Sequence[Pair]) -> Dict[str, Any]:
-    """Say what pairs a run was trained on."""
-    folders = sorted({"/".join(pair.infrared.resolve().parts[-4:-1]) for pair in pairs})
-    return {"pairs": len(pairs), "data": folders}
-
-
-def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teacher]) -> Dict[str, Any]:
-    """What the checkpoint tells of how it was made."""
-    return {
-        **asdict(trainer.config),
-        **data,
-        "teachers": {teacher.name: teacher.digest for teacher in teachers},
-        "init": trainer.identity["init"],
-        "processes": trainer.among.world,
-        "device": trainer.among.device.type,
-        "torch": torch.__version__,
-        **({"downstream": asdict(trainer.downstream.config)} if trainer.downstream else {}),
-    }
-
-
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis train``; give the exit code: 0 when finished, 130 when stopped and resumable."""
     for name in ("save_every", "validate_every", "validation_pairs"):
@@ -209,10 +190,12 @@ def main(arguments: argparse.Namespace) -> int:
     )
     with processes(arguments.device) as among:
         teachers = teachers_of(arguments, among.device)
-        init, base = init_of(arguments), RECIPES[arguments.recipe].base
+        init, base = init_of(arguments), base_of(arguments)
         if base is not None and init is None:
-            init = arguments.output.with_name(f"{arguments.output.name}.{base}.safetensors")
-            if not init.exists() and train(pairs, init, RECIPES[base].config, (), None, options, among) is None:
+            init = arguments.output.with_name(f"{arguments.output.name}.{base.name}.safetensors")
+            if init.exists():
+                check_provenance(init, base.config, pairs)
+            elif train(pairs, init, base.config, (), None, options, among) is None:
                 return _stopped(init, among)
         network = network_of(arguments, init)
         student = train(pairs, arguments.output, config, teachers, init, options, among, network, downstream)

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 
 import torch
 
@@ -14,7 +14,7 @@ from irvis.student.checkpoint import load_student
 from irvis.student.downstream import DownstreamConfig
 from irvis.student.network import STRIDES, StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
-from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.teachers.load import Teacher, open_teachers
 from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
 
 HELP = {
@@ -32,7 +32,7 @@ HELP = {
     "lambda_sim": "weight of the similarity loss, eq. 21",
     "lambda_out": "weight of the response loss, eq. 21",
     "lambda_grad": "weight of the response's gradient, eq. 8",
-    "warmup": "share of the steps over which beta-grad rises from 0",
+    "warmup": "share of the steps over which beta-grad rises from 0 (the paper: none)",
     "correlation": "weight of the correlation loss; the paper has none",
     "fidelity": "weight of the fidelity loss; the paper has none",
     "weighting": f"weights of the distillation terms over time: {', '.join(WEIGHTINGS)}",
@@ -51,6 +51,16 @@ HELP_DOWNSTREAM = {
     "weight": "weight of the task's loss",
     "rate": "the task's learning rate as a multiple of the student's",
 }
+
+
+OF_THE_DRAW = ("crops", "crop_side", "seed")
+
+
+class Base(NamedTuple):
+    """A run that comes before another: the recipe's name and the options."""
+
+    name: str
+    config: TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,8 +119,20 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
     if arguments.epochs is not None:
         if arguments.steps is not None:
             raise IrvisError("give --epochs or --steps, not both")
+        if arguments.epochs < 1:
+            raise IrvisError(f"--epochs must be 1 or more. Got {arguments.epochs}")
         config = replace(config, steps=arguments.epochs * (config.crops // config.batch))
     return config
+
+
+def base_of(arguments: argparse.Namespace) -> Optional[Base]:
+    """Give the run that the recipe's own starts from, on crops of the same draw; None where there is none."""
+    name = RECIPES[arguments.recipe].base
+    if name is None:
+        return None
+    given = {option: getattr(arguments, option) for option in OF_THE_DRAW}
+    config = RECIPES[name].config
+    return Base(name, replace(config, **{option: value for option, value in given.items() if value is not None}))
 
 
 def init_of(arguments: argparse.Namespace) -> Optional[Path]:
@@ -160,12 +182,10 @@ def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Tea
     Raises IrvisError, also where the recipe's published networks are not among them.
     """
     wanted = RECIPES[arguments.recipe].teachers
-    teachers = [open_teacher(spec, device) for spec in arguments.teacher or [name for name in wanted if name in NAMES]]
+    teachers = open_teachers(arguments.teacher or [name for name in wanted if name in NAMES], device)
     names = [teacher.name for teacher in teachers]
     lacking = [name for name in wanted if name not in names and name not in NAMES]
     if lacking:
         options = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
         raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {options}")
-    if len(set(names)) < len(names):
-        raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
     return teachers

@@ -1,7 +1,8 @@
 """The state of one training run: student, optimiser, schedule, step, and how they go to disk and back.
 
 A run is a function of its options, crops and teachers: the batch of a step and its augmentation depend on the seed and
-the step alone, so that a saved state resumes to the same weights. A step finds all that it needs on the device.
+the step alone, and a state keeps where PyTorch's random numbers stand, which a downstream task may draw: so it resumes
+to the same weights. A step finds all that it needs on the device.
 """
 
 import math
@@ -198,9 +199,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict()["state"],
             "average": self.average.state_dict() if self.average is not None else {},
             "step": self.step,
+            "random": self._random_states(),
         }
         with replacing(path) as temporary:
             torch.save(state, temporary)
+
+    def _random_states(self) -> Dict[str, Tensor]:
+        """Give where the random numbers stand, which a downstream task may draw."""
+        device = self.among.device
+        cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return {"cpu": torch.get_rng_state(), **cuda}
 
     def restore(self, path: Path) -> None:
         """Take up a saved run, before any step. Raises FileError where it is none, or of other options or data."""
@@ -220,6 +228,12 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             self.step = self._read = state["step"]
             self._number.fill_(self.step)
+            # Of another device there is no such state, and there was none at all before there were these.
+            for kind, random in state.get("random", {}).items():
+                if kind == "cpu":
+                    torch.set_rng_state(random.cpu())
+                elif kind == self.among.device.type:
+                    torch.cuda.set_rng_state(random.cpu(), self.among.device)
         except IrvisError:
             raise
         except Exception as error:  # torch raises anything from EOFError to UnpicklingError here

@@ -100,9 +100,14 @@ class DynamicAverage(Fixed):
 
 
 class Balance(Fixed):
-    """Each term is scaled to the size of the task loss, both as running means, so that none is drowned."""
+    """Each term is scaled to the size of the task loss, both as running means, so that none is drowned.
+
+    A term of which there is but rounding yet, as of a student that starts from its own teacher, is left as it is: its
+    size says nothing of the next steps', and would weigh them by millions.
+    """
 
     decay = 0.99
+    rounding = 1e-5  # of the task loss
     means: Tensor
 
     def __init__(self, weights: Sequence[float], window: int) -> None:
@@ -110,11 +115,15 @@ class Balance(Fixed):
         self.register_buffer("means", torch.zeros(4))  # of the three terms and the task; 0: none seen
 
     def factors(self, progress: Tensor) -> Tensor:
-        return torch.where(self.means.any(), self.means[3] / self.means[:3].clamp_min(1e-12), self.ones)
+        return torch.where(self._known()[:3], self.means[3] / self.means[:3].clamp_min(1e-12), self.ones)
 
     def update(self, terms: Tensor, task: Tensor) -> None:
         now = torch.cat([terms, task.reshape(1)])
-        self.means.copy_(torch.where(self.means > 0, self.decay * self.means + (1 - self.decay) * now, now))
+        self.means.copy_(torch.where(self._known(), self.decay * self.means + (1 - self.decay) * now, now))
+
+    def _known(self) -> Tensor:
+        """Tell which means are of more than rounding: (4,)."""
+        return self.means > self.rounding * self.means[3]
 
 
 WEIGHTINGS: Dict[str, Callable[[Sequence[float], int], Fixed]] = {

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
+from irvis.benchmarks.experiments.pair_keys import digest_pairs
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
@@ -27,7 +28,7 @@ from irvis.student.ablation import VARIANTS, Variant
 from irvis.student.checkpoint import load_student, read_metadata
 from irvis.student.distributed import Processes, processes
 from irvis.student.recipes import RECIPES, TrainConfig
-from irvis.student.teachers.load import open_teacher
+from irvis.student.teachers.load import Teacher, open_teachers
 from irvis.student.train import RunOptions, train
 from irvis.student.validation import fuse_planes, spread
 
@@ -54,7 +55,13 @@ class DataSet(NamedTuple):
 
     name: str
     pairs: Sequence[Pair]
+    digest: str  # of the pairs' names and contents
     side: Optional[int]  # of the corner that is measured, None: all
+
+    @property
+    def identity(self) -> Dict[str, Any]:
+        """What kept figures must agree in to be of it."""
+        return {"tested_on": self.name, "pairs": len(self.pairs), "pairs_sha256": self.digest}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,9 +126,8 @@ def main(arguments: argparse.Namespace) -> int:
 def test_set_of(folder: Path, quick: bool) -> DataSet:
     """Give the pairs of ``folder``, or one's corner. Raises FileError."""
     name, pairs = "/".join(folder.resolve().parts[-2:]), _pairs_of(folder, quick)
-    if quick:
-        return DataSet(f"{name}, cut to {QUICK_SIDE}x{QUICK_SIDE}", pairs, QUICK_SIDE)
-    return DataSet(name, pairs, None)
+    cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
+    return DataSet(name + cut, pairs, digest_pairs(pairs), QUICK_SIDE if quick else None)
 
 
 def runs_of(arguments: argparse.Namespace) -> List[Run]:
@@ -172,22 +178,25 @@ def provenance(run: Run) -> Dict[str, Any]:
     return said
 
 
+def check_taught(run: Run, teachers: Sequence[Teacher]) -> None:
+    """Raise FileError unless a run's checkpoint was taught by these very teachers."""
+    if provenance(run)["teachers"] != {teacher.name: teacher.digest for teacher in teachers}:
+        names = ", ".join(teacher.name for teacher in teachers)
+        raise FileError(f"{run.checkpoint} was not taught by this {names}; give another --output, or remove it")
+
+
 def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
     """Give what the runs have in common. Raises FileError where they have not the same pairs and teachers."""
-    said = {}
-    for run in runs:
-        training = provenance(run)
-        teachers = ", ".join(sorted(training["teachers"]))
-        said[run] = _counted(training["pairs"], ", ".join(training["data"])), teachers
-    distilled = [said[run] for run in runs if run.variant.distils]
-    for run, (trained_on, teachers) in said.items():
-        if trained_on != distilled[0][0] or (run.variant.distils and teachers != distilled[0][1]):
-            raise FileError(
-                f"{run.checkpoint} is from {trained_on} and teacher {teachers or 'none'}, others are from "
-                f"{distilled[0][0]} and {distilled[0][1]}; remove it"
-            )
-    config = runs[0].config
-    return Setting(config.steps, config.learning_rate, len(runs) // len(VARIANTS), *distilled[0], tested_on)
+    said = {run: provenance(run) for run in runs}
+    first = next(said[run] for run in runs if run.variant.distils)
+    for run, training in said.items():
+        alike = ("pairs", "data", "teachers") if run.variant.distils else ("pairs", "data")
+        if any(training[name] != first[name] for name in alike):
+            told, others = _sources(training), _sources(first)
+            raise FileError(f"{run.checkpoint} is from {told}, others are from {others}; remove it")
+    config, trained_on = runs[0].config, _counted(first["pairs"], ", ".join(first["data"]))
+    teachers = ", ".join(sorted(first["teachers"]))
+    return Setting(config.steps, config.learning_rate, len(runs) // len(VARIANTS), trained_on, teachers, tested_on)
 
 
 def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
@@ -204,13 +213,16 @@ def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
 
 
 def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Processes) -> bool:
-    """Train what is not there; tell whether that came to its end."""
+    """Train what is not there; tell whether that came to its end. Raises FileError where another's is there."""
+    teachers = open_teachers(arguments.teacher, among.device)
+    for run in runs:
+        if teachers and run.variant.distils and run.checkpoint.exists():
+            check_taught(run, teachers)
     if all(run.checkpoint.exists() for run in runs):
         return True
-    if not arguments.teacher:
+    if not teachers:
         raise IrvisError("most variants learn from a teacher; give --teacher, such as SHIP=SHIP.safetensors")
     pairs = _pairs_of(arguments.folder, arguments.quick)
-    teachers = [open_teacher(spec, among.device) for spec in arguments.teacher]
     options = RunOptions(cache=arguments.cache, tensorboard=False)
     for number, run in enumerate(runs, 1):
         if run.checkpoint.exists():
@@ -240,12 +252,18 @@ def _metrics(*planes: np.ndarray) -> Dict[str, float]:
 
 
 def _identity(run: Run, test: DataSet) -> Dict[str, Any]:
-    return {"checkpoint_sha256": sha256(run.checkpoint), "tested_on": test.name, "pairs": len(test.pairs)}
+    return {"checkpoint_sha256": sha256(run.checkpoint), **test.identity}
 
 
 def _pairs_of(folder: Path, quick: bool) -> Sequence[Pair]:
     pairs = pairs_of(folder)
     return spread(pairs, QUICK_PAIRS) if quick else pairs
+
+
+def _sources(training: Dict[str, Any]) -> str:
+    pairs = _counted(training["pairs"], ", ".join(training["data"]))
+    teachers = (f"{name} {digest[:8]}" for name, digest in sorted(training["teachers"].items()))
+    return f"{pairs} and teacher {', '.join(teachers) or 'none'}"
 
 
 def _counted(pairs: int, data_set: str) -> str:

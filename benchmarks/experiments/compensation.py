@@ -22,8 +22,8 @@ from irvis.benchmarks.experiments.ablation import (
     DataSet,
     Run,
     add_training_arguments,
+    check_taught,
     config_of,
-    provenance,
     test_set_of,
 )
 from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, counted, write_compensation
@@ -40,7 +40,7 @@ from irvis.student.datasets import unit_planes
 from irvis.student.distributed import Processes, processes
 from irvis.student.heatmaps import Network, detail_share, heat_map, open_student, similarity
 from irvis.student.losses import attention_map, sobel_magnitude
-from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teacher
+from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teachers
 from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
 from irvis.student.validation import spread
@@ -72,10 +72,8 @@ def main(arguments: argparse.Namespace) -> int:
     scenes = _scenes(arguments) if test else []
     config = replace(config_of(arguments), seed=arguments.seed)
     with processes(arguments.device) as among:
-        teachers = [open_teacher(spec, among.device) for spec in arguments.teacher]
+        teachers = open_teachers(arguments.teacher, among.device)
         names = [teacher.name for teacher in teachers]
-        if len(set(names)) < len(names):
-            raise IrvisError(f"a teacher was given twice: {', '.join(names)}")
         given = _given(arguments.student, names)
         runs = {
             teacher: Run(FULL, config, arguments.output / f"{_slug(teacher)}.safetensors")
@@ -141,12 +139,7 @@ def _levels(network: Network, fused: np.ndarray) -> np.ndarray:
 def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet, folder: Path) -> Dict[str, Any]:
     """Give what ``measure`` gives, from where it was kept if that was of the same. Raises IrvisError."""
     path = folder / f"{_slug(teacher)}.json"
-    identity = {
-        "teacher": teacher.digest,
-        "checkpoint_sha256": sha256(checkpoint),
-        "tested_on": test.name,
-        "pairs": len(test.pairs),
-    }
+    identity = {"teacher": teacher.digest, "checkpoint_sha256": sha256(checkpoint), **test.identity}
     if path.exists():
         try:
             kept = parse_json(read_bytes(path, "figures"))
@@ -162,10 +155,8 @@ def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet
 def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: Processes) -> bool:
     """Train what is not there; tell whether that came to its end. Raises FileError where another's is there."""
     for teacher, run in runs.items():
-        if run.checkpoint.exists() and provenance(run)["teachers"] != {teacher.name: teacher.digest}:
-            raise FileError(
-                f"{run.checkpoint} was not taught by this {teacher.name}; give another --output, or remove it"
-            )
+        if run.checkpoint.exists():
+            check_taught(run, [teacher])
     if all(run.checkpoint.exists() for run in runs.values()):
         return True
     pairs = pairs_of(arguments.folder)

@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
     title: str
     values: Mapping[str, float]
-    stds: Mapping[str, float]  # empty: of a quantity that is counted
+    stds: Mapping[str, float]  # none of a quantity that is counted, or of one sample
     digits: int = DIGITS
     tenths: Sequence[str] = ()  # methods of which a tenth is printed, which is no rank
 
@@ -44,7 +44,7 @@ class Column(NamedTuple):
         found = {}
         for name, value in self.values.items():
             text = f"{value:.{self.digits}f}{TEN_TIMES if name in self.tenths else ''}"
-            text += f" ± {self.stds[name]:.{self.digits}f}" if self.stds else ""
+            text += f" ± {self.stds[name]:.{self.digits}f}" if name in self.stds else ""
             found[name] = Cell(text, places.get(name, 0))
         return found
 
@@ -108,7 +108,7 @@ def columns_of(costs: Sequence[Cost], timings: Sequence[Timings]) -> List[Column
             Column(
                 f"ms, {found.title} [{number}]",
                 {name: average for name, (average, _) in found.times_ms.items()},
-                {name: deviation for name, (_, deviation) in found.times_ms.items()},
+                {name: deviation for name, (_, deviation) in found.times_ms.items() if deviation is not None},
                 MEASURED_DIGITS,
             )
             for number, found in enumerate(timings, 1)

@@ -19,9 +19,10 @@ from irvis.benchmarks.detection.detector import DEFAULT, Detector, Example, Sett
 from irvis.benchmarks.detection.objects import CLASSES, Detections, Labelled, labelled_pairs, split_of
 from irvis.benchmarks.detection.pictures import Tile, detected, draw_grid
 from irvis.benchmarks.detection.precision import average_precisions, mean_precision
-from irvis.benchmarks.experiments.detection_images import Source, claim, digest_pairs, sources_of, write_images
+from irvis.benchmarks.experiments.detection_images import Source, claim, sources_of, write_images
 from irvis.benchmarks.experiments.detection_tables import Row, Setting, write_detection
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
+from irvis.benchmarks.experiments.pair_keys import digest_pairs
 from irvis.benchmarks.tables import MODEL
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json

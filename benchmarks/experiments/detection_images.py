@@ -1,6 +1,5 @@
 """What a detector sees: a data set's images by each method, in colour, and the plain visible and infrared ones."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -73,12 +72,6 @@ def claim(folder: Path, made_of: Dict[str, Any]) -> None:
     if other:
         said = ", ".join(other)
         raise FileError(f"{folder} was made with other values of {said}; give another --output, or remove that folder")
-
-
-def digest_pairs(pairs: Sequence[Pair]) -> str:
-    """Give a SHA-256 of the pairs' names and sizes in bytes: thousands of files are not read for it."""
-    rows = [f"{pair.name} {pair.infrared.stat().st_size} {pair.visible.stat().st_size}\n" for pair in pairs]
-    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def _in_colour(method: Method) -> Render:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from irvis.benchmarks.experiments.methods import taught_by
 from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
-from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, draw_sheet, wrapped
+from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, check_sheet, draw_sheet, wrapped
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_writable
 from irvis.runtime.shipped import find_model
 from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, open_student, over_image, similarity, span
 from irvis.student.teachers.load import open_teacher
@@ -70,7 +69,7 @@ def add_scale_argument(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis visualize features``."""
-    check_writable(arguments.output)
+    check_sheet(arguments.output)
     scenes = scenes_of(arguments)
     teachers = [open_teacher(spec) for spec in arguments.teacher]
     names = [teacher.name for teacher in teachers]

@@ -14,9 +14,8 @@ import numpy as np
 from irvis.benchmarks.experiments.boxes import Box, parse_box, salient_box, texture_box
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
 from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
-from irvis.benchmarks.experiments.sheets import Rows, Tile, draw_sheet, wrapped
+from irvis.benchmarks.experiments.sheets import Rows, Tile, check_sheet, draw_sheet, wrapped
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable
 from irvis.runtime.frames import Luminance, recolour
 from irvis.runtime.images import read_visible
 from irvis.runtime.pairs import images_by_stem
@@ -60,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis visualize grid``."""
-    check_writable(arguments.output)
+    check_sheet(arguments.output)
     scenes, methods = scenes_of(arguments), methods_of(arguments)
     for name in ("salient", "texture"):
         given = getattr(arguments, name)

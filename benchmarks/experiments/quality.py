@@ -17,12 +17,13 @@ from tqdm import tqdm
 from irvis.benchmarks import complexity
 from irvis.benchmarks.evaluate import mean
 from irvis.benchmarks.experiments.methods import Method, add_method_arguments, methods_of
+from irvis.benchmarks.experiments.pair_keys import key_of
 from irvis.benchmarks.experiments.quality_tables import MEAN, Measured, write_quality
 from irvis.benchmarks.fusers import Fuse
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
+from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.checkpoint import load_student
@@ -38,7 +39,7 @@ class DataSet(NamedTuple):
 
     name: str
     folder: Path
-    pairs: Dict[str, Pair]  # by name and the SHA-256 of both files
+    pairs: Dict[str, Pair]  # by ``key_of``
     held: int  # pairs in the folder
     side: Optional[int]  # of the corner that is measured, None: all
 
@@ -107,8 +108,7 @@ def data_sets_of(arguments: argparse.Namespace) -> List[DataSet]:
         if name in found:
             raise IrvisError(f"two data sets are called {name}: {found[name].folder} and {folder}; rename a folder")
         chosen = spread(pairs, limit) if limit else pairs
-        keys = {f"{pair.name} {sha256(pair.infrared)} {sha256(pair.visible)}": pair for pair in chosen}
-        found[name] = DataSet(name, folder, keys, len(pairs), side)
+        found[name] = DataSet(name, folder, {key_of(pair): pair for pair in chosen}, len(pairs), side)
     return list(found.values())
 
 

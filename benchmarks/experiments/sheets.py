@@ -6,7 +6,8 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from irvis.runtime.files import save_figure
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import check_writable, save_figure
 
 COLUMNS = 6  # at most, where tiles are wrapped
 TILE_INCHES, LABEL_INCHES, PAD_INCHES = 2.2, 0.2, 0.02
@@ -38,6 +39,16 @@ def wrapped(tiles: Sequence[Tile]) -> Rows:
     columns = -(-len(tiles) // rows)
     padded = [*tiles, *[None] * (rows * columns - len(tiles))]
     return [padded[at : at + columns] for at in range(0, len(padded), columns)]
+
+
+def check_sheet(output: Path) -> None:
+    """Raise FileError unless a sheet can be written there: to be told so before minutes of work, not after."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    check_writable(output)
+    endings = sorted(FigureCanvasBase.get_supported_filetypes())
+    if output.suffix[1:].lower() not in endings:
+        raise FileError(f"cannot draw into {output}: its suffix must be one of .{' .'.join(endings)}")
 
 
 def draw_sheet(rows: Rows, output: Path, bar: Optional[Bar] = None) -> None:

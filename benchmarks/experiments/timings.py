@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.benchmarks.peers.command import KIND, SCHEMA_VERSION
 from irvis.benchmarks.peers.tables import DEPLOY, DEPLOY_FORM, STUDENT
@@ -24,7 +24,8 @@ class Timings(NamedTuple):
 
     title: str
     remarks: str  # of what it is, and what speaks against it
-    times_ms: Dict[str, Tuple[float, float]]  # method -> mean and standard deviation (ddof 1) of a frame
+    # method -> mean and standard deviation (ddof 1) of a frame, None of one sample
+    times_ms: Dict[str, Tuple[float, Optional[float]]]
 
 
 def read_timings(spec: str) -> List[Timings]:
@@ -34,10 +35,12 @@ def read_timings(spec: str) -> List[Timings]:
         spec: a file, a GPU check's latency.json among them, or ``NAME=FILE`` for a report of bench.py on another
             network than the student's deploy form.
 
-    Raises FileError where the file is no report, or of frames of another size than the paper's.
+    Raises FileError where the file is no report, of frames of another size than the paper's, or is given a name though
+    it has its own.
     """
     name, equals, file = spec.partition("=")
-    path, method = (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), DEPLOY)
+    named = bool(equals) and not Path(spec).exists()
+    path, method = (Path(file), name) if named else (Path(spec), DEPLOY)
     try:
         document = parse_json(read_bytes(path, "report"))
         kind = document.get("kind", "latency" if "found" in document else None)
@@ -47,6 +50,8 @@ def read_timings(spec: str) -> List[Timings]:
         document = read_report(path)
         _check_size(document["size"], path)
         return [_of_bench(document, method, path.name)]
+    if named:
+        raise FileError(f"{path} names what it timed, and {name}= is for a report of bench.py; give --report {path}")
     try:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError("another schema")
@@ -69,7 +74,7 @@ def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:
             where = machine["cpu"] if machine["gpu"] is None or "cpu" in backend.lower() else machine["gpu"]
             remarks = f"{name}: {where}, {backend}, {document['rounds']} rounds of irvis peers, which watches no clocks"
             column = found.setdefault(runtime, Timings(f"{where}, {runtime}", remarks, {}))
-            column.times_ms[method["name"]] = mean(values), stdev(values) if len(values) > 1 else 0.0
+            column.times_ms[method["name"]] = mean(values), stdev(values) if len(values) > 1 else None
     return list(found.values())
 
 
@@ -86,7 +91,7 @@ def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
         remarks = f"{name}: {title}, {total['n']} runs of gpu_check, {machine['date']}, which watches no clocks"
         column = columns.setdefault(title, Timings(title, remarks, {}))
         method = (GPU_MODULES if told["pytorch"] else GPU_ENGINES).get(told["network"], told["network"])
-        column.times_ms[method] = float(total["mean"]), float(total["std"])
+        column.times_ms[method] = float(total["mean"]), _of_several(total["std"], total["n"])
     if not columns:
         raise ValueError("nothing was timed")
     return list(columns.values())
@@ -98,8 +103,13 @@ def _of_bench(document: Dict[str, Any], method: str, name: str) -> Timings:
     remarks = [f"{name}: {where}, {document['backend']}, {latency['count']} frames of bench.py"]
     remarks += [f"{WATERMARK}: {'; '.join(document['watermark'])}"] if document["watermark"] else []
     remarks += [] if document["trusted"] else [f"{UNTRUSTED}: {'; '.join(document['stability']['reasons'])}"]
+    deviation = _of_several(latency["std_ms"], latency["count"])
     title = [where, document["verified_mode"] or WATERMARK, document["backend"].split(",")[0]]
-    return Timings(", ".join(title), ", ".join(remarks), {method: (latency["mean_ms"], latency["std_ms"])})
+    return Timings(", ".join(title), ", ".join(remarks), {method: (latency["mean_ms"], deviation)})
+
+
+def _of_several(deviation: float, count: int) -> Optional[float]:
+    return float(deviation) if count > 1 else None
 
 
 def _check_size(size: Dict[str, int], path: Path) -> None:

@@ -1,6 +1,9 @@
 """Any ``nn.Module`` as a teacher, the distilled feature caught at one of its submodules."""
 
+import hashlib
+import inspect
 import re
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -16,7 +19,8 @@ class ModuleTeacher:
     """A Teacher: any module that is called as ``module(infrared, visible)`` on planes of (B, 1, H, W) in [0, 1].
 
     It is put into eval mode and keeps its forward as it is: the feature is caught by a hook that is there during a call
-    only. The digest covers the class's name, the printed form and the state dict, but no other code.
+    only. The digest covers the class's name, the printed form, the state dict, and the files that the classes of the
+    module and its submodules are written in, but no other code and no plain attribute.
 
     Args:
         module: gives the fused plane, (B, 1, H, W), or a tuple or list whose first it is.
@@ -51,7 +55,8 @@ class ModuleTeacher:
         self._feature, self._of = feature, of
         # The printed form has the strides, slopes and the like; what it has of addresses changes with every run.
         printed = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
-        self.digest = digest_state(f"{kind}\n{printed}\n{of} of {feature}", module.state_dict())
+        label = "\n".join((kind, printed, f"{of} of {feature}", *_sources(module)))
+        self.digest = digest_state(label, module.state_dict())
         self.parameters = count_parameters(module)
 
     def __call__(self, infrared: Tensor, visible: Tensor) -> Output:
@@ -84,6 +89,18 @@ class ModuleTeacher:
         if isinstance(fused, (tuple, list)) and fused:
             fused = fused[0]
         return checked_output(f"{self.name} ({self._of} of {self._feature})", infrared, caught[0], fused)
+
+
+def _sources(module: nn.Module) -> List[str]:
+    """Give the SHA-256 of each file with a class of the module or its submodules, PyTorch's own left out."""
+    files = set()
+    for kind in {type(each) for each in module.modules()}:
+        if kind.__module__.partition(".")[0] != "torch":
+            try:
+                files.add(inspect.getsourcefile(kind))
+            except (TypeError, OSError):
+                continue  # typed in, or made by a program
+    return sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file and Path(file).exists())
 
 
 def _first_tensor(values: Any) -> Any:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, NoReturn, Protocol, Sequence, Union
+from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Protocol, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -151,6 +151,18 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
 
         return StudentTeacher(find_model(os.path.expanduser(spec), ".safetensors"), device)
     _refuse(spec, "it has none of these forms")
+
+
+def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]:
+    """Give the teachers that are named, each of another name. Raises IrvisError, also where two have one."""
+    teachers: Dict[str, Teacher] = {}
+    for teacher in (open_teacher(spec, device) for spec in specs):
+        known = teachers.setdefault(teacher.name, teacher)
+        if known.digest != teacher.digest:
+            raise IrvisError(f"two teachers are called {teacher.name}; rename one's file or function")
+        if known is not teacher:
+            raise IrvisError(f"a teacher was given twice: {teacher.name}")
+    return list(teachers.values())
 
 
 def checked_output(name: str, planes: Tensor, feature: Any, fused: Any) -> Output:

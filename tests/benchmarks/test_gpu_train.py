@@ -91,6 +91,29 @@ def test_runs_are_described_in_a_file(tmp_path):
         runs_of([str(path)])
 
 
+def test_a_described_run_of_a_recipe_with_a_base_must_say_what_it_starts_from(tmp_path):
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps([{"name": "a", "recipe": "shipped"}]))
+    said = "^a is of the recipe shipped, which starts from base; give it init, the name of a run of that$"
+    with pytest.raises(IrvisError, match=said):
+        runs_of(["base", str(path)])
+    path.write_text(
+        json.dumps(
+            [
+                {"name": "first", "recipe": "base", "options": {"seed": 7}},
+                {"name": "second", "recipe": "shipped", "options": {"seed": 7}, "init": "first"},
+                {"name": "from nothing", "recipe": "shipped", "init": ""},
+            ]
+        )
+    )
+    runs = runs_of([str(path)])
+    assert [(run.name, run.init, run.config.seed) for run in runs] == [
+        ("first", "", 7),
+        ("second", "first", 7),
+        ("from nothing", "", 0),
+    ]
+
+
 @pytest.mark.parametrize("together", [1, 2])
 def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path, monkeypatch, capsys, together):
     out = tmp_path / "out"

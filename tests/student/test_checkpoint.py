@@ -1,6 +1,7 @@
 import json
 import pickle
 from collections import OrderedDict
+from dataclasses import asdict
 
 import pytest
 
@@ -9,6 +10,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError
+from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import KIND, load_student, read_metadata, save_student
 from irvis.student.network import Student, StudentConfig
 
@@ -64,6 +66,32 @@ def test_metadata_say_what_it_is_and_how_it_was_trained(tmp_path):
     assert metadata["kind"] == KIND
     assert json.loads(metadata["config"])["channels"] == 32
     assert json.loads(metadata["training"]) == {"steps": 3, "data": "train"}
+
+
+def test_the_same_student_and_training_give_the_same_bytes(tmp_path):
+    student, found = Student(), set()
+    for number in range(8):  # safetensors' own order of two or three keys is seldom the same eight times
+        save_student(tmp_path / f"{number}.safetensors", student, {"data": "Straße", "steps": 3})
+        found.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(found) == 1
+    assert json.loads(read_metadata(tmp_path / "0.safetensors")["training"]) == {"data": "Straße", "steps": 3}
+    (data,) = found
+    assert int.from_bytes(data[:8], "little") % 8 == 0
+
+
+def test_a_file_in_the_order_of_safetensors_is_read_as_well(tmp_path):
+    student = Student(StudentConfig(8, 2, 1, 1))
+    metadata = {"training": "{}", "kind": KIND, "config": json.dumps(asdict(student.config))}
+    save_file(student.state_dict(), tmp_path / "s.safetensors", metadata)
+    assert_same_weights(student, load_student(tmp_path / "s.safetensors"))
+    assert read_metadata(tmp_path / "s.safetensors") == metadata
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_students_are_read(name):
+    path = find_model(name, ".safetensors")
+    assert read_metadata(path)["kind"] == KIND
+    load_student(path)
 
 
 def test_saving_replaces_the_previous_file_or_leaves_it(tmp_path):

@@ -43,6 +43,27 @@ def test_runs_are_drawn_together_and_without_validation(run, tmp_path):
     assert main(["plot", str(run), str(other), "-o", str(tmp_path / "both.png")]) == 0
 
 
+def test_runs_of_one_file_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    """And one that is given twice is drawn once."""
+    from matplotlib.axes import Axes
+
+    drawn = []
+    original = Axes.plot
+
+    def plot(axis, *given, **options):
+        drawn.append(options["label"])
+        return original(axis, *given, **options)
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    for name in ("x/s.safetensors", "y/s.safetensors", "y/t.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / f"{name}.csv", {"step": [1, 2], "loss": [2.0, 1.0]})
+    monkeypatch.chdir(tmp_path)
+    runs = ["x/s.safetensors", "y/s.safetensors", "y/t.safetensors", "x/s.safetensors"]
+    assert main(["plot", *runs, "-o", "both.png"]) == 0
+    assert drawn == ["x/s.safetensors", "y/s.safetensors", "t.safetensors"]
+
+
 def test_smoothing_keeps_the_mean_and_the_ends():
     steps, values = np.arange(1, 1001), np.random.default_rng(0).random(1000)
     where, smooth = smoothed(steps, values)

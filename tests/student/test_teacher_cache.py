@@ -1,3 +1,4 @@
+import contextlib
 import json
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def test_the_teacher_runs_once(tmp_path):
     first = cached_maps(teacher, CROPS, tmp_path)
     calls = teacher.calls
     again = cached_maps(teacher, CROPS, tmp_path)
-    assert teacher.calls == calls == 3  # 10 crops, 4 at a time
+    assert (calls, teacher.calls) == (3, 4)  # 10 crops, 4 at a time; then the first 4, to see whether it has changed
     assert all(torch.equal(one, other) for one, other in zip(first, again))
 
 
@@ -73,7 +74,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert json.loads(index.read_text()) == {"done": 128}
     teacher = Toy()
     maps = cached_maps(teacher, crops, tmp_path)
-    assert teacher.calls == 50 - 32
+    assert teacher.calls == 50 - 32 + 1
     assert torch.equal(maps.fused, cached_maps(Toy(), crops, tmp_path / "straight").fused)
 
 
@@ -95,7 +96,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     teacher = Toy()
     crops = CROPS.repeat(10, 1, 1, 1)
     maps = cached_maps(teacher, crops, tmp_path)
-    assert teacher.calls == 25 - 16
+    assert teacher.calls == 25 - 16 + 1
     assert torch.equal(maps.fused, Toy()(*to_unit(crops))[1])
 
 
@@ -107,6 +108,57 @@ def test_a_damaged_entry_is_made_again(tmp_path, name):
     teacher = Toy()
     assert torch.equal(cached_maps(teacher, CROPS, tmp_path).fused, wanted)
     assert teacher.calls == 3
+
+
+class Edited(Toy):
+    """A teacher whose digest does not tell what ``change`` does."""
+
+    def __init__(self, change, **options):
+        super().__init__(**options)
+        self.change = change
+
+    def __call__(self, infrared, visible):
+        return self.change(*super().__call__(infrared, visible))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda feature, fused: (feature, fused * 0.99),
+        lambda feature, fused: (feature + 0.01, fused),
+        lambda feature, fused: (feature.flip(1).cumsum(1), fused),
+        lambda feature, fused: (torch.cat([feature, feature], dim=1), fused),
+        lambda feature, fused: (feature[..., ::2, ::2], fused),
+    ],
+    ids=["fused", "feature", "mixed channels", "more channels", "smaller feature"],
+)
+@pytest.mark.parametrize("fails_at", [None, 20], ids=["whole", "stopped"])
+def test_outputs_of_a_teacher_that_has_changed_under_one_digest_are_made_again(tmp_path, caplog, change, fails_at):
+    crops = CROPS.repeat(8, 1, 1, 1)  # 20 calls; the index is written after the 16th
+    edited = Edited(change)
+    with contextlib.suppress(KeyboardInterrupt):
+        cached_maps(Toy(fails_at=fails_at and fails_at - 1), crops, tmp_path)
+    maps = cached_maps(edited, crops, tmp_path)
+    assert caplog.messages == ["Toy has changed: its kept outputs are made again"]
+    wanted = cached_maps(edited, crops, tmp_path / "anew")
+    assert all(torch.equal(one, other) for one, other in zip(maps, wanted))
+    cached_maps(edited, crops, tmp_path)
+    assert len(caplog.messages) == 1
+    assert edited.calls == 1 + 20 + 20 + 1
+
+
+def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog):
+    cached_maps(Toy(), CROPS, tmp_path)
+    rounding = Edited(lambda feature, fused: (feature * (1 + 1e-6), fused * (1 + 1e-6)))
+    assert torch.equal(cached_maps(rounding, CROPS, tmp_path).fused, Toy()(*to_unit(CROPS))[1])
+    assert (rounding.calls, caplog.messages) == (1, [])
+
+
+def test_a_run_that_reads_the_outputs_goes_on_with_them_where_they_are_made_again(tmp_path):
+    maps = cached_maps(Toy(), CROPS, tmp_path)
+    before = maps.fused.clone()
+    cached_maps(Edited(lambda feature, fused: (feature, fused / 2)), CROPS, tmp_path)
+    assert torch.equal(maps.fused, before)
 
 
 def test_a_teacher_of_nan_is_refused():

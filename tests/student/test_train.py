@@ -372,6 +372,33 @@ def test_validation_leaves_a_table_a_picture_and_tensorboard_events(samples, tmp
     assert len(events.Images("validation")) == 3
 
 
+def test_a_new_run_of_the_same_output_leaves_no_validation_of_the_one_before(samples, tmp_path):
+    output = tmp_path / "s.safetensors"
+    command = ["train", str(samples), "-o", str(output), "--steps", "2", *OPTIONS]
+    beside = [output.with_name(output.name + suffix) for suffix in (".validation.csv", ".jpg")]
+    assert main([*command, "--validation", str(samples), "--validation-pairs", "1"]) == 0
+    assert [path.exists() for path in beside] == [True, True]
+    assert main(command) == 0
+    assert [path.exists() for path in beside] == [False, False]
+
+
+def test_a_resumed_run_keeps_the_validation_of_its_first_part(pairs, tmp_path, monkeypatch):
+    output = tmp_path / "s.safetensors"
+    options = RunOptions(tensorboard=False, validation=pairs[:1], validate_every=2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(pairs, output, SMALL, options=options) is None
+    train(pairs, output, SMALL, options=options)
+    with output.with_name(output.name + ".validation.csv").open(newline="") as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == ["2", "4", "6", "8", "10"]
+
+
+def test_two_equal_runs_write_the_same_bytes(straight, run, tmp_path):
+    for name in "abc":
+        run(tmp_path / f"{name}.safetensors")
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == straight.read_bytes()
+
+
 def test_a_resumed_run_repeats_no_row_of_its_table(run, straight, tmp_path, monkeypatch):
     output = tmp_path / "student.safetensors"
     with monkeypatch.context() as patch:
@@ -391,6 +418,8 @@ def test_a_resumed_run_repeats_no_row_of_its_table(run, straight, tmp_path, monk
         ("--crops", "1"),
         ("--crop-side", "15"),
         ("--seed", "-1"),
+        ("--seed", "99999999999999999999"),
+        ("--epochs", "0"),
         ("--learning-rate", "0"),
         ("--learning-rate", "nan"),
         ("--learning-rate-end", "1"),
@@ -466,6 +495,41 @@ def test_a_recipe_trains_what_it_starts_from_first(samples, tmp_path, chained):
     assert main([*command, "-o", str(second), "--recipe", "second", "--init", str(base)]) == 0
     assert_same_weights(output, second)
     assert len(rows_of(output)) == 4
+
+
+def training_of(path):
+    return json.loads(read_metadata(path)["training"])
+
+
+def test_what_a_recipe_starts_from_has_its_seed_and_its_crops(samples, tmp_path, chained, capsys):
+    output, base = tmp_path / "s.safetensors", tmp_path / "s.safetensors.first.safetensors"
+    command = ["train", str(samples), "--no-tensorboard", "-o", str(output), "--recipe", "second"]
+    assert main([*command, "--seed", "7", "--crops", "6", "--crop-side", "24", "--steps", "2"]) == 0
+    for path, steps in ((base, 3), (output, 2)):
+        training = training_of(path)
+        assert [training[name] for name in ("seed", "crops", "crop_side", "steps")] == [7, 6, 24, steps]
+    assert training_of(base)["crops_sha256"] == training_of(output)["crops_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], None),
+        (["--seed", "7"], "seed 0"),
+        (["--crops", "6", "--crop-side", "24"], "crops 8, crop_side 16"),
+    ],
+)
+def test_what_another_run_left_is_not_started_from(samples, tmp_path, chained, capsys, options, said):
+    output = tmp_path / "s.safetensors"
+    base = output.with_name(f"{output.name}.first.safetensors")
+    command = ["train", str(samples), "--no-tensorboard", "-o", str(output), "--recipe", "second"]
+    assert main(command) == 0
+    left = base.read_bytes()
+    assert main([*command, *options]) == int(said is not None)
+    assert base.read_bytes() == left
+    if said:
+        refusal = f"irvis train: {base} was trained with {said}; remove it, or give another --output"
+        assert last_line(capsys) == refusal
 
 
 @pytest.mark.parametrize("step", [2, 5])

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,6 +30,7 @@ from irvis.student.losses import (
 from irvis.student.network import Student, StudentConfig
 from irvis.student.recipes import TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
+from irvis.student.train_options import HELP
 from irvis.student.trainer import Trainer
 from irvis.student.weighting import WEIGHTINGS
 
@@ -56,6 +58,11 @@ def test_the_defaults_are_the_papers():
     assert (config.beta_grad, config.lambda_grad) == (10, 10)
     assert {config.alpha_kd, config.lambda_att, config.lambda_sim, config.lambda_out} == {1}
     assert (config.weighting, config.correlation, config.augment, config.ema) == ("fixed", 0, False, 0)
+
+
+def test_the_one_number_that_is_not_the_papers_says_so():
+    assert TrainConfig().warmup > 0
+    assert "(the paper: none)" in HELP["warmup"]
 
 
 def losses_of(trainer, count=1):
@@ -341,6 +348,62 @@ def test_a_state_is_taken_up_with_the_task_it_was_made_with(tmp_path):
     for other in (None, joint("masks=2")):
         with pytest.raises(FileError, match="was made with other downstream task or labels; give the same"):
             Trainer(SMALL, CROPS, downstream=other).restore(path)
+
+
+class Random(nn.Module):
+    """A task that draws random numbers at each step, as one with dropout does."""
+
+    labels, classes = "masks", 2
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 1, 3), nn.Dropout2d(0.3))
+
+    def forward(self, fused, targets):
+        return self.net(fused).square().mean()
+
+
+def random_joint():
+    torch.manual_seed(1)
+    return Downstream(DownstreamConfig("own:Random", 5.0), Random(), CROPS[:, 0])
+
+
+def resumed_from(path):
+    """Give a run that took up a state, in a process that drew other random numbers before."""
+    resumed = Trainer(SMALL, CROPS, downstream=random_joint())
+    torch.manual_seed(12345)
+    resumed.restore(path)
+    return resumed
+
+
+def test_a_run_with_a_random_task_resumes_to_the_same_losses(tmp_path):
+    wanted = losses_of(Trainer(SMALL, CROPS, downstream=random_joint()), 10)
+    stopped = Trainer(SMALL, CROPS, downstream=random_joint())
+    losses_of(stopped, 4)
+    stopped.save(tmp_path / "run.state")
+    assert losses_of(resumed_from(tmp_path / "run.state"), 6) == wanted[4:]
+    state = torch.load(tmp_path / "run.state", weights_only=True)
+    state["random"]["cuda"] = torch.zeros(16, dtype=torch.uint8)  # as a run on a GPU leaves it
+    torch.save(state, tmp_path / "gpu.state")
+    assert losses_of(resumed_from(tmp_path / "gpu.state"), 6) == wanted[4:]
+    del state["random"]  # as it was before it was kept
+    torch.save(state, tmp_path / "old.state")
+    assert losses_of(resumed_from(tmp_path / "old.state"), 6) != wanted[4:]
+
+
+@pytest.mark.gpu
+def test_a_run_with_a_random_task_resumes_to_the_same_losses_on_a_gpu(tmp_path):
+    on_gpu = Processes(0, 1, torch.device("cuda"))
+    straight, stopped, resumed = (Trainer(SMALL, CROPS, among=on_gpu, downstream=random_joint()) for _ in range(3))
+    torch.manual_seed(0)
+    wanted = losses_of(straight, 10)
+    torch.manual_seed(0)
+    losses_of(stopped, 2)
+    stopped.save(tmp_path / "run.state")
+    torch.manual_seed(12345)
+    resumed.restore(tmp_path / "run.state")
+    assert losses_of(resumed, 8) == pytest.approx(wanted[2:], rel=1e-5)
+    resumed_from(tmp_path / "run.state").launch()  # on a CPU
 
 
 def test_a_state_from_before_there_were_downstream_tasks_is_taken_up(tmp_path):

@@ -61,6 +61,25 @@ def test_balance_brings_every_term_to_the_size_of_the_task():
     assert (TERMS * weighting.factors(HALF)).tolist() == pytest.approx([0.4] * 3, rel=1e-5)
 
 
+def test_balance_takes_no_size_from_terms_that_are_but_rounding():
+    """As of a student that starts from its own teacher: they say nothing of those that come."""
+    weighting = made("balance")
+    weighting.update(torch.tensor([6e-8, 2e-10, 3e-6]), TASK)
+    assert weighting.factors(HALF).tolist() == [1, 1, 1]
+    weighting.update(torch.tensor([4e-4, 2e-10, 0.07]), TASK)
+    assert weighting.factors(HALF).tolist() == pytest.approx([1000, 1, 0.4 / 0.07], rel=1e-5)
+    weighting.update(torch.tensor([4e-4, 2e-3, 0.07]), TASK)
+    assert weighting.factors(HALF).tolist() == pytest.approx([1000, 200, 0.4 / 0.07], rel=1e-5)
+
+
+def test_balance_of_terms_above_rounding_is_the_ratio_of_running_means_to_the_bit():
+    weighting, means = made("balance"), torch.zeros(4)
+    for values in torch.rand(50, 4, generator=torch.Generator().manual_seed(0)) + 1e-4:
+        assert torch.equal(weighting.factors(HALF), means[3] / means[:3] if means.any() else torch.ones(3))
+        weighting.update(values[:3], values[3])
+        means = torch.where(means > 0, 0.99 * means + (1 - 0.99) * values, values)
+
+
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_what_a_weighting_remembers_is_in_its_state(name):
     one, other = made(name), made(name)

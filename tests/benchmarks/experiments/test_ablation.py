@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
 
 from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.runtime.images import read_image, write_image
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.student.ablation import VARIANTS
-from irvis.student.checkpoint import load_student
+from irvis.student.checkpoint import load_student, read_metadata, save_student
 from irvis.student.trainer import Trainer
 from irvis.student.validation import fuse_planes
 
@@ -176,6 +177,53 @@ def test_a_checkpoint_of_another_variant_is_refused(base, whole, samples, capsys
     assert run(base, "whole", "--test", samples) == 1
     assert "full.seed0.safetensors was trained with global_blocks 0" in capsys.readouterr().err
     path.write_bytes(kept)
+
+
+def test_figures_on_other_pairs_of_the_same_names_are_not_taken(base, whole, samples):
+    copied = base[0] / "changed" / samples.parent.name / samples.name
+    for pair in pairs_of(samples):
+        for path in (pair.infrared, pair.visible):
+            image = read_image(path)
+            write_image(copied / path.parent.name / path.name, image[::-1] if path == pair.visible else image)
+    kept = json.loads((whole / "full.seed0.json").read_text())
+    assert run(base, "whole", "--test", copied) == 0
+    found = json.loads((whole / "full.seed0.json").read_text())
+    assert found["of"]["tested_on"] == kept["of"]["tested_on"]
+    assert found["metrics"]["PSNR"] != kept["metrics"]["PSNR"]
+
+
+OTHER = BUILDER.replace("manual_seed(0)", "manual_seed(1)")
+
+
+def test_another_teacher_of_the_same_name_is_refused_before_any_training(base, whole, monkeypatch, capsys):
+    (base[0] / "other").mkdir(exist_ok=True)
+    (base[0] / "other" / "toy_ablation_teacher.py").write_text(OTHER)
+    (whole / "without-mlkd.seed0.safetensors").rename(base[0] / "kept")
+    monkeypatch.chdir(base[0] / "other")
+    monkeypatch.delitem(sys.modules, "toy_ablation_teacher", raising=False)
+    monkeypatch.setattr(Trainer, "launch", None)
+    try:
+        assert run(base, "whole", *TEACHER) == 1
+    finally:
+        (base[0] / "kept").rename(whole / "without-mlkd.seed0.safetensors")
+        sys.modules.pop("toy_ablation_teacher", None)
+    said = capsys.readouterr().err
+    assert "without-rd.seed0.safetensors was not taught by this toy_ablation_teacher:Toy; give another --output" in said
+
+
+def test_checkpoints_of_two_teachers_of_one_name_are_not_set_side_by_side(base, whole, samples, capsys):
+    path = whole / "full.seed1.safetensors"
+    kept = path.read_bytes()
+    training = json.loads(read_metadata(path)["training"])
+    training["teachers"] = dict.fromkeys(training["teachers"], "ab" * 32)
+    save_student(path, load_student(path), training)
+    try:
+        assert run(base, "whole", "--test", samples) == 1
+    finally:
+        path.write_bytes(kept)
+    said = capsys.readouterr().err
+    assert "full.seed1.safetensors is from 1 pair of " in said
+    assert "and teacher toy_ablation_teacher:Toy abababab, others are from 1 pair of " in said
 
 
 def test_no_experiment_is_wrong_usage(monkeypatch, capsys):

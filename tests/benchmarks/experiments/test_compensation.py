@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib")
 from irvis.benchmarks.experiments import compensation
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.cli import guarded
+from irvis.runtime.images import write_image
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.student.checkpoint import load_student, save_student
@@ -131,6 +132,20 @@ def test_figures_of_another_student_are_not_taken(whole, samples, monkeypatch, f
     assert found["of_student"]["CC"] != kept["of_student"]["CC"]
 
 
+def test_figures_on_other_pairs_of_the_same_names_are_not_taken(whole, samples, folder):
+    copied = folder / "changed" / samples.parent.name / samples.name
+    for pair in pairs_of(samples):
+        for path in (pair.infrared, pair.visible):
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            write_image(copied / path.parent.name / path.name, image[::-1] if path == pair.visible else image)
+    options = ["--test", copied, *TEACHERS, "--student", f"{OTHER}=given.safetensors"]
+    kept = json.loads((whole / "toy_compensation_teacher-Toy.json").read_text())
+    assert run(samples, "whole", *options) == 0
+    found = json.loads((whole / "toy_compensation_teacher-Toy.json").read_text())
+    assert found["of"]["tested_on"] == kept["of"]["tested_on"]
+    assert found["of_teacher"] != kept["of_teacher"]
+
+
 def test_a_map_is_compared_with_the_images():
     rng = np.random.default_rng(0)
     infrared, visible = torch.from_numpy(rng.random((2, 1, 1, 32, 48), np.float32))
@@ -163,7 +178,7 @@ def test_a_teacher_has_the_bits_of_its_authors(samples):
         (["--test", "nowhere"], "folder not found: nowhere"),
         (["--student", "given.safetensors"], "--student must be TEACHER=FILE, once a teacher. Got given.safetensors"),
         (["--student", "SHIP=given.safetensors"], "no teacher is called SHIP"),
-        (TEACHERS[:2], f"a teacher was given twice: {TOY}, {OTHER}, {TOY}"),
+        (TEACHERS[:2], f"a teacher was given twice: {TOY}"),
         (["-o", "whole", "--steps", "3"], "was trained with steps 2; give another --output"),
     ],
 )

@@ -10,7 +10,7 @@ from irvis.benchmarks.experiments.compensation_tables import MEASURED, Couple, c
 from irvis.benchmarks.ranked_tables import BEST, SECOND
 from irvis.runtime.pairs import Pair
 
-TEST = DataSet("MSRS/test", [Pair("1", Path("a"), Path("b"))] * 2, None)
+TEST = DataSet("MSRS/test", [Pair("1", Path("a"), Path("b"))] * 2, "0" * 64, None)
 
 
 def couple(teacher, values, higher, steps=4000):

@@ -66,6 +66,14 @@ def test_times_and_counts_stand_beside_the_published_ones_and_less_is_better():
     assert [cell.rank for cell in rows["SHIP"][1:]] == [0, 0, SECOND, 0, 0, 0, 0]
 
 
+def test_one_sample_has_no_deviation():
+    once = [Timings("CPU", "peers.json: on a CPU", {"student": (900.0, None), "SHIP": (4000.0, 9.0)})]
+    rows = {row[0].text: row for row in table_of(COSTS, once).rows}
+    assert [rows[name][3].text for name in ("student", "SHIP")] == ["900.00", "4000.00 ± 9.00"]
+    values = {row["method"]: row["CPU [1]_std_ms"] for row in csv.DictReader(to_csv(COSTS, once).splitlines())}
+    assert (values["student"], values["SHIP"]) == ("", "9.0")
+
+
 def test_the_note_says_what_was_measured_or_what_to_run():
     assert "[1] peers.json: on a CPU." in describe(TIMINGS)
     assert WHAT_TO_RUN not in describe(TIMINGS)

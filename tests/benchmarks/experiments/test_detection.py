@@ -1,5 +1,6 @@
 import argparse
 import json
+import shutil
 import sys
 
 import cv2
@@ -168,6 +169,21 @@ def test_wrong_options_are_one_line(base, whole, capsys, options, said):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("irvis experiment: ")
     assert said in line
+
+
+def test_images_of_other_pairs_of_the_same_names_and_sizes_are_refused(base, whole, capsys):
+    (base / "swapped").mkdir()
+    shutil.copytree(base / "set" / "labels", base / "swapped" / "labels")
+    for half in ("ir", "vi"):
+        shutil.copytree(base / "set" / half, base / "swapped" / half)
+    visible = next((base / "swapped" / "vi").iterdir())
+    data = visible.read_bytes()
+    visible.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # in the check sum of the last chunk
+    parser = argparse.ArgumentParser()
+    detection.add_arguments(parser)
+    arguments = parser.parse_args(["swapped", "--student", "toy.safetensors", *OPTIONS, "-o", "whole"])
+    assert guarded("irvis experiment", lambda: detection.main(arguments)) == 1
+    assert "was made with other values of pairs; give another --output" in capsys.readouterr().err
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):

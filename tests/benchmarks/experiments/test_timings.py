@@ -35,7 +35,7 @@ def test_a_report_of_peers_is_a_column_a_runtime(tmp_path):
     assert cpu.title == "AMD EPYC, ONNX Runtime"
     assert cpu.times_ms == {"student": (12.0, 2.0), "SHIP": (12.0, 2.0)}
     assert gpu.title == "NVIDIA H100, TensorRT"
-    assert gpu.times_ms == {"student": (1.0, 0.0)}
+    assert gpu.times_ms == {"student": (1.0, None)}
     assert gpu.remarks == (
         "peers.json: NVIDIA H100, TensorRT 8.5.2.2, FP16, 3 rounds of irvis peers, which watches no clocks"
     )
@@ -97,6 +97,23 @@ def test_what_was_not_verified_is_shown_as_such(tmp_path, document):
     assert "NOT VERIFIED: power mode not verified" in column.remarks
     (column,) = read_timings(written(tmp_path / "bench.json", document([30.0] * 3)))
     assert "NOT TO BE TRUSTED: 3 frames are too few" in column.remarks
+
+
+def test_a_deviation_of_one_sample_is_none(tmp_path):
+    once = {"total_ms": {"median": 5.0, "mean": 5.0, "std": 0.0, "p99": 5.0, "max": 5.0, "n": 1}}
+    report = latency_of_a_gpu_check(**{"deploy planes FP16": once})
+    engines, _ = read_timings(written(tmp_path / "latency.json", report))
+    assert engines.times_ms["student, deploy form"] == (5.0, None)
+    assert engines.times_ms["SeAFusion"] == (6.0, 0.25)
+
+
+@pytest.mark.parametrize("report", [peers_report(), latency_of_a_gpu_check()], ids=["peers", "gpu_check"])
+def test_a_name_for_a_report_that_has_its_own_is_refused(tmp_path, report):
+    path = written(tmp_path / "one.json", report)
+    said = f"{path} names what it timed, and SHIP= is for a report of bench.py; give --report {path}"
+    with pytest.raises(FileError) as raised:
+        read_timings(f"SHIP={path}")
+    assert str(raised.value) == said
 
 
 @pytest.mark.parametrize(

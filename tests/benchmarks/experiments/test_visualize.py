@@ -1,4 +1,5 @@
 import argparse
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -129,6 +130,20 @@ def test_a_grid_has_every_method_and_the_visibles_colour(samples, drawn, capsys)
     assert pictures["dark"][60:100, 100:160].mean() < 40  # Y of 0 with the colour that it can carry
     assert "street: --salient 8,4,16,8" in capsys.readouterr().out
     assert cv2.imread("grid.jpg").shape[1] == 1650
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("grid", "grid.bmp"), ("grid", "grid"), ("features", "maps.bmp")], ids=["bmp", "none", "maps"]
+)
+def test_a_format_that_cannot_be_drawn_is_told_before_any_fusion(samples, monkeypatch, capsys, command, name):
+    for module in (grids, features):
+        monkeypatch.setattr(module, "scenes_of", None)
+    assert run(command, samples, "--student", "one.safetensors", "-o", name) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"irvis visualize: cannot draw into {name}: its suffix must be one of ")
+    assert ".jpg" in said
+    assert ".pdf .pgf .png" in said
+    assert not Path(name).exists()
 
 
 def test_insets_show_the_boxes_magnified(samples):

@@ -1,3 +1,6 @@
+import importlib
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -193,6 +196,26 @@ def test_the_digest_changes_with_all_that_the_outputs_depend_on():
         digest(head=nn.ELU),
     ]
     assert len({digest(), *others}) == 7
+
+
+def test_the_digest_changes_with_the_file_of_a_class(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from torch import nn\n\nclass Tail(nn.Conv2d):\n    gain = 0.9\n"
+    digests = []
+    for text in (code, code, code.replace("0.9", "0.8")):
+        (tmp_path / "edited_tail.py").write_text(text)
+        sys.modules.pop("edited_tail", None)
+        importlib.invalidate_caches()
+        torch.manual_seed(0)
+        tail = importlib.import_module("edited_tail").Tail(2, 2, 1)
+        digests.append(ModuleTeacher(Mean(nn.Identity(), tail), "tail").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_class_without_a_file_has_a_digest_too():
+    typed = {"nn": nn, "__name__": "typed_in"}
+    exec("class Typed(nn.Identity): pass", typed)
+    assert len(ModuleTeacher(Mean(typed["Typed"](), nn.Identity()), "tail").digest) == 64
 
 
 def test_addresses_in_the_printed_form_do_not_enter_the_digest():

@@ -11,9 +11,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError
+from irvis.student.checkpoint import save_student
 from irvis.student.network import Student
 from irvis.student.teachers import load
-from irvis.student.teachers.load import PublishedTeacher, checked_output, digest_state, load_published, open_teacher
+from irvis.student.teachers.load import (
+    PublishedTeacher,
+    checked_output,
+    digest_state,
+    load_published,
+    open_teacher,
+    open_teachers,
+)
 from irvis.student.teachers.network import FusionNetwork
 from irvis.student.teachers.published import MODULES
 
@@ -293,6 +301,26 @@ def test_a_function_in_the_current_folder_makes_a_teacher(mine):
     assert fused.shape == (2, 1, 16, 24)
     of_output = open_teacher(f"{mine}:student,feature=encoder_ir,of=output")
     assert of_output(infrared, visible)[0].shape == (2, 16, 16, 24)
+
+
+def test_two_teachers_of_one_name_are_refused_and_one_given_twice_too(mine, tmp_path):
+    files = [tmp_path / name / "student.safetensors" for name in "abc"]
+    for seed, file in enumerate(files[:2]):
+        torch.manual_seed(seed)
+        save_student(file, Student())
+    files[2].parent.mkdir()
+    files[2].write_bytes(files[0].read_bytes())
+    assert [teacher.name for teacher in open_teachers([f"{mine}:student,feature=decoder", str(files[0])])] == [
+        f"{mine}:student",
+        "student",
+    ]
+    for specs, said in (
+        (files[:2], r"^two teachers are called student; rename one's file or function$"),
+        ((files[0], files[2]), r"^a teacher was given twice: student$"),
+        ((f"{mine}:student,feature=decoder", f"{mine}:student,feature=fusion"), f"^two teachers are called {mine}:stu"),
+    ):
+        with pytest.raises(IrvisError, match=said):
+            open_teachers([*map(str, specs)])
 
 
 @pytest.mark.parametrize(
