@@ -6,7 +6,6 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
-from google.protobuf.message import EncodeError
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -66,9 +65,11 @@ def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -
         value.type.tensor_type.ClearField("shape")
     left = LARGEST_CONSTANT
     while True:
+        if fixed.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
+            raise ModelError("this ONNX and its constants are larger than the 2 GiB that a protobuf may have")
         try:
             inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True)
-        except (onnx.shape_inference.InferenceError, EncodeError, ValueError) as error:  # the latter: too large for it
+        except onnx.shape_inference.InferenceError as error:
             raise ModelError(f"the shapes of this ONNX do not follow: {one_line(error)}") from error
         shapes = _known_shapes(inferred)
         folded = _fold(fixed, shapes, left)
