@@ -21,9 +21,10 @@ try:
     from irvis.benchmarks.report.plot import draw, require_matplotlib
     from irvis.benchmarks.report.report import PAPER, Model, Report, heading
     from irvis.benchmarks.report.text import to_markdown, to_text
+    from irvis.export.onnx_wire import is_onnx
     from irvis.runtime import Fuser, IrvisError
-    from irvis.runtime.cli import guarded
-    from irvis.runtime.files import check_writable, read_bytes, sha256, write_bytes
+    from irvis.runtime.cli import guarded, parse
+    from irvis.runtime.files import check_outputs, read_bytes, sha256, write_bytes
     from irvis.runtime.pairs import pairs_of
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
@@ -39,20 +40,24 @@ PRECISIONS = ("FP32", "FP16", "INT8")
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Verify the mode, measure, print the report and write it. Raises IrvisError."""
+    """Verify the mode, measure, print the report and write it. Raises IrvisError.
+
+    Where only the accuracy on --pairs could not be measured, the report says so and is written before that is raised.
+    """
     # jtop lags a second behind what was just set.
     read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
     board, verified_mode = _prepare_board(arguments, read)
-    for file in filter(None, (arguments.json, arguments.markdown, arguments.plot)):
-        check_writable(file)
+    outputs = (arguments.json, arguments.markdown, arguments.plot)
+    check_outputs(outputs, (arguments.engine, arguments.onnx, arguments.reference))
     if arguments.plot is not None:
         require_matplotlib()
     if arguments.reference is not None and arguments.pairs is None:
         raise IrvisError("--reference says what to hold fused pairs against; give --pairs FOLDER too")
     if arguments.pairs is not None:
         pairs_of(arguments.pairs)  # told now, not after the run
-        if arguments.reference is not None:
-            read_bytes(arguments.reference, "reference")
+        if arguments.reference is not None and not is_onnx(read_bytes(arguments.reference, "reference")):
+            raise IrvisError(f"--reference is no ONNX, or a corrupt one: {arguments.reference}")
+    failure: Optional[IrvisError] = None
     begin_s = time.monotonic()
     cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}
     with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **cache) as fuser:
@@ -60,7 +65,10 @@ def bench(arguments: argparse.Namespace) -> int:
         size = _choose_size(arguments.size, fuser)
         measured = measure_model(fuser, loaded_ms, Plan(size, arguments.iterations, arguments.warmup, arguments.rate))
         changes = changes_of(board, read())
-        accuracy, not_measured = _measure_accuracy(fuser, arguments)
+        try:
+            accuracy, not_measured = _measure_accuracy(fuser, arguments)
+        except IrvisError as error:  # the latencies are worth keeping
+            accuracy, not_measured, failure = None, {"error": str(error), "quality": str(error)}, error
         model, backend = _describe_model(fuser, arguments.engine), fuser.backend.name
     if measured.energy is None:
         not_measured["energy"] = measured.why_no_energy
@@ -88,6 +96,8 @@ def bench(arguments: argparse.Namespace) -> int:
         write_bytes(arguments.markdown, to_markdown([document]).encode())
     if arguments.plot is not None:
         draw(document, arguments.plot)
+    if failure is not None:
+        raise failure
     return 0
 
 
@@ -111,7 +121,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     name = argv[0] if argv and argv[0] in COMMANDS else None
     run = COMMANDS[name][1] if name is not None else bench
     parser = make_parser(name)
-    arguments = parser.parse_args(argv if name is None else argv[1:])
+    arguments = parse(parser, argv if name is None else argv[1:])
     return guarded(parser.prog, lambda: run(arguments))
 
 
@@ -136,6 +146,7 @@ def table(arguments: argparse.Namespace) -> int:
 
 def plot(arguments: argparse.Namespace) -> int:
     """Draw a report: the histogram of its latencies, and each frame's over time."""
+    check_outputs([arguments.output], [arguments.report])
     draw(read_report(arguments.report), arguments.output)
     return 0
 

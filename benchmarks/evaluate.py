@@ -23,7 +23,7 @@ from irvis.benchmarks.tables import (
     to_markdown,
     to_text,
 )
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_outputs, write_bytes
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 
@@ -46,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: a table a data set, of the models, the mean of the inputs and the paper's figures."""
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
-    for file, _ in outputs:
-        if file:
-            check_writable(file)
+    models = [text.rpartition("=")[2] for text in arguments.model or []]
+    check_outputs([file for file, _ in outputs], models)
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
     results = []
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ try:
     from irvis.export.build_options import MIB, BuildOptions
     from irvis.export.engine import build_engine
     from irvis.export.spinner import is_at_work
-    from irvis.runtime.cli import INTERRUPTED, guarded
+    from irvis.runtime.cli import INTERRUPTED, guarded, parse
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sizes import format_size, parse_size
 except ModuleNotFoundError as missing:
@@ -215,7 +215,7 @@ def _verbose_log() -> Iterator[None]:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     check_together(parser, arguments)
     code = guarded(PROGRAM, lambda: run(arguments))
     if code == INTERRUPTED and is_at_work():

@@ -16,13 +16,13 @@ from irvis.export.spinner import under_clock
 from irvis.export.trt_build import Build, CannotBuild, Source, build_on_gpu
 from irvis.export.trt_network import tensor_specs
 from irvis.export.trt_profile import inspect_layers, profile_layers
-from irvis.runtime.backend import ENGINE_SUFFIXES
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import check_writable, read_bytes, replacing
+from irvis.runtime.files import ENGINE_SUFFIXES, check_outputs, read_bytes, replacing
 from irvis.runtime.gpu import import_pycuda
 from irvis.runtime.onnx_checks import refuse_external_data
 from irvis.runtime.pairs import Pair
 from irvis.runtime.samples import SCENES, make_scene
+from irvis.runtime.shipped import name_onnx
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
 from irvis.runtime.tensorrt_messages import import_tensorrt
 from irvis.runtime.version import irvis_version
@@ -50,7 +50,7 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
     build, frames = _build(trt, source, options, label, plain, say)
     for note in build.notes:
         say(note)
-    sidecar = _describe(build, source, onnx.name, frames, trt.__version__, time.monotonic() - started)
+    sidecar = _describe(build, source, name_onnx(onnx), frames, trt.__version__, time.monotonic() - started)
     # Both are whole before either is put in place; the sidecar goes last, and an older one fails by the engine's hash.
     with replacing(sidecar_path(engine)) as new_sidecar, replacing(engine) as new_engine:
         new_engine.write_bytes(build.engine)
@@ -104,13 +104,9 @@ def read_onnx(path: Path) -> bytes:
 
 
 def _check_outputs(onnx: Path, engine: Path, cache: Path, options: BuildOptions) -> None:
-    """Raise FileError where something cannot be written: before minutes of work, not after."""
-    outputs = [engine, options.timing_cache, options.profile, cache if options.precision == "int8" else None]
-    for path in outputs:
-        if path is not None:
-            check_writable(path)
-            if path.resolve() == onnx.resolve():
-                raise FileError(f"{path} would overwrite its ONNX; give another name")
+    """Raise FileError where something cannot be written, or would cost the ONNX: before minutes of work, not after."""
+    outputs = [engine, sidecar_path(engine), options.timing_cache, options.profile]
+    check_outputs([*outputs, cache if options.precision == "int8" else None], [onnx])
     if engine.suffix not in ENGINE_SUFFIXES:
         raise FileError(f"an engine's name must end with {' or '.join(ENGINE_SUFFIXES)}. Got {engine}")
 

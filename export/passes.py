@@ -14,7 +14,7 @@ from irvis.export.fused_groups import BYTES, Group, fused_groups
 from irvis.export.fused_groups import KINDS as FUSED_KINDS
 from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.errors import ModelError, printable
-from irvis.runtime.files import check_writable, new_figure, save_figure, write_json
+from irvis.runtime.files import check_outputs, new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size, parse_size
 
 KINDS = (*FUSED_KINDS, CONVERSION)
@@ -69,8 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis passes``."""
     outputs = [path for path in (arguments.json, arguments.plot) if path]
-    for path in outputs:
-        check_writable(path)
+    check_outputs(outputs, [arguments.plain, arguments.deploy])
     plain, deploy = (count_traffic(path, arguments.size) for path in (arguments.plain, arguments.deploy))
     if plain.size != deploy.size:
         sizes = f"{format_size(plain.size)} and {format_size(deploy.size)}"

@@ -19,8 +19,8 @@ from irvis.export.fixed_shapes import drop_unused, fix_shapes
 from irvis.export.frames_module import FramesModule, largest_level_difference
 from irvis.export.sample_frames import read_frames
 from irvis.export.transposes import share_transposes
-from irvis.runtime.errors import ModelError, one_line
-from irvis.runtime.files import replacing, sha256
+from irvis.runtime.errors import FileError, ModelError, one_line
+from irvis.runtime.files import check_outputs, replacing, sha256
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis export``."""
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
+    check_outputs([output], [arguments.checkpoint])
+    if output.suffix.lower() != ".onnx":
+        raise FileError(f"an ONNX is a .onnx file. Got {output}")
     size = None if arguments.dynamic else arguments.size
     student = load_student(arguments.checkpoint)
     properties = {"checkpoint": arguments.checkpoint.name, "checkpoint_sha256": sha256(arguments.checkpoint)}

@@ -7,8 +7,7 @@ from typing import Optional, Protocol, Sequence, Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, ModelError
-
-ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+from irvis.runtime.files import ENGINE_SUFFIXES
 
 
 class Backend(Protocol):

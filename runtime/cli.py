@@ -1,13 +1,15 @@
 """The command ``irvis``: a subcommand is a module with ``add_arguments(parser)`` and ``main(arguments) -> int``."""
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import IO, Any, Callable, List, NamedTuple, Optional
 
 from irvis.runtime.errors import IrvisError, one_line
 from irvis.runtime.version import irvis_version
@@ -57,9 +59,10 @@ QUIET = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 def guarded(program: str, body: Callable[[], int]) -> int:
     """Run ``body`` and give its exit code; what goes wrong on purpose is one line on stderr, never a traceback.
 
-    SIGTERM ends it as Ctrl-C does: by an exception, so that nothing half-written stays behind.
+    SIGTERM, and SIGHUP unless it is ignored as under nohup, end it as Ctrl-C does: by an exception, so that nothing
+    half-written stays behind.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     in_main_thread = threading.current_thread() is threading.main_thread()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
@@ -67,7 +70,12 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     try:
         if in_main_thread:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-        return body()
+            if before[signal.SIGHUP] != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, _hang_up)
+        code = body()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # Python would tell at its end, in words of its own, that this cannot be written
+        return code
     except IrvisError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return FAILURE
@@ -78,7 +86,6 @@ def guarded(program: str, body: Callable[[], int]) -> int:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
         return FAILURE
     except OSError as error:  # the system's word on a path or a device that no check foresaw
         print(f"{program}: {one_line(error)}", file=sys.stderr)
@@ -89,8 +96,40 @@ def guarded(program: str, body: Callable[[], int]) -> int:
         print(f"{program}: out of memory: {one_line(error, 150)}", file=sys.stderr)
         return FAILURE
     finally:
+        _give_up_stdout()
         if in_main_thread:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
+    """Parse a command line; the help that it may ask for need not be read to its end."""
+    try:
+        return parser.parse_args(argv)
+    finally:
+        _give_up_stdout()
+
+
+def _give_up_stdout() -> None:
+    """Let go what stdout does not take any more, for Python flushes once more at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _discard(sys.stdout)
+
+
+def _hang_up(number: int, frame: Any) -> None:
+    """Raise KeyboardInterrupt; what is still said to a terminal that has gone is lost, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # there is none, or it is in memory
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
+                _discard(stream)
+    raise KeyboardInterrupt
+
+
+def _discard(stream: IO[str]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -105,7 +144,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--version", action="version", version=f"irvis {irvis_version()}")
     parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="SUBCOMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parsed = parser.parse_args(argv)
+    parsed = parse(parser, argv)
     return guarded(f"irvis {parsed.subcommand}", lambda: _run(parsed.subcommand, parsed.arguments))
 
 

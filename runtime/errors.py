@@ -24,6 +24,10 @@ class FileError(IrvisError, OSError):
     """A file is missing, unreadable, of the wrong kind, or cannot be written."""
 
 
+class EndedEarly(FileError):
+    """A recording has fewer frames than its header tells of; those that it has were given."""
+
+
 class ModelError(IrvisError, RuntimeError):
     """A model file cannot be loaded or run on this machine."""
 

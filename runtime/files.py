@@ -7,15 +7,18 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, Iterable, Iterator, Optional, Set, Tuple, Union
 
 from irvis.runtime.errors import FileError, IrvisError
 
 PathLike = Union[str, Path]
+_Identity = Union[str, Tuple[int, int]]
 
 LARGEST = 2 << 30  # bytes of a file that is read whole; a sparse one of terabytes costs its sender nothing
 LARGEST_JSON = 64 << 20  # bytes; as objects they are twenty times as many
 DEEPEST = 100  # lists and objects within each other
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+DEVICES = "/dev"  # /dev/stdout is a link there, and the superuser could put a file in its place
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -24,9 +27,10 @@ def replacing(path: PathLike) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it replaces ``path``, on any exception it is removed.
 
     The temporary name keeps the suffix, which some writers (video) choose their format by. Raises FileError where
-    the folder cannot be written.
+    the folder cannot be written, and where a folder, a device or a pipe is at ``path``.
     """
     path = Path(path)
+    _check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
@@ -93,16 +97,66 @@ def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
 def check_writable(path: PathLike) -> None:
     """Raise FileError unless a file can be made at ``path``: to be told so before minutes of work, not after."""
     path = Path(path)
+    _check_place(path)
     try:
-        if path.is_dir():
-            raise FileError(f"cannot write {path}: it is a folder")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except FileError:
-        raise
+    except NotADirectoryError as error:
+        raise FileError(f"cannot write {path}: {folder} is not a folder") from error
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _check_place(path: Path) -> None:
+    """Raise FileError where something is at ``path`` that a file must not take the place of."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # nothing is there, or what the writing will tell of
+        return
+    if stat.S_ISDIR(mode):
+        raise FileError(f"cannot write {path}: it is a folder")
+    if not stat.S_ISREG(mode) or os.path.realpath(path.parent) == DEVICES:
+        raise FileError(f"cannot write {path}: it is no regular file")
+
+
+def check_outputs(outputs: Iterable[Optional[PathLike]], inputs: Iterable[Optional[PathLike]] = ()) -> None:
+    """Raise FileError where ``check_outputs_apart`` or, for one of the outputs, ``check_writable`` does."""
+    given = [path for path in outputs if path is not None]
+    check_outputs_apart(given, inputs)
+    for path in given:
+        check_writable(path)
+
+
+def check_outputs_apart(outputs: Iterable[Optional[PathLike]], inputs: Iterable[Optional[PathLike]]) -> None:
+    """Raise FileError where an output is an input, the sidecar of an engine among them, or another output.
+
+    Those that are None were not asked for. Two names of one file, as by links, count as one.
+    """
+    taken: Set[_Identity] = set()
+    for path in inputs:
+        if path is not None:
+            taken |= _identities(path)
+            if Path(path).suffix in ENGINE_SUFFIXES:
+                taken |= _identities(f"{path}.json")
+    written: Set[_Identity] = set()
+    for path in outputs:
+        if path is not None:
+            found = _identities(path)
+            if found & taken:
+                raise FileError(f"{path} would overwrite an input; give another name")
+            if found & written:
+                raise FileError(f"two outputs would go to {path}; give another name to one")
+            written |= found
+
+
+def _identities(path: PathLike) -> "Set[_Identity]":
+    """Give what two names of one file have in common: where they lead, and its device and inode where it exists."""
+    found: Set[_Identity] = {os.path.realpath(path)}  # Path.resolve raises where links go in a circle
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def read_bytes(path: PathLike, what: str = "file", largest: int = LARGEST) -> bytes:

@@ -9,11 +9,14 @@ from tqdm import tqdm
 
 from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_outputs, check_outputs_apart
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import is_image, read_infrared, read_visible, write_image
 from irvis.runtime.pairs import Pair, images_by_stem, match_folders
 from irvis.runtime.panels import side_by_side
 from irvis.runtime.video import VideoReader, is_video, video_writer
+
+PANELS = "side_by_side"  # a folder's folder, and the end of a file's name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,18 +49,18 @@ def main(arguments: argparse.Namespace) -> int:
     with_panel = arguments.side_by_side
     if kinds[0] == "folder":
         pairs = match_folders(infrared, visible)
-        _refuse_inputs(output, infrared, visible)
+        check_outputs_apart([output, output / PANELS if with_panel else None], [infrared, visible])
         _report_unmatched(infrared, visible, len(pairs))
         with open_fuser(arguments, smoothing) as fuser:
             return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
     if kinds[0] == "image" and (output.is_dir() or not output.suffix):
         output = output / f"{visible.stem}.png"
-    _refuse_inputs(output, infrared, visible)
+    panel = output.with_name(f"{output.stem}_{PANELS}{output.suffix}") if with_panel else None
+    check_outputs([output, panel], [infrared, visible, arguments.model])
     with open_fuser(arguments, smoothing) as fuser:
         if kinds[0] == "video":
-            fuse_videos(fuser, infrared, visible, output, with_panel)
+            fuse_videos(fuser, infrared, visible, output, panel)
         else:
-            panel = _panel_path(output) if with_panel else None
             fuse_images(fuser, Pair(visible.stem, infrared, visible), output, panel)
             print(f"wrote {output}" + (f" and {panel}" if panel else ""))
     return 0
@@ -89,7 +92,7 @@ def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) 
         raise FileError(f"output must be a folder, since the inputs are. Found a file: {output}")
     failures = 0
     for pair in tqdm(pairs, desc="fusing", unit="pair", disable=None):
-        panel = output / "side_by_side" / f"{pair.name}.png" if with_panel else None
+        panel = output / PANELS / f"{pair.name}.png" if with_panel else None
         try:
             fuse_images(fuser, pair, output / f"{pair.name}.png", panel)
         except IrvisError as error:
@@ -99,8 +102,11 @@ def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) 
     return failures
 
 
-def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, with_panel: bool) -> None:
-    """Fuse two videos frame by frame, to the end of the shorter, at the visible's rate. Raises IrvisError."""
+def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, panel: Optional[Path]) -> None:
+    """Fuse two videos frame by frame, to the end of the shorter, at the visible's rate.
+
+    Raises IrvisError, also where one is cut off: then what came before that is in ``output``.
+    """
     with VideoReader(infrared) as infrared_video, VideoReader(visible) as visible_video:
         if abs(infrared_video.fps - visible_video.fps) > 0.01 * visible_video.fps:
             raise FileError(
@@ -109,21 +115,22 @@ def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, with_
             )
         count = min(infrared_video.count, visible_video.count) or None
         frames = 0
-        with video_writer(output, visible_video.fps) as write, video_writer(
-            _panel_path(output) if with_panel else None, visible_video.fps
-        ) as write_panel:
+        fps = visible_video.fps
+        with video_writer(output, fps) as write, video_writer(panel, fps) as write_panel:
             for grey, colour in tqdm(
                 zip(infrared_video.grey(), visible_video), total=count, desc="fusing", unit="frame", disable=None
             ):
                 fused = fuser(grey, colour)
                 write(fused)
-                if with_panel:
+                if panel is not None:
                     write_panel(side_by_side([grey, colour, fused]))
                 frames += 1
             if not frames:
                 raise FileError(f"no frame could be read from both {infrared} and {visible}")
         read = f"{infrared_video.read} infrared and {visible_video.read} visible read"
-        print(f"fused {frames} frames into {output} ({read})")
+        print(f"fused {frames} frames into {output} ({read})", flush=True)
+        for video in (infrared_video, visible_video):
+            video.check_end()
 
 
 def _kind(path: Path) -> str:
@@ -136,16 +143,6 @@ def _kind(path: Path) -> str:
     if is_image(path):
         return "image"
     raise FileError(f"neither a folder, nor an image, nor a video by its suffix: {path}")
-
-
-def _panel_path(output: Path) -> Path:
-    return output.with_name(f"{output.stem}_side_by_side{output.suffix}")
-
-
-def _refuse_inputs(output: Path, *inputs: Path) -> None:
-    for path in inputs:
-        if output.resolve() == path.resolve():
-            raise FileError(f"output would overwrite an input: {output}; give another with -o")
 
 
 def _report_unmatched(infrared: Path, visible: Path, matched: int) -> None:

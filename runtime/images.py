@@ -12,6 +12,7 @@ from irvis.runtime.files import read_bytes, write_bytes
 from irvis.runtime.frames import to_grey
 
 PNG = b"\x89PNG\r\n\x1a\n"
+JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
@@ -45,6 +46,8 @@ def decode(content: bytes) -> Optional[np.ndarray]:
     """
     if not content or (content.startswith(PNG) and not _has_whole_chunks(content)):
         return None
+    if content.startswith(JPEG) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
+        return None  # cut off, which OpenCV 4.5 fills with grey
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -82,7 +85,10 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     path = Path(path)
     if not is_image(path):
         raise FileError(f"cannot write an image as {path}: its suffix must be one of {' '.join(SUFFIXES)}")
-    encoded, data = cv2.imencode(path.suffix, image)
+    try:
+        encoded, data = cv2.imencode(path.suffix, image)
+    except cv2.error:  # as OpenCV 4.5 tells it
+        encoded = False
     if not encoded:
         raise FileError(f"OpenCV cannot encode {image.dtype} {image.shape} as {path.suffix}: {path}")
     write_bytes(path, data.tobytes())

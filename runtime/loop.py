@@ -62,7 +62,8 @@ class FusionLoop:
         fuser_options: further arguments of Fuser: ``registration``, ``crop``, ``resize``, ``engine_cache``, ...
 
     Raises FileError, ModelError where a source or the model cannot be opened; while iterating, FrameError and
-    ModelError where a pair cannot be fused.
+    ModelError where a pair cannot be fused, and EndedEarly, a FileError, behind the last pair of a recording that is
+    cut off.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class FusionLoop:
     def read(self, timeout_s: Optional[float] = None) -> Optional[FusedFrame]:
         """Wait for the next fused frame; None at the end, or when the time is up. The one before is valid no more.
 
-        Raises FrameError, ModelError where a pair cannot be fused.
+        Raises FrameError, ModelError where a pair cannot be fused, EndedEarly behind the last of a cut-off recording.
         """
         if self._given is not None:
             self._release(self._given)

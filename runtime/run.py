@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Optional, Tuple
 from tqdm import tqdm
 
 from irvis.runtime import engine_cache
-from irvis.runtime.cameras.uri import GRAMMAR
+from irvis.runtime.cameras.uri import FILES, GRAMMAR, parse_uri
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, write_json
+from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
 from irvis.runtime.outputs import Output, Recording, Web, Window
 from irvis.runtime.sizes import parse_count
@@ -109,12 +109,11 @@ def report(status: Dict[str, Any], seconds: float) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.output is not None:
-        if not is_video(arguments.output):
-            raise FileError(f"cannot write a video as {arguments.output}: its suffix must be one of {' '.join(FOURCC)}")
-        check_writable(arguments.output)
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    if arguments.output is not None and not is_video(arguments.output):
+        raise FileError(f"cannot write a video as {arguments.output}: its suffix must be one of {' '.join(FOURCC)}")
+    sources = [parse_uri(uri) for uri in (arguments.infrared, arguments.visible)]
+    recordings = [source.location for source in sources if source.scheme in FILES]
+    check_outputs([arguments.output, arguments.json], [*recordings, arguments.model, arguments.registration])
     if arguments.token is not None and arguments.web is None:
         raise IrvisError("--token is for the live view: give --web as well")
 
@@ -159,10 +158,11 @@ def _run(loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace,
     told_s = started_s
     with tqdm(total=arguments.frames, desc="fusing", unit="frame", disable=None) as bar:
         while arguments.duration is None or time.monotonic() - started_s < arguments.duration:
+            ended = loop.ended  # before the wait: a pair, or a failure, may come while the outputs are idle
             frame = loop.read(IDLE_S)
             if frame is None:
                 going = [output.idle(loop.status) for output in outputs]
-                if loop.ended or not all(going):
+                if ended or not all(going):
                     return
                 continue
             going = [output.show(frame, loop.status) for output in outputs]

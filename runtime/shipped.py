@@ -20,3 +20,9 @@ def find_model(model: Union[str, Path, None], suffix: str = ".onnx") -> Path:
         return SHIPPED_MODEL.with_suffix(suffix)
     path = Path(model)
     return _FOLDER / f"{path}{suffix}" if str(path) in NAMES and not os.path.isfile(path) else path
+
+
+def name_onnx(onnx: Path) -> str:
+    """Give the word that names an ONNX on a command line, in its folder: its name of NAMES where it is shipped."""
+    is_shipped = onnx.stem in NAMES and os.path.realpath(onnx) == os.path.realpath(_FOLDER / f"{onnx.stem}.onnx")
+    return onnx.stem if is_shipped else onnx.name

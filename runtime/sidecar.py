@@ -29,7 +29,7 @@ class Sidecar:
 
     engine_sha256: str
     onnx_sha256: str
-    onnx_name: str  # file name of the ONNX, without its folder
+    onnx_name: str  # file name of the ONNX, without its folder; of a shipped one ``student`` or ``fast``
     tensorrt_version: str  # "8.5.2.2"
     gpu_name: str  # "Xavier"
     compute_capability: str  # "7.2"

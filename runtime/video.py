@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import EndedEarly, FileError
 from irvis.runtime.files import replacing
 from irvis.runtime.frames import to_grey
 from irvis.runtime.sizes import format_size
 
+FPS = 30.0  # of a video that does not tell
+FASTEST_FPS = 1000.0
 RESERVE = 8 << 20  # bytes of a disk that are left for a video's index, without which most players refuse it
+COUNTED = (".mp4", ".avi", ".mov")  # store how many frames they have; of others OpenCV reckons it from rate and length
+LACKING = 0.02  # of a video's frames that may be missing at its end, or one: some files count what no decoder gives
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 
 
@@ -31,9 +35,10 @@ class VideoReader:
         self._capture = cv2.VideoCapture(utf8_name(path)) if os.path.isfile(path) else cv2.VideoCapture()
         if not self._capture.isOpened():
             raise FileError(f"not a video that OpenCV can read: {path}")
-        self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
+        self.fps = told_fps(self._capture) or FPS
         self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0 where the container does not tell
         self.read = 0
+        self._path, self._ended = path, False
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
@@ -46,7 +51,17 @@ class VideoReader:
         """Give the next frame, in memory of ``buffers``, or None at the end."""
         frame = retrieve(self._capture, buffers) if self._capture.grab() else None
         self.read += frame is not None
+        self._ended = frame is None
         return frame
+
+    def check_end(self) -> None:
+        """Raise EndedEarly where the frames have ended clearly before as many as the file's header tells of."""
+        lacking = self.count - self.read
+        if self._ended and self._path.suffix.lower() in COUNTED and lacking > max(1, LACKING * self.count):
+            raise EndedEarly(
+                f"{self._path} ends after {self.read} of its {self.count} frames: it is cut off or damaged; copy it "
+                "again, or use what was made of those"
+            )
 
     def grey(self) -> Iterator[np.ndarray]:
         """Iterate over the frames' luminance: uint8 (H, W)."""
@@ -70,6 +85,12 @@ def utf8_name(name: Union[str, Path]) -> str:
     except UnicodeEncodeError as error:
         raise FileError(f"OpenCV takes videos and cameras only by names in UTF-8: {name}; rename it") from error
     return str(name)
+
+
+def told_fps(capture: cv2.VideoCapture) -> Optional[float]:
+    """Give the frames a second of what was opened; None where it does not tell: OpenCV gives 0, -1, inf, NaN, 90000."""
+    fps: float = capture.get(cv2.CAP_PROP_FPS)
+    return fps if 0 < fps <= FASTEST_FPS else None
 
 
 def retrieve(capture: cv2.VideoCapture, buffers: Buffers) -> Optional[np.ndarray]:

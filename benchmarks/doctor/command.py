@@ -14,7 +14,7 @@ from irvis.benchmarks.doctor.surroundings import Surroundings, read_surroundings
 from irvis.benchmarks.machine.board import SERIAL_FILES, Board
 from irvis.benchmarks.machine.system_files import read_text
 from irvis.runtime.cli import guarded
-from irvis.runtime.files import check_writable, write_json
+from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.version import irvis_version
 
 COLUMNS = (10, 14)  # widths of a state and of a name
@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace, place: Optional[Surroundings] = None) -> int:
     """Look, print and write. 0: nothing fails that irvis needs; 1: something does."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    check_outputs([arguments.json], [arguments.engine])
     place = place or Surroundings()
     place = place._replace(ask=functools.lru_cache(maxsize=None)(place.ask))  # jtop is asked for the Board already
     board = read_surroundings_board(place)

@@ -21,6 +21,8 @@ JETPACK_OPENCV = "sudo apt install libopencv-python"  # not python3-opencv, whic
 EVERYTHING = "sudo apt install nvidia-jetpack"  # CUDA, TensorRT, OpenCV: flashing alone brings none of them
 VENV = "/usr/bin/python3 -m venv --system-site-packages"
 EXTRA = {True: "pip install 'irvis[jetson]'", False: "pip install 'irvis[cpu]'"}  # by whether it is a Jetson
+# Not pip's cached wheel, which is the one that was compiled for another CUDA.
+COMPILE_PYCUDA = "pip install --force-reinstall --no-cache-dir --no-deps 'pycuda>=2022.2,<2026'"
 
 
 def check_python(place: Surroundings, board: Board) -> Item:
@@ -137,8 +139,8 @@ def check_pycuda(place: Surroundings, board: Board) -> Item:
         return Item("pycuda", ABSENT if answer.is_missing else WARNING, _trouble(answer))
     if "cannot use CUDA" in answer.trouble:
         return Item("pycuda", FAILURE, _trouble(answer), "sudo usermod -aG video $USER, then log in again")
-    mend = f"{CUDA_PATHS} && {EXTRA[True]}"
-    return Item("pycuda", FAILURE, _trouble(answer), mend if answer.is_missing else f"{mend} --force-reinstall")
+    mend = f"{CUDA_PATHS} && {EXTRA[True] if answer.is_missing else COMPILE_PYCUDA}"
+    return Item("pycuda", FAILURE, _trouble(answer), mend)
 
 
 def check_onnxruntime(place: Surroundings, board: Board) -> Item:

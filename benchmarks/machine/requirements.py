@@ -18,7 +18,7 @@ def require_mode(board: Board, mode: str) -> None:
             f"--mode {mode} needs a Jetson. Found {board.host} ({board.cpu}, {board.os}); "
             "drop --mode to measure this machine under its own name"
         )
-    if (board.mode_id if mode.isdigit() else board.mode_name) is None:
+    if (board.mode_id if _is_id(mode) else board.mode_name) is None:
         raise IrvisError(
             f"cannot verify that this {board.module or 'Jetson'} is in {mode}: its power mode is {board.mode}; run "
             "`nvpmodel -q` and see that it prints one (in a container, mount the host's /var/lib/nvpmodel)"
@@ -29,7 +29,7 @@ def require_mode(board: Board, mode: str) -> None:
 
 def is_in_mode(board: Board, mode: str) -> bool:
     """Tell whether the power mode is the one of that name or id."""
-    return board.mode_id == int(mode) if mode.isdigit() else board.mode_name == mode
+    return board.mode_id == int(mode) if _is_id(mode) else board.mode_name == mode
 
 
 def set_mode(
@@ -92,8 +92,12 @@ def find_doubts(board: Board, verified_mode: Optional[str]) -> List[str]:
     return doubts
 
 
+def _is_id(mode: str) -> bool:
+    return mode.isascii() and mode.isdecimal()
+
+
 def _mode_id(mode: str) -> Optional[int]:
-    if mode.isdigit():
+    if _is_id(mode):
         return int(mode) if int(mode) in AGX_XAVIER_MODES else None
     return next((number for number, name in AGX_XAVIER_MODES.items() if name == mode), None)
 

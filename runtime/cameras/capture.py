@@ -12,7 +12,7 @@ from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
 from irvis.runtime.errors import FileError, one_line
-from irvis.runtime.video import retrieve, utf8_name
+from irvis.runtime.video import retrieve, told_fps, utf8_name
 
 GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # taken as they come, without OpenCV's turn to colour
 # The newest frame alone waits for us; the sink must not hold frames back to their presentation time.
@@ -39,7 +39,7 @@ class CameraReader:
         self._uri, self._role = uri, role
         self._is_v4l2 = uri.scheme == "v4l2"
         self._capture = _open_v4l2(uri) if self._is_v4l2 else _open_stream(uri, role)
-        self.fps: Optional[float] = self._capture.get(cv2.CAP_PROP_FPS) or None
+        self.fps = told_fps(self._capture)
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Wait for the next frame; None where the camera is lost."""
@@ -146,7 +146,7 @@ def pipeline_of(uri: SourceUri, role: str) -> str:
         return f'rtspsrc location="{uri.location}" protocols=tcp latency=0 ! decodebin ! {sink}'
     width, height = uri.option("width", whole_number, 1280), uri.option("height", whole_number, 720)
     fps, flip = uri.option("fps", positive_number, 30.0), uri.option("flip", whole_number, 0)
-    if not uri.location.isdigit():
+    if not (uri.location.isascii() and uri.location.isdecimal()):
         raise FileError(f"a CSI camera is csi://0, csi://1 and so on. Got {uri.text}")
     return (
         f"nvarguscamerasrc sensor-id={uri.location} ! "

@@ -11,9 +11,9 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 from irvis.runtime.cameras.frame import Frame, each
 from irvis.runtime.cameras.matcher import FramePair, Matcher
 from irvis.runtime.cameras.reader import ROLES, Reader
-from irvis.runtime.cameras.recording import FolderReader
+from irvis.runtime.cameras.recording import FPS, FolderReader
 from irvis.runtime.cameras.source import CHECK_S, Source
-from irvis.runtime.cameras.uri import SourceUri, parse_uri
+from irvis.runtime.cameras.uri import SourceUri, parse_uri, positive_number
 from irvis.runtime.pairs import match_folders
 
 SLOP_S = 0.02  # more than half the interval of a camera of 30 Hz
@@ -93,7 +93,12 @@ class PairedSources:
                 for source in self.sources.values():
                     if source.failure is not None:
                         raise source.failure
-                if self.ended or time.monotonic() >= limit_s:
+                if self.ended:
+                    for source in self.sources.values():
+                        if source.cut_off is not None:
+                            raise source.cut_off
+                    return None
+                if time.monotonic() >= limit_s:
                     return None
                 self._changed.wait(CHECK_S)
                 for source in self.sources.values():
@@ -166,7 +171,9 @@ class PairedSources:
 
 def _openers(uris: List[SourceUri]) -> Tuple[Optional[Callable[[], Reader]], ...]:
     """Give what opens two folders with their images matched by name; None for other sources, which open themselves."""
-    if any(uri.scheme != "folder" for uri in uris) or uris[0].options.get("fps") != uris[1].options.get("fps"):
+    if any(uri.scheme != "folder" for uri in uris):
+        return (None, None)
+    if len({uri.option("fps", positive_number, FPS) for uri in uris}) > 1:
         return (None, None)
     pairs = match_folders(*(uri.location for uri in uris))
     infrared, visible = ([Path(pair[half]) for pair in pairs] for half in (1, 2))

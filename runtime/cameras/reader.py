@@ -28,7 +28,7 @@ class Reader(Protocol):
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Wait for the next frame, in memory of ``buffers``; None: the camera is lost, or the recording at its end.
 
-        Raises IrvisError for a frame that cannot be used.
+        Raises IrvisError for a frame that cannot be used, EndedEarly at the end of a recording that is cut off.
         """
 
     def close(self) -> None:

@@ -16,7 +16,10 @@ FPS = 30.0  # of a folder, unless it says otherwise
 
 
 class VideoFileReader:
-    """Reads a video file: ``file://VIDEO?fps=30&loop=1``. Raises FileError where it cannot be opened."""
+    """Reads a video file: ``file://VIDEO?fps=30&loop=1``. Raises FileError where it cannot be opened.
+
+    Reading raises EndedEarly at the end of one that is cut off.
+    """
 
     live = False
 
@@ -32,6 +35,8 @@ class VideoFileReader:
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Give the next frame; None at the end."""
         frame = self._video.next_frame(buffers)
+        if frame is None:
+            self._video.check_end()
         if frame is None and self._loop and self._video.read:
             self._video.close()
             self._video = VideoReader(self._path)

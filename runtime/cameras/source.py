@@ -11,12 +11,13 @@ import cv2
 from irvis.runtime.cameras.frame import Frame, FramePool, each
 from irvis.runtime.cameras.reader import Reader, open_reader
 from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
-from irvis.runtime.errors import FileError, IrvisError, one_line
+from irvis.runtime.errors import EndedEarly, FileError, IrvisError, one_line
 
 STALLED_S = 0.7  # without a frame; or two and a half frames of a slower camera
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to open a lost camera again
 OPEN_S = 10.0
 JOIN_S = 5.0  # a camera that hangs in its driver is left to its thread, which dies with the process
+AWAY = 10  # usual intervals that a longer one counts as: a camera that was away has not become slow
 CHECK_S = 0.1  # between looks at whether frames stay out
 BAD_WAIT_S = 0.01  # after a frame that could not be used: a reader that gives nothing else must not take a whole core
 
@@ -73,6 +74,7 @@ class Source:
         self.status = SourceStatus()
         self.ended = False
         self.failure: Optional[BaseException] = None  # what ended it, other than its end
+        self.cut_off: Optional[EndedEarly] = None  # of a recording: to be told once its frames were taken
         self._open_again = open_again or (lambda: open_reader(uri, role))
         self._reader = _open_in_time(self._open_again, uri)
         self._realtime, self._delay_s = realtime, delay_s
@@ -81,7 +83,7 @@ class Source:
         self._newest: Optional[Frame] = None
         self._pool = FramePool()
         self._stopping = threading.Event()
-        self._interval_s = 0.0  # between frames, smoothed
+        self._interval_s = 1 / self.fps if self.fps else 0.0  # between frames, smoothed
         self._stamp_s = self._epoch_s = self._alive_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"grab {role}", daemon=True)
 
@@ -106,6 +108,8 @@ class Source:
             while self._newest is None:
                 if self.failure is not None:
                     raise self.failure
+                if self.ended and self.cut_off is not None:
+                    raise self.cut_off
                 if self.ended or (limit_s is not None and time.monotonic() >= limit_s):
                     return None
                 self._changed.wait(CHECK_S)
@@ -179,6 +183,9 @@ class Source:
             try:
                 reading = self._reader.read(frame.buffers)
                 break
+            except EndedEarly as error:
+                self.cut_off = error
+                return False
             except (IrvisError, cv2.error) as error:
                 self.status.bad += 1
                 if self.status.bad in (1, 10, 100) or self.status.bad % 1000 == 0:
@@ -197,13 +204,15 @@ class Source:
 
     def _count(self, frame: Frame) -> None:
         status = self.status
+        if status.frames and status.state != RECONNECTING:
+            interval_s = max(frame.stamp_s - self._stamp_s, 1e-6)
+            if self._interval_s:
+                interval_s = min(interval_s, AWAY * self._interval_s)
+            self._interval_s += (interval_s - self._interval_s) * (0.1 if status.fps else 1.0)
+            status.fps = 1 / self._interval_s
         if status.state != STREAMING:
             logger.warning("%s: frames again", self.name)
             status.state = STREAMING
-        elif status.frames:
-            interval_s = max(frame.stamp_s - self._stamp_s, 1e-6)
-            self._interval_s += (interval_s - self._interval_s) * (0.1 if self._interval_s else 1.0)
-            status.fps = 1 / self._interval_s
         status.frames += 1
         self._stamp_s, self._alive_s = frame.stamp_s, frame.grabbed_s
 

@@ -25,6 +25,7 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
     "bag": ("topic", "loop"),
 }
 CAMERAS = ("v4l2", "csi", "rtsp", "gst")
+FILES = ("file", "folder", "bag")
 
 Value = TypeVar("Value")
 

@@ -9,7 +9,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable
+from irvis.runtime.files import check_outputs
 from irvis.runtime.images import is_image, write_image
 from irvis.runtime.registration.homography import Registration, Size
 from irvis.runtime.registration.inputs import Frames, is_camera, load_frames
@@ -79,17 +79,19 @@ def main(arguments: argparse.Namespace) -> int:
     result = register(arguments, load_frames(arguments.infrared, arguments.visible))
     registration, frames = result.registration, result.frames
     report(result)
+    is_kept = result.trusted or arguments.force
+    if is_kept:
+        registration.save(output)
+        print(f"wrote {output}")
     if preview is not None:  # of a result that is not trusted, too: a person can tell
         used = result.fit.used if result.fit else None
         write_image(preview, draw_preview(registration, frames.infrared, frames.visible, result.points, used))
         print(f"wrote {preview}")
-    if not result.trusted and not arguments.force:
+    if not is_kept:
         raise IrvisError(
             f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: give "
             "more pairs with shapes seen by both cameras, use --click or --checkerboard, or keep it with --force"
         )
-    registration.save(output)
-    print(f"wrote {output}")
     return 0
 
 
@@ -105,7 +107,7 @@ def register(arguments: argparse.Namespace, frames: List[Frames]) -> Result:
         _check_inside(points, first.sizes)
         return _from_points("points", points, first, arguments.model)
     if arguments.click is not None:
-        kept = arguments.output.with_name(f"{arguments.output.stem}.points.csv")
+        kept = _clicked_path(arguments.output)
         points = _click(first, kept, arguments)
         write_points(kept, points)  # before anything can go wrong with them: clicking takes a person's time
         print(f"wrote {kept}")
@@ -159,12 +161,13 @@ def _check(arguments: argparse.Namespace) -> None:
     if token is not None and arguments.click is None:
         raise IrvisError("--token is for the page of --click: give that as well")
     inputs = [name for name in (arguments.infrared, arguments.visible) if not is_camera(name)]
-    inputs += [str(arguments.points)] if arguments.points else []
-    given = [os.path.realpath(name) for name in inputs]  # Path.resolve raises where links go in a circle
-    for path in filter(None, (output, preview)):
-        if os.path.realpath(path) in given or (path.exists() and os.path.realpath(path.parent) in given):
-            raise FileError(f"{path} would overwrite an input; give another")
-        check_writable(path)
+    images = [entry.path for name in inputs if os.path.isdir(name) for entry in os.scandir(name)]
+    points = _clicked_path(output) if arguments.click is not None else None
+    check_outputs([output, preview, points], [*inputs, *images, arguments.points])
+
+
+def _clicked_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.points.csv")
 
 
 def _from_target(target: Target, frames: List[Frames], model: Optional[str]) -> Result:

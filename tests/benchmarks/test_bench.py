@@ -16,6 +16,7 @@ from irvis.benchmarks.report.file import find_fault, load_schema, read_report, w
 from irvis.benchmarks.report.text import to_text
 from irvis.runtime import Fuser, IrvisError
 from irvis.runtime.files import sha256
+from irvis.runtime.samples import write_samples
 from irvis.runtime.shipped import SHIPPED_MODEL
 
 PAPER = "paper: 250.31 ± 7.17 ms a frame (Jetson AGX Xavier, MAXN, PyTorch, 640x480)"
@@ -304,6 +305,22 @@ def test_a_camera_s_rate_error_and_quality_table_and_picture(size, samples, tmp_
     assert files[2].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_bad_pair_costs_the_accuracy_but_not_the_latencies(size, capsys, tmp_path):
+    write_samples(tmp_path / "mix", *size)
+    (tmp_path / "mix/vi/street.png").write_bytes(b"no image")
+    file = tmp_path / "report.json"
+    assert main(arguments(size, "--pairs", tmp_path / "mix", "--json", file)) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "visible image is not an image" in captured.err
+    assert PAPER in captured.out
+    assert "visible image is not an image" in captured.out
+    document = read_report(file)
+    assert document["accuracy"] is None
+    assert len(document["latencies_ms"]) == 5
+    assert all("street.png" in document["not_measured"][what] for what in ("error", "quality"))
+
+
 def test_a_reference_without_pairs_is_told_before_anything_is_measured(capsys):
     assert "give --pairs" in refusal(capsys, ["--reference", "student.onnx"])
 
@@ -312,6 +329,8 @@ def test_a_data_set_or_a_reference_that_is_not_there_is_told_before_anything_is_
     assert "no pairs" in refusal(capsys, ["--pairs", str(tmp_path)])
     missing = str(tmp_path / "missing.onnx")
     assert "reference not found" in refusal(capsys, ["--pairs", str(samples), "--reference", missing])
+    (tmp_path / "no.onnx").write_bytes(b"no ONNX")
+    assert "is no ONNX" in refusal(capsys, ["--pairs", str(samples), "--reference", str(tmp_path / "no.onnx")])
 
 
 def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys):

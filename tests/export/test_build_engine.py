@@ -82,7 +82,7 @@ def test_unwritable_output(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: 
 
 def test_output_over_the_onnx(capsys: pytest.CaptureFixture, onnx: Path) -> None:
     before = onnx.read_bytes()
-    assert "would overwrite its ONNX" in failure(capsys, onnx, "-o", onnx)
+    assert "would overwrite an input" in failure(capsys, onnx, "-o", onnx)
     assert onnx.read_bytes() == before
 
 

@@ -6,6 +6,7 @@ So this checks the gate, the files and what is said, and nothing of TensorRT.
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
@@ -14,12 +15,13 @@ import pytest
 
 from irvis.export import acceptance
 from irvis.export import engine as engine_module
+from irvis.export.build_engine import make_parser
 from irvis.export.build_options import BuildOptions
 from irvis.export.engine import build_engine
 from irvis.export.layer_profile import LayerTimes, read_profile
 from irvis.export.trt_build import Build, CannotBuild
 from irvis.runtime.errors import IrvisError, ModelError
-from irvis.runtime.shipped import SHIPPED_MODEL
+from irvis.runtime.shipped import NAMES, SHIPPED_MODEL, find_model
 from irvis.runtime.sidecar import read_sidecar, sidecar_path
 
 SIZE = (48, 64)
@@ -66,6 +68,22 @@ def told_of(count: int) -> str:
 
 def files(folder: Path) -> List[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_that_rebuilds_the_engine_of_a_shipped_student_finds_it(
+    stand_ins: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stand_ins(0.5)
+    monkeypatch.chdir(tmp_path)
+    sidecar = build_engine(find_model(name), tmp_path / "a.engine", BuildOptions(force=True), lambda _: None)
+    program, *words = shlex.split(sidecar.rebuild_command())
+    assert program == "build_engine.py"
+    assert find_model(make_parser().parse_args(words).onnx) == find_model(name)
+    own = Path("mine.onnx")
+    own.write_bytes(find_model(name).read_bytes())
+    sidecar = build_engine(own, tmp_path / "b.engine", BuildOptions(force=True), lambda _: None)
+    assert sidecar.rebuild_command().startswith("build_engine.py mine.onnx ")
 
 
 def test_a_good_engine_is_written_with_what_was_measured(stand_ins: Any, tmp_path: Path) -> None:

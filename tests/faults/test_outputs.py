@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import shutil
 import subprocess
 
 import pytest
@@ -67,6 +69,59 @@ def test_a_name_that_is_too_long(template, good, command, tmp_path):
     fails(template, tmp_path / ("n" * 300), good, command)
     fails(template, tmp_path / "/".join(["folder"] * 700), good, command)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# {KIND} is a copy of a good file, which must stay; {made.KIND} is not there, and must not be made.
+COLLISIONS = {
+    "run --infrared {.avi} --visible test:// -o {.avi}": "would overwrite an input",
+    "run --infrared test:// --visible file://{.avi}?fps=10 -o {.avi}": "would overwrite an input",
+    "run --infrared test:// --visible test:// --registration {.json} --json {.json}": "would overwrite an input",
+    "run --infrared test:// --visible test:// --model {.onnx} --json {.onnx}": "would overwrite an input",
+    "run --infrared test:// --visible test:// --model a.engine --json a.engine.json": "would overwrite an input",
+    "run --infrared test:// --visible test:// -o {made.avi} --json {made.avi}": "two outputs",
+    "fuse {x_side_by_side.png} {.png} -o {x.png} --side-by-side": "would overwrite an input",
+    "fuse {x_side_by_side.avi} {.avi} -o {x.avi} --side-by-side": "would overwrite an input",
+    "fuse {ir} {vi} -o {ir} --side-by-side": "would overwrite an input",
+    "fuse {side_by_side} {vi} -o {} --side-by-side": "would overwrite an input",
+    "calibrate {.png} {.png} --points {.csv} -o {.json} --preview {.png}": "would overwrite an input",
+    "calibrate {ir} {vi} -o {made.json} --preview {ir}/street.png": "would overwrite an input",
+    "bench.py --onnx {.onnx} --json {.onnx}": "would overwrite an input",
+    "bench.py --engine a.engine --json a.engine.json": "would overwrite an input",
+    "bench.py --onnx {.onnx} --pairs {} --reference {.onnx} --plot {.onnx}": "would overwrite an input",
+    "bench.py --json {made.x} --markdown {made.x}": "two outputs",
+    "bench.py plot {.json} -o {.json}": "would overwrite an input",
+    "build_engine.py {.onnx} -o {.onnx}": "would overwrite an input",
+    "build_engine.py {.onnx} -o {made.engine} --timing-cache {made.engine.json}": "two outputs",
+    "doctor a.engine --json a.engine.json": "would overwrite an input",
+}
+WORKSTATION_COLLISIONS = {
+    "export {.safetensors} -o {.safetensors}": "would overwrite an input",
+    "export {.safetensors} -o {.json}": "an ONNX is a .onnx file",
+    "evaluate {} --csv {made.x} --markdown {made.x}": "two outputs",
+    "passes {.onnx} {.onnx} --json {.onnx}": "would overwrite an input",
+    "roofline {.onnx} --json {.onnx}": "would overwrite an input",
+    "roofline {.onnx} --measured {.json} --fit {.json}": "would overwrite an input",
+    "evaluate {} --model {.onnx} --csv {.onnx}": "would overwrite an input",
+}
+
+
+@pytest.mark.parametrize(("template", "said"), {**COLLISIONS, **WORKSTATION_COLLISIONS}.items())
+def test_an_output_that_is_an_input_or_another_output(template, said, good, command, tmp_path, monkeypatch):
+    if template in WORKSTATION_COLLISIONS:
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    for half in ("ir", "vi", "side_by_side"):
+        (tmp_path / half).mkdir()
+        shutil.copy(good.infrared, tmp_path / half / "street.png")
+    for suffix, path in good.files.items():
+        for name in (f"good{suffix}", f"x_side_by_side{suffix}"):
+            shutil.copy(path, tmp_path / name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    words = re.sub(r"{(\.?)([^}]*)}", lambda found: f"./good.{found[2]}" if found[1] else f"./{found[2]}", template)
+    code, errors = command(*words.split())
+    assert (code, len(errors)) == (1, 1), errors
+    assert said in errors[0]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture

@@ -29,3 +29,18 @@ def in_a_fork():
         return told
 
     return run
+
+
+@pytest.fixture
+def cut_avi():
+    """A function that cuts an AVI of MJPEG off behind so many frames, as a copy that was broken off; it gives its path.
+
+    Its header still tells of all.
+    """
+
+    def cut(path, count):
+        parts = path.read_bytes().split(b"00dc")  # which the header has once
+        path.write_bytes(b"00dc".join(parts[: count + 2]))
+        return path
+
+    return cut

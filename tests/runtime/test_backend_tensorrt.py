@@ -227,7 +227,7 @@ def test_the_build_leaves_an_engine_and_its_sidecar(engine: Path) -> None:
     assert sidecar.size == SIZE
     assert sidecar.inputs == {"infrared": PLANE, "visible": PLANE}
     assert sidecar.outputs == {"fused": PLANE}
-    assert sidecar.onnx_name == SHIPPED_MODEL.name
+    assert sidecar.onnx_name == SHIPPED_MODEL.stem
     assert sidecar.build_options["workspace_mib"] == 512
     assert not set(sidecar.build_options["tactic_sources"]) & {"CUBLAS", "CUBLAS_LT", "CUDNN"}
     assert sidecar.measured_error is not None

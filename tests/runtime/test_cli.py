@@ -43,17 +43,28 @@ def test_what_goes_wrong_is_one_line(error, code, line, capsys):
     assert capsys.readouterr().err == line
 
 
-def test_sigterm_ends_like_ctrl_c_and_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup_end_like_ctrl_c_and_leave_nothing_half_written(tmp_path, number, capsys):
     def body():
         with replacing(tmp_path / "x.png") as temporary:
             temporary.write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return 0
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     assert cli.guarded("irvis x", body) == 130
+    assert capsys.readouterr().err == "irvis x: interrupted\n"
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_under_nohup_a_terminal_that_goes_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli.guarded("irvis x", lambda: os.kill(os.getpid(), signal.SIGHUP) or 0) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback():
@@ -64,6 +75,38 @@ def test_output_that_nobody_reads_any_more_is_no_traceback():
     assert result.stdout == "y" * 99 + "\n"
     assert result.stderr == ""
     assert result.returncode == 1
+
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+PROGRAMS = {
+    "a command": "from irvis.runtime import cli; sys.exit(cli.guarded('x', lambda: print('done') or 0))",
+    "a failure": "from irvis.runtime import cli; sys.exit(cli.guarded('x', lambda: print('half') or 1))",
+    "its help": "from irvis.runtime import cli; sys.exit(cli.main(['--help']))",
+    "a subcommand's help": "from irvis.runtime import cli; sys.exit(cli.main(['fuse', '--help']))",
+    "bench.py's help": "from irvis.benchmarks import bench; sys.exit(bench.main(['--help']))",
+    "build_engine.py's help": "from irvis.export import build_engine; sys.exit(build_engine.main(['--help']))",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_flushed_at_the_end_into_a_closed_pipe_or_a_full_disk_is_no_traceback(name):
+    """Python itself would exit with 120, and say that an exception was ignored."""
+    program = [sys.executable, "-c", f"import sys; {PROGRAMS[name]}"]
+    code = 0 if "help" in name else 1
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, env=BUFFERED)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (code, "")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED)
+    assert (result.returncode, result.stderr) == (code, "" if code == 0 else "x: [Errno 28] No space left on device\n")
+
+
+def test_without_a_stdout_a_command_works():
+    program = f'"{sys.executable}" -c "import sys; {PROGRAMS["a command"]}" >&-'
+    result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=BUFFERED)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_bug_is_not_hidden():

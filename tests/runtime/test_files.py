@@ -6,7 +6,16 @@ import stat
 import pytest
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_writable, parse_json, read_bytes, replacing, sha256, write_bytes, write_json
+from irvis.runtime.files import (
+    check_outputs,
+    check_writable,
+    parse_json,
+    read_bytes,
+    replacing,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 
 def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
@@ -91,10 +100,54 @@ def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(tmp_path)
     check_writable(tmp_path / "new" / "deeper" / "report.json")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileError, match="cannot write"):
+    with pytest.raises(FileError, match="file is not a folder"):
         check_writable(tmp_path / "file" / "report.json")
     with pytest.raises(FileError, match="is a folder"):
         check_writable(tmp_path)
+
+
+def test_neither_a_pipe_nor_a_device_nor_a_link_to_one_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "null", "/dev/stdout", "/dev/null"):
+        for write in (check_writable, lambda path: write_bytes(path, b"x")):
+            with pytest.raises(FileError, match=f"cannot write {path}: it is no regular file"):
+                write(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "null").is_char_device()
+
+
+def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path):
+    (tmp_path / "file").write_bytes(b"before")
+    for name, target in (("to a file", "file"), ("to nothing", "nothing")):
+        (tmp_path / name).symlink_to(target)
+        check_writable(tmp_path / name)
+        write_bytes(tmp_path / name, b"after")
+        assert (tmp_path / name).read_bytes() == b"after"
+    assert (tmp_path / "file").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("output", ["in", "folder/../in", "link", "hard", "a.engine", "a.engine.json"])
+def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "in").write_bytes(b"")
+    (tmp_path / "link").symlink_to("in")
+    os.link("in", "hard")
+    with pytest.raises(FileError, match=f"{output} would overwrite an input"):
+        check_outputs([None, output], [tmp_path / "in", "a.engine", None])
+
+
+def test_two_outputs_of_one_path_are_refused_and_others_are_checked(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match="two outputs would go to"):
+        check_outputs([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+    with pytest.raises(FileError, match="is not a folder"):
+        check_outputs([tmp_path / "a", tmp_path / "file" / "b"], [tmp_path / "a.json"])
+    check_outputs([tmp_path / "a", None], [tmp_path / "file", tmp_path / "none"])
+    check_outputs([tmp_path / "m.onnx.json"], [tmp_path / "m.onnx"])  # only an engine has a sidecar
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("value", [None, 1.5, "[[", {"a": [1, {"b": "ü}"}]}, [[[]]]])

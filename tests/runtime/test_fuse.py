@@ -100,6 +100,22 @@ def test_videos_are_fused_to_the_end_of_the_shorter(tmp_path, capsys):
     assert len(frames_of(tmp_path / "fused_side_by_side.avi")) == 4
 
 
+def test_a_video_that_is_cut_off_is_fused_so_far_and_told(tmp_path, capsys, cut_avi):
+    whole, half = write_video(tmp_path / "ir.avi", 10), cut_avi(write_video(tmp_path / "vi.avi", 10), 4)
+    for pair in ((whole, half), (half, whole)):
+        output = tmp_path / "fused.avi"
+        code, errors = run(capsys, "fuse", *pair, "-o", output)
+        errors = [line for line in errors if line.startswith("irvis fuse:")]
+        assert (code, len(errors)) == (1, 1)
+        assert "vi.avi ends after 4 of its 10 frames" in errors[0]
+        assert len(frames_of(output)) == 4
+
+
+def test_a_video_that_is_cut_off_behind_the_end_of_the_other_is_no_failure(tmp_path, capsys, cut_avi):
+    short, half = write_video(tmp_path / "ir.avi", 2), cut_avi(write_video(tmp_path / "vi.avi", 10), 4)
+    assert run(capsys, "fuse", short, half, "-o", tmp_path / "fused.avi")[0] == 0
+
+
 def test_sixteen_bit_infrared_files_are_scaled(scenes, capsys):
     counts = read_image(scenes / "ir/street.png").astype(np.uint16) * 3 + 7000
     cv2.imwrite(str(scenes / "ir16.png"), counts)

@@ -84,6 +84,21 @@ def test_a_truncated_image_is_refused(tmp_path, colour):
         read_visible(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_that_is_cut_off_anywhere_is_refused(tmp_path, colour, suffix, progressive):
+    """OpenCV 4.5 fills the rest with grey, and says nothing."""
+    whole = cv2.imencode(suffix, np.tile(colour, (9, 9, 1)), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
+    path = tmp_path / f"x{suffix}"
+    for length in (*range(2, len(whole) - 1, 997), len(whole) - 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileError, match="not an image"):
+            read_visible(path)
+    for content in (whole, whole + b"what some programs leave behind the end"):
+        path.write_bytes(content)
+        assert read_visible(path).shape == (180, 216, 3)
+
+
 def png_claiming(height, width):
     """Give a PNG of a hundred bytes that says it is that large."""
     parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9))))
@@ -130,6 +145,12 @@ def test_sixteen_bit_visible_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((20, 20), np.uint16))
     with pytest.raises(FileError, match=r"8 bits a channel\. Got uint16"):
         read_visible(tmp_path / "x.png")
+
+
+def test_what_opencv_cannot_encode_is_one_line_and_nothing_is_written(tmp_path):
+    with pytest.raises(FileError, match=r"OpenCV cannot encode uint8 \(1, 70000\) as .jpg: .*wide.jpg"):
+        write_image(tmp_path / "wide.jpg", np.zeros((1, 70000), np.uint8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_suffix_is_refused_and_nothing_written(tmp_path, colour):

@@ -1,18 +1,24 @@
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from irvis.runtime import run as run_module
 from irvis.runtime.cli import main
+from irvis.runtime.errors import FrameError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import write_image
+from irvis.runtime.loop import FusionLoop
 from irvis.runtime.samples import make_scene
-from irvis.runtime.video import VideoReader
+from irvis.runtime.video import VideoReader, video_writer
 
 SCENE = "test://street?width=64&height=48&fps=20"
 PAIR = ["--infrared", SCENE, "--visible", SCENE]
@@ -103,6 +109,78 @@ def test_recordings_of_which_nothing_can_be_fused_are_a_failure(tmp_path, capsys
     assert not (tmp_path / "fused.avi").exists()
 
 
+@pytest.mark.parametrize("pace", [["--every-frame"], []])
+def test_a_recording_that_is_cut_off_is_fused_so_far_and_told(tmp_path, capsys, cut_avi, pace):
+    path = tmp_path / "cut.avi"
+    with video_writer(path, 50.0) as write:
+        for _ in range(40):
+            write(make_scene("street", 48, 64)[1])
+    cut_avi(path, 15)
+    output = tmp_path / "fused.avi"
+    code, out, errors = run(capsys, "--infrared", path, "--visible", f"file://{path}", *pace, "-o", output)
+    assert (code, len(errors)) == (1, 1)
+    assert "cut.avi ends after 15 of its 40 frames" in errors[0]
+    assert "pairs in" in out
+    assert len(frames_of(output)) == 15 if pace else frames_of(output)
+
+
+class SlowWhenIdle:
+    """An output, such as a browser far away, that takes longer over being idle than the rest of a run."""
+
+    def __init__(self):
+        self.numbers, self.asleep = [], threading.Event()
+
+    def show(self, frame, status):
+        self.numbers.append(frame.number)
+        return True
+
+    def idle(self, status):
+        self.asleep.set()
+        time.sleep(0.5)
+        return True
+
+
+class LastWhileIdle(FusionLoop):
+    """A loop whose end comes while the outputs are idle: a last frame, or a failure."""
+
+    def __init__(self, output, last):
+        self.threads_alive, self.last = True, last
+
+        def end():
+            output.asleep.wait(10)
+            self.threads_alive = False
+
+        threading.Thread(target=end).start()
+
+    @property
+    def ended(self):
+        return not self.threads_alive
+
+    def read(self, timeout_s=None):
+        if not self.ended:
+            return None
+        last, self.last = self.last, None
+        if isinstance(last, Exception):
+            raise last
+        return last
+
+    def status(self):
+        return {"latency_p99_ms": 1.0, "missed_deadlines": 0}
+
+
+@pytest.mark.parametrize("last", [SimpleNamespace(number=7), FrameError("the last could not be fused")])
+def test_what_comes_while_the_outputs_are_idle_is_not_lost(last):
+    output = SlowWhenIdle()
+    loop = LastWhileIdle(output, last)
+    arguments = SimpleNamespace(frames=None, duration=None)
+    if isinstance(last, Exception):
+        with pytest.raises(FrameError, match="the last could not be fused"):
+            run_module._run(loop, [output], arguments, time.monotonic())
+    else:
+        run_module._run(loop, [output], arguments, time.monotonic())
+        assert output.numbers == [7]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--infrared", SCENE], [*PAIR, "--frames", "0"], [*PAIR, "--slop-ms", "x"], [*PAIR, "--duration", "-1"]],
@@ -112,7 +190,7 @@ def test_wrong_usage_exits_with_2(arguments):
         main(["run", *arguments])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
     program = [sys.executable, "-m", "irvis.runtime.cli", "run", *PAIR, "-o", "fused.avi"]
     process = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -127,4 +205,21 @@ def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
     assert "Traceback" not in err
     assert "pairs in" in out
     assert [path.name for path in tmp_path.iterdir()] == ["fused.avi"]
+    assert len(frames_of(tmp_path / "fused.avi")) > 2
+
+
+def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
+    """As an ssh that is cut does: the hang-up, and nothing can be written to the terminal any more."""
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(tmp_path)
+        program = [sys.executable, "-m", "irvis.runtime.cli", "run", *PAIR, "-o", "fused.avi", "--json", "run.json"]
+        os.execv(sys.executable, program)
+    said = b""
+    while b"model:" not in said:
+        said += os.read(terminal, 1000)
+    time.sleep(1.5)
+    os.close(terminal)
+    assert os.waitpid(child, 0)[1] >> 8 == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.avi", "run.json"]
     assert len(frames_of(tmp_path / "fused.avi")) > 2

@@ -4,7 +4,7 @@ import pytest
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.fuser import Fuser
-from irvis.runtime.shipped import NAMES, SHIPPED_MODEL, find_model
+from irvis.runtime.shipped import NAMES, SHIPPED_MODEL, find_model, name_onnx
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,6 +27,15 @@ def test_a_file_is_itself_even_where_it_is_called_as_a_shipped_one(tmp_path, mon
     assert find_model("student") == SHIPPED_MODEL
     Path("fast").write_bytes(b"")
     assert find_model("fast") == Path("fast")
+
+
+def test_the_word_for_an_onnx_finds_it_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        assert name_onnx(find_model(name)) == name
+    Path("link.onnx").symlink_to(SHIPPED_MODEL)
+    for file in ("student.onnx", "other.onnx", "link.onnx"):  # one's own, which stays in its folder
+        assert name_onnx(tmp_path / file) == file
 
 
 def test_a_fuser_takes_a_name():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime import video
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import EndedEarly, FileError
 from irvis.runtime.video import VideoReader, video_writer
 
 FRAME = np.full((48, 64, 3), 90, np.uint8)
@@ -65,6 +65,51 @@ def test_frames_of_another_size_are_said_rather_than_left_out(tmp_path):
             write(FRAME.transpose(1, 0, 2))
     with VideoReader(tmp_path / "video.avi") as reader:
         assert len(list(reader)) == 1
+
+
+def write(path, count):
+    with video_writer(path, 25.0) as append:
+        for _ in range(count):
+            append(FRAME)
+    return path
+
+
+def test_a_video_that_is_cut_off_is_told_at_its_end_and_not_before(tmp_path, cut_avi):
+    path = cut_avi(write(tmp_path / "video.avi", 60), 20)
+    with VideoReader(path) as reader:
+        next(iter(reader))
+        reader.check_end()
+        assert len(list(reader)) == 19
+        with pytest.raises(EndedEarly, match=r"video.avi ends after 20 of its 60 frames: it is cut off"):
+            reader.check_end()
+
+
+@pytest.mark.parametrize("suffix", list(video.FOURCC))
+def test_a_whole_video_of_any_kind_is_not_taken_for_one_that_is_cut_off(tmp_path, suffix):
+    for count in (1, 7, 120):
+        with VideoReader(write(tmp_path / f"video{suffix}", count)) as reader:
+            assert len(list(reader)) == count
+            reader.check_end()
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "is_told"),
+    [
+        ("video.avi", 0, False),  # the container does not tell
+        ("video.avi", 9, False),
+        ("video.avi", 10, True),
+        ("video.mkv", 99, False),  # reckoned by OpenCV
+    ],
+)
+def test_a_count_that_is_unknown_reckoned_or_one_off_is_let_pass(tmp_path, name, count, is_told):
+    with VideoReader(write(tmp_path / name, 8)) as reader:
+        assert len(list(reader)) == 8
+        reader.count = count
+        if is_told:
+            with pytest.raises(EndedEarly):
+                reader.check_end()
+        else:
+            reader.check_end()
 
 
 def test_a_name_that_would_crash_opencv_is_refused(tmp_path):

@@ -1,9 +1,12 @@
 import os
+import shlex
+from pathlib import Path
 
 import pytest
 
 from irvis.benchmarks.doctor.child import Answer
 from irvis.benchmarks.doctor.command import examine
+from irvis.benchmarks.doctor.packages import COMPILE_PYCUDA
 from irvis.benchmarks.doctor.surroundings import read_surroundings_board
 
 GPU_ZONE = "sys/class/thermal/thermal_zone1/temp"
@@ -114,7 +117,7 @@ def test_a_workstation_needs_no_jetson(recorded):
         ("tensorrt", Answer({}, "ended Python by SIGSEGV"), "failure", "SIGSEGV", "python3-libnvinfer"),
         ("opencv", Answer({}, "gone", True), "failure", "not installed", "sudo apt install libopencv-python"),
         ("pycuda", Answer({}, "cannot use CUDA's GPU 0: no device"), "failure", "no device", "usermod -aG video"),
-        ("pycuda", Answer({}, "libcurand.so.10: not found"), "failure", "libcurand.so.10", "--force-reinstall"),
+        ("pycuda", Answer({}, "libcurand.so.10: not found"), "failure", "libcurand.so.10", COMPILE_PYCUDA),
         ("jtop", Answer({}, "gone", True), "not here", "not installed (optional)", "jetson-stats"),
     ],
 )
@@ -124,6 +127,13 @@ def test_one_package_amiss_on_a_xavier(recorded, probe, answer, state, found, me
     assert item.state == state
     assert found in item.found
     assert mend in item.mend
+
+
+def test_pycuda_is_compiled_anew_in_the_version_that_is_installed():
+    *_, requirement = shlex.split(COMPILE_PYCUDA)
+    root = Path(__file__).resolve().parents[3]
+    assert f'"{requirement}"' in (root / "setup.py").read_text()
+    assert COMPILE_PYCUDA in (root / "docs/jetson.md").read_text()
 
 
 def test_what_dies_with_numpy_is_mended_with_it(recorded):

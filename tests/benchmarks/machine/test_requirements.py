@@ -36,8 +36,10 @@ def test_a_mode_is_verified_by_name_and_by_id(board, machines, mode):
 
 
 def test_an_id_that_no_mode_has_is_answered_with_the_modes(board):
-    with pytest.raises(IrvisError, match=r"the AGX Xavier's modes are MAXN, .*, ids 0 to 7"):
-        require_mode(board(), "9")
+    for mode in ("9", "²", "٣"):  # the last two are digits to Python, too
+        for demand in (require_mode, lambda *given: set_mode(*given, must_not_run, must_not_run)):
+            with pytest.raises(IrvisError, match=r"the AGX Xavier's modes are MAXN, .*, ids 0 to 7"):
+                demand(board(), mode)
 
 
 def test_a_mode_is_set_by_nvpmodel(board, as_root):

@@ -8,6 +8,7 @@ from irvis.runtime.cameras.capture import CameraReader, has_gstreamer, pipeline_
 from irvis.runtime.cameras.reader import as_role
 from irvis.runtime.cameras.uri import parse_uri
 from irvis.runtime.errors import FileError, FrameError
+from irvis.runtime.video import VideoReader
 
 
 def pipeline(uri, role="visible"):
@@ -42,8 +43,9 @@ def test_an_address_cannot_smuggle_in_a_pipeline(uri):
 
 
 def test_a_csi_camera_has_a_number():
-    with pytest.raises(FileError, match="csi://0"):
-        pipeline("csi://left")
+    for name in ("left", "²"):
+        with pytest.raises(FileError, match="csi://0"):
+            pipeline(f"csi://{name}")
 
 
 @pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
@@ -104,6 +106,17 @@ def test_y16_is_asked_for_and_comes_as_16_bits(monkeypatch):
     assert reading.stamp_s == pytest.approx(5000 - 0.04)  # the driver's stamp
     device.stamp_ms = lambda: 0.0
     assert reader.read(Buffers()).stamp_s == 5000  # a driver without stamps
+
+
+@pytest.mark.parametrize(
+    ("told", "fps"),
+    [(0.0, None), (-1.0, None), (np.inf, None), (np.nan, None), (90000.0, None), (29.97, 29.97), (1000.0, 1000.0)],
+)
+def test_a_rate_that_no_camera_has_is_none(monkeypatch, tmp_path, told, fps):
+    monkeypatch.setattr(cv2, "VideoCapture", Device({cv2.CAP_PROP_FPS: [told]}, None, lambda: 0.0))
+    assert CameraReader(parse_uri("v4l2:///dev/video0"), "visible").fps == fps
+    (tmp_path / "a.avi").write_bytes(b"")
+    assert VideoReader(tmp_path / "a.avi").fps == (fps or 30.0)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,12 @@ def test_two_cameras_of_different_rates_give_pairs_within_the_slop():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("grab")]
 
 
-def test_folders_are_matched_by_name_and_every_pair_is_given(tmp_path):
+@pytest.mark.parametrize("options", [("", ""), ("?fps=30", ""), ("", "?fps=30.0"), ("?fps=5", "?fps=5.00")])
+def test_folders_are_matched_by_name_and_every_pair_is_given(tmp_path, options):
     infrared = write_folder(tmp_path / "ir", ["a", "b", "d", "e"])
     visible = write_folder(tmp_path / "vi", ["0", "a", "b", "c", "e"], 10)
-    with PairedSources(infrared, visible, realtime=False) as pairs:
+    uris = (f"folder://{folder}{option}" for folder, option in zip((infrared, visible), options))
+    with PairedSources(*uris, realtime=False) as pairs:
         levels = [(int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0])) for pair in pairs]
         assert levels == [(0, 11), (1, 12), (3, 14)]
         assert pairs.ended

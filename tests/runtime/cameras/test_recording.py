@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from irvis.runtime.buffers import Buffers
-from irvis.runtime.cameras import open_source
+from irvis.runtime.cameras import PairedSources, open_source
 from irvis.runtime.cameras.reader import open_reader
 from irvis.runtime.cameras.uri import parse_uri
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import EndedEarly, FileError
 from irvis.runtime.images import write_image
 
 
@@ -51,6 +51,24 @@ def test_a_video_played_in_a_loop_goes_on_in_time(video):
     found = readings(f"file://{video}?loop=1&fps=10", "visible", most=12)
     np.testing.assert_allclose([image.mean() for image, _ in found], [40 * (k % 5) for k in range(12)], atol=3)
     np.testing.assert_allclose([stamp for _, stamp in found], np.arange(12) / 10)
+
+
+@pytest.mark.parametrize("options", ["", "?loop=1"])
+def test_a_video_that_is_cut_off_gives_its_frames_and_then_says_so(video, options, cut_avi):
+    whole = video.with_name("whole.avi")
+    whole.write_bytes(video.read_bytes())
+    cut_avi(video, 2)
+    with open_source(f"file://{video}{options}", "visible", realtime=False) as source:
+        frames = iter(source)
+        assert next(frames).image.mean() < 3
+        with pytest.raises(EndedEarly, match=r"clip.avi ends after 2 of its 5 frames"):
+            list(frames)
+        assert (source.status.frames, source.status.bad) == (2, 0)
+    for uris in ((str(whole), str(video)), (str(video), str(whole))):
+        with PairedSources(*uris, realtime=False) as pairs:
+            with pytest.raises(EndedEarly, match=r"clip.avi"):
+                list(pairs)
+            assert pairs.status()["paired"] == 2
 
 
 def test_the_frames_of_a_video_share_memory(video):

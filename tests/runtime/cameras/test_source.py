@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime.cameras import open_source
+from irvis.runtime.cameras import source as source_module
 from irvis.runtime.cameras.frame import FramePool
 from irvis.runtime.cameras.reader import Reading
 from irvis.runtime.cameras.source import STALLED_S, Source
@@ -161,6 +162,40 @@ def test_a_camera_that_falls_silent_is_reported_within_a_second_and_again_when_i
     camera.read().release()
     assert camera.status.state == "streaming"
     assert ["no frame for" in record.message for record in caplog.records] == [True, False]
+
+
+@pytest.mark.parametrize("fps", [None, 1.0, 30.0])
+def test_a_camera_of_one_frame_a_second_is_taken_for_what_it_is(script, opened, caplog, monkeypatch, fps):
+    """Told at once where it tells its rate, else found after its first frames."""
+    monkeypatch.setattr(Camera, "fps", fps)
+    with Source(URI, "infrared", open_again=lambda: Camera(script, opened)).start() as source:
+        for level in range(6):
+            script.append(level)
+            wait_for(lambda level=level: source.status.frames == level + 1)
+            due_s = time.monotonic() + 1.0
+            while time.monotonic() < due_s:
+                source.check()
+                time.sleep(0.02)
+        assert 0.9 < source.status.fps < (1.1 if fps != 30.0 else 2.5)
+        opened[-1].closed = True
+    silences = sum("no frame for" in record.message for record in caplog.records)
+    assert silences == {None: 1, 1.0: 0}.get(fps, silences)
+    assert silences <= 3
+
+
+def test_after_a_long_silence_the_next_is_reported_within_a_second_too(camera, script, monkeypatch):
+    clock = [time.monotonic()]
+    monkeypatch.setattr(source_module.time, "monotonic", lambda: clock[0])
+    for level in range(40):
+        clock[0] += 1 / 30 if level != 20 else 3600.0
+        script.append(level)
+        for _ in range(2000):
+            if camera.status.frames > level:
+                break
+            time.sleep(0.002)
+    assert camera.check() == "streaming"
+    clock[0] += 1.0
+    assert camera.check() == "stalled"
 
 
 def test_a_bad_frame_costs_itself_alone(camera, script, caplog):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from irvis.runtime.cli import main
+from irvis.runtime.errors import FileError
 from irvis.runtime.images import read_image, write_image
-from irvis.runtime.registration import Registration
+from irvis.runtime.registration import Registration, calibrate
 from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.registration.points import read_points, write_points
 from irvis.runtime.registration.targets import Target
@@ -150,6 +151,19 @@ def test_the_images_themselves_serve_where_nothing_is_given(rig, capsys, scene):
     assert (found.points, found.error_px) == (0, None)
     assert f"automatic: confidence {found.confidence:.2f}\n" in out
     assert read_image("p.png").shape[1:] == (1600, 3)
+
+
+def test_a_preview_that_cannot_be_written_costs_itself_alone(rig, capsys, monkeypatch):
+    """As in OpenCV 4.5.4 a picture in colour as .pgm."""
+
+    def fail(path, image):
+        raise FileError(f"OpenCV cannot encode it: {path}")
+
+    monkeypatch.setattr(calibrate, "write_image", fail)
+    code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv", "--preview", "p.pgm")
+    assert (code, errors) == (1, ["irvis calibrate: OpenCV cannot encode it: p.pgm"])
+    assert "wrote r.json" in out
+    assert Registration.load("r.json").points == len(POINTS)
 
 
 def test_an_untrusted_result_is_kept_by_force_only(rig, capsys):
