@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from irvis.benchmarks.compare import align
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.peers.tables import DEPLOY_FORM
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
+from irvis.runtime.columns import align
 from irvis.runtime.files import check_writable, write_bytes, write_json
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size

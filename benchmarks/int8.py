@@ -11,10 +11,10 @@ from typing import Any, Collection, Dict, Iterator, Sequence, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from irvis.benchmarks.compare import align
 from irvis.export.acceptance import LEAST_PSNR_DB, compare, summarise
 from irvis.export.int8_emulation import Int8Emulation
 from irvis.export.sample_frames import find_pairs, read_frames, spread, to_planes
+from irvis.runtime.columns import align
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 

@@ -15,23 +15,15 @@ from typing import Dict, List, NamedTuple, Tuple
 from tqdm import tqdm
 
 from irvis.benchmarks.bench import heading
-from irvis.benchmarks.compare import (
-    DEPLOY,
-    Quartiles,
-    Run,
-    add_common_arguments,
-    align,
-    export_form,
-    largest_difference,
-    open_form,
-    ratio,
-    time_forms,
-)
+from irvis.benchmarks.compare import DEPLOY
+from irvis.benchmarks.forms import add_common_arguments, export_form, largest_difference, open_form
 from irvis.benchmarks.machine.board import read_board
+from irvis.benchmarks.turns import Quartiles, Run, ratio, time_forms
 from irvis.benchmarks.undone import UNDO, without
 from irvis.export.deploy import DeployStudent
 from irvis.export.passes import count_traffic
 from irvis.runtime.cli import guarded
+from irvis.runtime.columns import align
 from irvis.runtime.errors import ModelError
 from irvis.runtime.files import check_writable, write_bytes
 from irvis.runtime.samples import make_scene

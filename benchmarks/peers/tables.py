@@ -6,9 +6,10 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from irvis.benchmarks.compare import Quartiles, align, ratio
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import METRICS
+from irvis.benchmarks.turns import Quartiles, ratio
+from irvis.runtime.columns import align
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import new_figure, save_figure
 from irvis.student.teachers.published import MODULES

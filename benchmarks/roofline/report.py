@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-from irvis.benchmarks.compare import align
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.roofline.devices import CACHE_SHARE, Range
 from irvis.benchmarks.roofline.efficiency import as_json as efficiencies_json
 from irvis.benchmarks.roofline.efficiency import total_ms
 from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
+from irvis.runtime.columns import align
 from irvis.runtime.errors import printable
 from irvis.runtime.files import new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size

@@ -2,11 +2,12 @@
 
 import argparse
 import time
-from typing import List, Sequence, Tuple
+from typing import Tuple
 
 import torch
 from torch import Tensor
 
+from irvis.runtime.columns import align
 from irvis.runtime.errors import ModelError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.samples import make_scene
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis teachers``."""
     if not arguments.check:
-        print("\n".join([*_aligned([HEADER, *map(_row, MODULES)]), "", HOW]))
+        print("\n".join([align([HEADER, *map(_row, MODULES)]), "", HOW]))
         return 0
     infrared, visible = sample_planes()
     for spec in arguments.check:
@@ -89,8 +90,3 @@ def _row(name: str) -> Tuple[str, ...]:
     sides = "any" if network_type.multiple == 1 else f"x {network_type.multiple}"
     shown = network_type.cast, network_type.repository, network_type.licence
     return (name, f"{parameters:,}", network_type.feature, sides, *shown)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]

@@ -1,6 +1,5 @@
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from irvis.benchmarks import compare
-from irvis.benchmarks.compare import DEPLOY, EAGER, PLAIN, largest_difference, ratio, take_turns
+from irvis.benchmarks.compare import DEPLOY, EAGER, PLAIN
 from irvis.export.to_onnx import export
 from irvis.runtime import cli
-from irvis.runtime.frames import join_luminance, split_luminance
-from irvis.runtime.samples import make_scene
 from irvis.student.checkpoint import save_student
 from irvis.student.network import Student, StudentConfig
 
@@ -42,45 +39,6 @@ def run(capsys, *arguments):
     code = cli.main(["compare", *map(str, arguments), "--size", "24x40", "--threads", "1"])
     said = capsys.readouterr()
     return code, said.out, said.err
-
-
-def test_each_form_runs_once_a_round_in_a_changing_order():
-    ran, ticks = [], []
-    runs = {name: lambda name=name: ran.append(name) for name in "abc"}
-    latencies = take_turns(runs, 20, lambda: ticks.append(1))
-    assert {name: len(values) for name, values in latencies.items()} == dict.fromkeys("abc", 20)
-    rounds = [tuple(ran[start : start + 3]) for start in range(0, len(ran), 3)]
-    assert len(rounds) == 21  # the first warms up
-    assert all(sorted(order) == list("abc") for order in rounds)
-    assert len(set(rounds)) == 6  # every order comes
-    assert len(ticks) == len(ran)
-    again = []
-    take_turns({name: lambda name=name: again.append(name) for name in "abc"}, 20)
-    assert again == ran  # seeded
-
-
-def test_times_are_in_milliseconds():
-    latencies = take_turns({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 3)
-    assert all(20 <= value < 200 for value in latencies["slow"])
-    assert all(value < 20 for value in latencies["fast"])
-
-
-def test_ratios_are_taken_within_a_round():
-    """The machine was ten times as slow in two rounds: the ratio of two medians would be 20, or less than 1."""
-    reference, form = [2.0, 20.0, 4.0, 40.0, 3.0], [1.0, 10.0, 2.0, 10.0, 1.0]
-    assert ratio(reference, form) == (2.0, 2.0, 3.0)
-    assert str(ratio(reference, form)) == "2.00 (2.00 to 3.00)"
-
-
-def test_frames_are_held_against_the_runtimes_own():
-    infrared, visible = make_scene("street", *SIZE)
-    fused = infrared.astype(np.float32) / 255
-    frame = join_luminance(fused, split_luminance(visible))
-    assert largest_difference(frame, fused, visible) == 0
-    off = frame.copy()
-    off[3, 5, 1] ^= 4
-    assert largest_difference(off, fused, visible) == pytest.approx(4 / 255)
-    assert largest_difference(fused + np.float32(0.25), fused, visible) == pytest.approx(0.25, abs=1e-6)
 
 
 def test_all_forms_are_timed_and_equal(checkpoint, tmp_path, capsys):

@@ -17,7 +17,7 @@ from irvis.student.network import Student, StudentConfig
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("student") / "small.safetensors"
-    save_student(path, Student(StudentConfig(channels=8, heads=2, global_blocks=1, local_blocks=1)))
+    save_student(path, Student(StudentConfig(channels=16, heads=2, global_blocks=1, local_blocks=1)))
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from irvis.benchmarks.compare import export_form
+from irvis.benchmarks.forms import export_form
 from irvis.benchmarks.undone import UNDO, without
 from irvis.export.deploy import DeployStudent
 from irvis.student.network import Student, StudentConfig
