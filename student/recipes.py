@@ -116,7 +116,8 @@ RECIPES: Dict[str, Recipe] = {
         base="base",
     ),
     "fast": Recipe(
-        "the fast student that irvis ships: from the other one, 3000 steps with it as the teacher",
+        "from the shipped student one at half the frame's sides, 3000 steps with it as the teacher: the fast student that "
+        "irvis ships took 5000 more",
         replace(SHIPPED, steps=3000, alpha_kd=1.0),
         teachers=("student",),
         init="student",
