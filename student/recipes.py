@@ -116,8 +116,8 @@ RECIPES: Dict[str, Recipe] = {
         base="base",
     ),
     "fast": Recipe(
-        "from the shipped student, and taught by it, one whose blocks see the frame at half its sides: the first 3000 of "
-        "the 8000 steps of the fast student that irvis ships",
+        "from the shipped student, and taught by it, one whose blocks see the frame at half its sides: the first "
+        "3000 of the 8000 steps of the fast student that irvis ships",
         replace(SHIPPED, steps=3000, alpha_kd=1.0),
         teachers=("student",),
         init="student",
