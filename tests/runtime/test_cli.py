@@ -43,6 +43,7 @@ def test_what_goes_wrong_is_one_line(error, code, line, capsys):
     assert capsys.readouterr().err == line
 
 
+@pytest.mark.usefixtures("heeds_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_sigterm_and_sighup_end_like_ctrl_c_and_leave_nothing_half_written(tmp_path, number, capsys):
     def body():

@@ -190,6 +190,7 @@ def test_wrong_usage_exits_with_2(arguments):
         main(["run", *arguments])
 
 
+@pytest.mark.usefixtures("heeds_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
     program = [sys.executable, "-m", "irvis.runtime.cli", "run", *PAIR, "-o", "fused.avi"]
@@ -208,6 +209,7 @@ def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
     assert len(frames_of(tmp_path / "fused.avi")) > 2
 
 
+@pytest.mark.usefixtures("heeds_hang_ups")
 def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
     """As an ssh that is cut does: the hang-up, and nothing can be written to the terminal any more."""
     child, terminal = pty.fork()
