@@ -7,7 +7,7 @@ each tensor from outside once, and writes each that is used outside, at 2 bytes 
 
 - Free: Reshape, Squeeze, Unsqueeze, Flatten, Identity; a Transpose that moves axes of length 1 alone; a Transpose
   before MatMuls alone that swaps the last two axes. Any other is a copy, also where strides would do: TensorRT 8.5.2
-  was seen to copy such factors (docs/measured.md).
+  was seen to copy such factors (docs/tensorrt.md).
 - A convolution does in its epilogue: its bias, the sum with a tensor of its output's shape, an activation (Relu,
   LeakyRelu, Sigmoid, ...), in this order, where each is the only user of what it takes. Gelu and broadcast products are
   none of it. Of two convolutions that are summed, the later takes the sum.

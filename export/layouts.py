@@ -4,7 +4,7 @@ In FP16 a dense convolution wants the channels of a pixel side by side, eight to
 transpose before it, wants each channel as rows. What works on either takes the layout of the largest tensor that it
 reads. So a tensor is read and written once more on its way from convolutions to products, and once on its way back: in
 an attention q, k and v, and what comes of them. TensorRT 8.5.2's FP16 engines of both shipped students convert these
-four and no other large tensor (docs/measured.md). In FP32 convolutions take rows as well, and next to nothing is
+four and no other large tensor (docs/tensorrt.md). In FP32 convolutions take rows as well, and next to nothing is
 converted.
 """
 

@@ -88,13 +88,11 @@ def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool =
     )
     if layer.type not in sensitive or not computes_in_float(trt, layer):
         return False
-    if layer.type == trt.LayerType.REDUCE:
-        read, written = _elements(layer)[0], _elements(layer)[-1]
-        if read > LONGEST_SUM * written > 0:
-            return True
-        if of_product and 0 <= max(read, written) <= PRODUCT_PLANES * size[0] * size[1] and min(read, written) >= 0:
-            return True
-    return _is_small(layer, size)
+    elements = _elements(layer)
+    if layer.type == trt.LayerType.REDUCE and elements[0] > LONGEST_SUM * elements[-1] > 0:
+        return True
+    planes = PRODUCT_PLANES if of_product and layer.type == trt.LayerType.REDUCE else SMALL_PLANES
+    return _is_small(layer, size, planes)
 
 
 def hold_large_to(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:
@@ -205,10 +203,10 @@ def computes_in_float(trt: Any, layer: Any) -> bool:
     return all(tensor.dtype in kinds and not tensor.is_shape_tensor for tensor in tensors)
 
 
-def _is_small(layer: Any, size: Tuple[int, int]) -> bool:
+def _is_small(layer: Any, size: Tuple[int, int], planes: int = SMALL_PLANES) -> bool:
     """Tell whether a layer reads and writes small tensors alone; False where TensorRT does not know that yet."""
     elements = _elements(layer)
-    return min(elements) >= 0 and max(elements) <= SMALL_PLANES * size[0] * size[1]
+    return min(elements) >= 0 and max(elements) <= planes * size[0] * size[1]
 
 
 def _elements(layer: Any) -> List[int]:
