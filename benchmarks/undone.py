@@ -53,7 +53,7 @@ class SteppedAttention(DeployAttention):
     def forward(self, y: Tensor) -> Tensor:
         qk, v = self.maps(self.normalise(y))
         attention = torch.softmax(self.temperature * self.cosine(qk) + self.other_heads, dim=2)
-        return y + self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
+        return y + self.attended(attention, v)
 
     def maps(self, normalised: Tensor) -> Tuple[List[Tensor], Tensor]:
         """(1, C, H, W) -> q and k stacked, group by group, (1, 2 I, H, W) each, and v (1, C, H, W)."""
@@ -65,6 +65,10 @@ class SteppedAttention(DeployAttention):
         gram = torch.cat([self.gram(stacked) for stacked in qk])
         norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
         return (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
+
+    def attended(self, attention: Tensor, v: Tensor) -> Tensor:
+        """Give A v, A (groups, I, I), projected to the stream, (1, C, H, W)."""
+        return self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
 
 
 class SquaredNorms(SteppedAttention):

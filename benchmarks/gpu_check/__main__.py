@@ -1,6 +1,7 @@
 """The command line of the GPU check; see ``--help``."""
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -11,16 +12,18 @@ from irvis.benchmarks.gpu_check.endurance import check_runtime
 from irvis.benchmarks.gpu_check.engines import ENGINES, build_engines
 from irvis.benchmarks.gpu_check.latency import measure_latency
 from irvis.benchmarks.gpu_check.machine import describe_machine
+from irvis.benchmarks.gpu_check.programs import measure_peaks, run_tests, train_students
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
 
-PARTS = ("build", "accuracy", "latency", "runtime", "quality")
+PARTS = ("build", "accuracy", "latency", "runtime", "peaks", "tests", "train", "quality")
 DESCRIPTION = """What only an NVIDIA GPU with TensorRT can show, part by part; each goes on where it was stopped.
 
 build: engines of the student, plain and deploy, in FP32, FP16 and INT8, and of peers, by build_engine.py.
 accuracy: each engine against the ONNX in FP32 on TNO, RoadScene/test and MSRS/test.
 latency: engines and PyTorch in turn. runtime: 50,000 frames, 100 openings, Ctrl-C.
+peaks: what the GPU reaches at most. tests: those marked gpu. train: the queue of gpu_train, on MODELS/crops.npz.
 quality: CC, PSNR, SCD and SSIM of what accuracy fused; needs scikit-image, and no GPU."""
 
 
@@ -35,11 +38,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--models", type=Path, default=Path("models"), help="folder with student_plain.onnx, peers' ONNX and weights"
     )
-    parser.add_argument("--torch-python", help="interpreter with PyTorch, for the part latency")
+    parser.add_argument("--torch-python", help="interpreter with PyTorch, for latency, peaks, tests and train")
     parser.add_argument(
         "--engine", action="append", default=[], choices=[spec.name for spec in ENGINES], help="build this; repeat"
     )
-    parser.add_argument("--limit-s", type=float, default=420, help="start no build after this (default: %(default)s)")
+    parser.add_argument("--run", action="append", default=[], help="what to train, as gpu_train's --runs; repeat")
+    parser.add_argument("--tests", type=Path, default=Path("tests"), help="folder of the tests (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="start no part and no build after these, and train no longer"
+    )
     arguments = parser.parse_args(argv)
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
@@ -49,25 +56,36 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the parts in their order. Raises IrvisError after the last where one of them failed as a whole."""
-    out = arguments.out
+    out, torch_python, begun = arguments.out, arguments.torch_python, time.monotonic()
+
+    def left_s() -> float:
+        return arguments.seconds - (time.monotonic() - begun)
+
     out.mkdir(parents=True, exist_ok=True)
     Results(out / "machine.json").put("machine", describe_machine())
     parts: Dict[str, Any] = {
-        "build": lambda: build_engines(out, arguments.data, arguments.models, arguments.engine, arguments.limit_s),
+        "build": lambda: build_engines(out, arguments.data, arguments.models, arguments.engine, left_s),
         "accuracy": lambda: measure_accuracy(out, arguments.data),
-        "latency": lambda: measure_latency(out, arguments.models, arguments.torch_python),
+        "latency": lambda: measure_latency(out, arguments.models, torch_python),
         "runtime": lambda: check_runtime(out),
+        "peaks": lambda: measure_peaks(out, torch_python),
+        "tests": lambda: run_tests(out, arguments.tests, torch_python),
+        "train": lambda: train_students(out, arguments.models, torch_python, arguments.run, left_s()),
         "quality": lambda: measure_quality(out),
     }
     failed = []
     for name in PARTS:
-        if name in (arguments.parts or PARTS):
-            begun = time.monotonic()
-            try:
-                parts[name]()
-            except IrvisError as error:
-                failed.append(f"{name}: {error}")
-            print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
+        if name not in (arguments.parts or PARTS):
+            continue
+        if left_s() <= 0:
+            print(f"no time left for {name}", flush=True)
+            continue
+        started = time.monotonic()
+        try:
+            parts[name]()
+        except IrvisError as error:
+            failed.append(f"{name}: {error}")
+        print(f"{name} took {time.monotonic() - started:.0f} s", flush=True)
     if failed:
         raise IrvisError("; ".join(failed))
     return 0

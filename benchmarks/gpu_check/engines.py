@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.shipped import NAMES, find_model
@@ -33,10 +33,28 @@ class EngineSpec(NamedTuple):
         return name if name in NAMES else None
 
 
+def onnx_of(probe: str) -> str:
+    """Give the file name of a probe's ONNX."""
+    return f"{probe.replace(' ', '_')}.onnx"
+
+
 PLAIN = "student_plain.onnx"
 CALIBRATE = ("--int8", "--calibrate", "MSRS/train")
 
 FRAMES = "--frames"  # said, so that a failure shows instead of an engine of planes in its place
+
+# Parts of the deploy form, each in several ways: ``probes``.
+PROBES = (
+    "probe attention",
+    "probe attention folded",
+    "probe attention grouped",
+    "probe attention grams by a product",
+    "probe attention grams in two steps",
+    "probe DACB",
+    "probe DACB pooled",
+    "probe DACB columns first",
+    "probe DACB by a product",
+)
 
 # In the order of their worth, should time run out.
 ENGINES = (
@@ -59,6 +77,7 @@ ENGINES = (
     EngineSpec("SFDFusion planes FP16", "SFDFusion.onnx", ("--planes", "--force")),
     EngineSpec("DATFuse planes FP16", "DATFuse.onnx", ("--planes", "--force")),
     EngineSpec("SHIP planes FP16", "SHIP.onnx", ("--planes", "--force")),
+    *(EngineSpec(name, onnx_of(name), ("--planes", "--force", "--profile")) for name in PROBES),
 )
 
 
@@ -72,15 +91,14 @@ def built(out: Path) -> List[EngineSpec]:
     return [spec for spec in ENGINES if engine_path(out, spec.name).exists()]
 
 
-def build_engines(out: Path, data: Path, models: Path, names: List[str], limit_s: float) -> None:
-    """Build what is not there yet, all or those of ``names``; what fails is noted, and the rest goes on."""
+def build_engines(out: Path, data: Path, models: Path, names: List[str], left_s: Callable[[], float]) -> None:
+    """Build what is not there yet, all or those of ``names``, while time is left; what fails is noted."""
     results = Results(out / "build.json")
     (out / "engines").mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     for spec in ENGINES:
         if (names and spec.name not in names) or spec.name in results:
             continue
-        if time.monotonic() - started > limit_s:
+        if left_s() <= 0:
             print(f"no time left to build {spec.name}", flush=True)
             continue
         results.put(spec.name, build(spec, out, data, models))

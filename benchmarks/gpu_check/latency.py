@@ -1,7 +1,6 @@
 """Part ``latency``: engines and PyTorch, eager and compiled, in turn in one run, on one pair that is bound already."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from irvis.benchmarks.gpu_check.engines import PEERS, built, engine_path
 from irvis.benchmarks.gpu_check.machine import describe_machine
+from irvis.benchmarks.gpu_check.programs import environment_of
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.benchmarks.latency import summarize
 from irvis.runtime.errors import IrvisError
@@ -28,8 +28,9 @@ class _Worker:
     def __init__(self, python: str, kind: str, forms: Dict[str, str]) -> None:
         self.forms = forms
         command = [python, "-m", "irvis.benchmarks.gpu_check.workers", kind]
-        environment = None if python == sys.executable else _without_our_interpreter()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment_of(python)
+        )
 
     def measure(self, form: str, plane: Path) -> Dict[str, Any]:
         """Time a form; the first time its fused plane goes to ``plane``."""
@@ -47,14 +48,6 @@ class _Worker:
     def close(self) -> None:
         """End the program."""
         self._process.communicate()
-
-
-def _without_our_interpreter() -> Dict[str, str]:
-    """Give an environment in which another interpreter finds its own libraries, and irvis where we have it."""
-    ours = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PYTHONPATH")
-    places = [place for place in sys.path if (Path(place) / "irvis").is_dir()]
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
-    return {**kept, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> None:

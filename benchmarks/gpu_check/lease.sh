@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# lease.sh PARTS COUNT WORK SECONDS: unpacks into WORK the COUNT parts of pack.sh as they come into PARTS, and uses the
+# GPU for SECONDS: trains while parts are on their way, then runs the queue below, then trains on until the end.
+#
+# A part must be moved into PARTS whole (mv within one file system). TORCH_PYTHON has PyTorch (default: python3); the
+# kit's python3.8 has TensorRT. What is found is in WORK/out; WORK/out.tgz is it without engines and planes, made anew
+# after each step. Called again, it goes on: with parts that came, with what is built, measured and trained.
+set -uo pipefail
+parts=$1 count=$2 work=$3 seconds=$4
+tree=$work/tree out=$work/out torch_python=${TORCH_PYTHON:-python3}
+mkdir -p "$out"
+left() { echo $((seconds - SECONDS)); }
+
+unpack() {
+  for index in $(seq -f %02.0f 0 $((count - 1))); do
+    until [ -e "$parts/part.$index" ]; do sleep 0.5; done
+    cat "$parts/part.$index"
+  done | tar -C "$work" -xf - && cat "$work"/kit.part.* | xz -dc | tar -C "$work" -xf - && touch "$work/unpacked"
+}
+
+train() { # until the end, or TERM; the states are kept for the next time
+  cd "$tree" && read -ra runs < models/runs.txt && PYTHONPATH=$tree exec "$torch_python" \
+    -m irvis.benchmarks.gpu_train run models/crops.npz "$out/train" --runs "${runs[@]}" --teachers models --compile \
+    --seconds "$(left)" >> "$out/train.log" 2>&1
+}
+
+check() { # PART [OPTION ...], as of gpu_check
+  echo "$SECONDS s: $*"
+  (cd "$tree" && PYTHONPATH=$tree "$work/kit/python3.8" -m irvis.benchmarks.gpu_check "$out" "$@" --data data \
+    --models models --torch-python "$torch_python" --seconds "$(left)") >> "$out/check.log" 2>&1 ||
+    tail -n 1 "$out/check.log"
+  tar -C "$work" --exclude=engines --exclude=fused --exclude=planes --exclude='*.state' -czf "$work/out.part" out &&
+    mv "$work/out.part" "$work/out.tgz"
+}
+
+build() { # NAME ...: these engines, one after the other
+  local names=()
+  for name in "$@"; do names+=(--engine "$name"); done
+  check build "${names[@]}"
+}
+
+if [ ! -e "$work/unpacked" ]; then
+  unpack & unpacking=$!
+  until [ -e "$tree/pyproject.toml" ] || ! kill -0 $unpacking 2> /dev/null; do sleep 0.5; done # it comes after crops
+  train & training=$!
+  wait $unpacking || { echo "the parts could not be unpacked"; kill $training; exit 1; }
+  kill -TERM $training && wait $training # what is built and timed wants the GPU to itself
+fi
+
+# In the order of their worth: first what pages give of an older model, then what no GPU has run yet.
+build "fast planes FP16" "fast frames FP16"
+check accuracy
+build "deploy planes FP16" "probe attention" "probe attention folded" "probe attention grouped"
+check latency
+check peaks tests
+check runtime
+build "probe attention grams by a product" "probe attention grams in two steps" "probe DACB" "probe DACB pooled" \
+  "probe DACB columns first" "probe DACB by a product" "fast planes INT8" "plain planes FP16"
+check build # all the others
+(train)

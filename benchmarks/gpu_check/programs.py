@@ -1,0 +1,80 @@
+"""The parts that are programs of their own, of PyTorch's interpreter or ours: ``peaks``, ``tests`` and ``train``."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple
+
+from irvis.benchmarks.gpu_check.results import Results
+from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import parse_json
+
+TAIL = 2000  # characters of a program's output that are kept
+STOPPED = 130  # exit code of what can go on later
+# Marked gpu: what needs TensorRT, then what needs PyTorch.
+TESTS = {"TensorRT": ("runtime", "export"), "PyTorch": ("student", "benchmarks/test_compare.py")}
+
+
+def environment_of(python: str) -> Optional[Dict[str, str]]:
+    """Give the environment in which an interpreter finds its own libraries, and irvis where we have it; None: ours."""
+    if python == sys.executable:
+        return None
+    ours = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PYTHONPATH")
+    places = [place for place in sys.path if (Path(place) / "irvis").is_dir()]
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**kept, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def run_program(command: Sequence[str]) -> Tuple[int, str]:
+    """Run ``PYTHON ARGUMENT ...``; give its exit code and the end of what it said."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment_of(command[0]), check=False
+    )
+    return done.returncode, done.stdout.decode(errors="replace")[-TAIL:].strip()
+
+
+def measure_peaks(out: Path, torch_python: Optional[str]) -> None:
+    """Have PyTorch measure what the GPU reaches at most. Raises IrvisError."""
+    results = Results(out / "peaks.json")
+    if "peaks" in results:
+        return
+    code, said = run_program([_needed(torch_python), "-m", "irvis.benchmarks.gpu_check.peaks"])
+    last = said.splitlines()[-1] if said else ""
+    results.put("peaks", parse_json(last.encode()) if code == 0 else {"failed": f"exit {code}: {said}"})
+    print(f"peaks: {results['peaks']}", flush=True)
+
+
+def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
+    """Run the tests marked ``gpu``, those of each interpreter; what passed is not run again. Raises IrvisError."""
+    if not tests.is_dir():
+        raise IrvisError(f"no tests in {tests}; give --tests the folder of this repository's")
+    results = Results(out / "tests.json")
+    pythons = {"TensorRT": sys.executable, "PyTorch": torch_python}
+    for name, python in pythons.items():
+        if python is None or name in results:
+            continue
+        places = [str(tests / place) for place in TESTS[name]]
+        code, said = run_program([python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *places])
+        results.put(name, {"said": said} if code == 0 else {"failed": f"exit {code}: {said}"})
+        print(f"tests of {name}: {(said.splitlines() or [''])[-1]}", flush=True)
+
+
+def train_students(out: Path, models: Path, torch_python: Optional[str], runs: Sequence[str], seconds: float) -> None:
+    """Train the queue of ``irvis.benchmarks.gpu_train`` on ``models``' crops for so long. Raises IrvisError."""
+    if not (models / "crops.npz").exists():
+        raise IrvisError(
+            f"no crops in {models}: python -m irvis.benchmarks.gpu_train pack {models}/crops.npz MSRS/train"
+        )
+    command = [_needed(torch_python), "-m", "irvis.benchmarks.gpu_train", "run", str(models / "crops.npz")]
+    command += [str(out / "train"), "--teachers", str(models), "--seconds", str(seconds)]
+    code, said = run_program([*command, *(["--runs", *runs] if runs else [])])
+    print(said, flush=True)
+    if code not in (0, STOPPED):
+        raise IrvisError(f"the training failed with {code}: {said[-300:]}")
+
+
+def _needed(torch_python: Optional[str]) -> str:
+    if torch_python is None:
+        raise IrvisError("this part needs PyTorch; give --torch-python an interpreter that has it")
+    return torch_python
