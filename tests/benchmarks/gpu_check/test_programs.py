@@ -1,0 +1,103 @@
+"""The parts that run programs, with this interpreter in the place of both."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from irvis.benchmarks.gpu_check.__main__ import main
+from irvis.benchmarks.gpu_check.programs import environment_of, measure_peaks, run_tests, train_students
+from irvis.runtime.errors import IrvisError
+
+PASSES = "import pytest\n@pytest.mark.gpu\ndef test_gpu(): pass\ndef test_other(): assert False\n"
+
+
+def found(path: Path) -> dict:
+    return json.loads(path.read_text())["found"]
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    """A folder of tests with its own options, one test in it marked gpu."""
+    folder = tmp_path / "tests"
+    for name in ("runtime", "export", "student"):
+        (folder / name).mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: on a GPU\n")
+    (folder / "runtime/test_it.py").write_text(PASSES)
+    return folder
+
+
+def test_another_interpreter_finds_irvis_and_its_own_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "irvis").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in ("PYTHONHOME", "LD_LIBRARY_PATH", "PYTHONPATH", "KEPT"):
+        monkeypatch.setenv(name, "ours")
+    environment = environment_of("/usr/bin/other")
+    assert environment is not None
+    assert environment["PYTHONPATH"].split(":")[0] == str(tmp_path)
+    assert environment["KEPT"] == "ours"
+    assert "PYTHONHOME" not in environment
+    assert "LD_LIBRARY_PATH" not in environment
+    assert environment_of(sys.executable) is None
+
+
+def test_the_marked_tests_are_run_once(tests: Path, tmp_path: Path) -> None:
+    run_tests(tmp_path, tests, None)
+    assert found(tmp_path / "tests.json")["TensorRT"]["said"].startswith(".")
+    (tests / "runtime/test_it.py").write_text(PASSES.replace("pass", "assert False"))
+    run_tests(tmp_path, tests, None)  # what passed is not run again
+    assert "failed" not in found(tmp_path / "tests.json")["TensorRT"]
+
+
+def test_tests_that_fail_are_told_and_run_again(tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tests / "runtime/test_it.py").write_text(PASSES.replace("pass", "assert False"))
+    run_tests(tmp_path, tests, None)
+    assert found(tmp_path / "tests.json")["TensorRT"]["failed"].startswith("exit 1: F")
+    assert "1 failed" in capsys.readouterr().out
+    (tests / "runtime/test_it.py").write_text(PASSES)
+    run_tests(tmp_path, tests, None)
+    assert "said" in found(tmp_path / "tests.json")["TensorRT"]
+
+
+def test_without_tests_or_pytorch_it_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(IrvisError, match="give --tests the folder"):
+        run_tests(tmp_path, tmp_path / "none", None)
+    with pytest.raises(IrvisError, match="give --torch-python an interpreter"):
+        measure_peaks(tmp_path, None)
+    with pytest.raises(IrvisError, match="gpu_train pack"):
+        train_students(tmp_path, tmp_path, None, [], 1)
+
+
+def test_peaks_without_a_gpu_are_a_failure_that_is_kept(tmp_path: Path) -> None:
+    measure_peaks(tmp_path, sys.executable)
+    assert found(tmp_path / "peaks.json")["peaks"]["failed"].startswith("exit 1")
+
+
+def test_students_are_trained_on_the_packed_crops(samples: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from irvis.benchmarks import gpu_train
+    from irvis.runtime.pairs import pairs_of
+    from irvis.student.checkpoint import read_metadata
+    from irvis.student.crop_pack import write_pack
+
+    options = {"crops": 4, "crop_side": 16, "batch": 2, "steps": 3}
+    (tmp_path / "runs.json").write_text(json.dumps([{"name": "small", "options": options}]))
+    runs = [str(tmp_path / "runs.json")]
+    write_pack(tmp_path / "crops.npz", pairs_of(samples), [run.config for run in gpu_train.runs_of(runs)], {})
+    train_students(tmp_path, tmp_path, sys.executable, runs, 300)
+    assert json.loads(read_metadata(tmp_path / "train/small.safetensors")["training"])["steps"] == 3
+
+
+def test_nothing_is_started_after_the_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(tmp_path / "out"), "build", "tests", "--seconds", "0"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["no time left for build", "no time left for tests"]
+
+
+def test_a_part_that_fails_does_not_keep_the_next_from_running(
+    tmp_path: Path, tests: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([str(tmp_path / "out"), "runtime", "tests", "--tests", str(tests)]) == 1
+    said = capsys.readouterr()
+    assert "tests of TensorRT: 1 passed" in said.out
+    assert "runtime: no engine to run" in said.err
