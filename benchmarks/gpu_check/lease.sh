@@ -6,7 +6,7 @@
 # kit's python3.8 has TensorRT. What is found is in WORK/out; WORK/out.tgz is it without engines and planes, made anew
 # after each step. Called again, it goes on: with parts that came, with what is built, measured and trained.
 set -uo pipefail
-parts=$1 count=$2 work=$3 seconds=$4
+parts=$1 count=$2 work=$(mkdir -p "$3" && cd "$3" && pwd) seconds=$4
 tree=$work/tree out=$work/out torch_python=${TORCH_PYTHON:-python3}
 mkdir -p "$out"
 left() { echo $((seconds - SECONDS)); }
