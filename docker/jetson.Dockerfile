@@ -8,7 +8,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# Not as root: jetson-stats, when root builds it, makes a system service.
+# Not as root: to build a package runs its code.
 RUN useradd --create-home build && install --directory --owner build /opt/irvis /src
 USER build
 # JetPack's own pip is older than the wheels' tags.

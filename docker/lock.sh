@@ -25,4 +25,4 @@ lock() { # image, extra, Python, platform, what has no wheel
 arguments=("$@")
 lock cpu cpu 3.11 x86_64-manylinux_2_28 ""
 lock gpu workstation 3.11 x86_64-manylinux_2_28 "pycuda"
-lock jetson jetson 3.8 aarch64-manylinux_2_31 "pycuda jetson-stats"
+lock jetson jetson 3.8 aarch64-manylinux_2_31 "pycuda"

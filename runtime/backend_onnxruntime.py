@@ -1,6 +1,7 @@
 """ONNX Runtime: the default on a machine without TensorRT, and the reference that an engine is held against."""
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -17,6 +18,7 @@ from irvis.runtime.sizes import format_size
 # Type and rank of infrared and visible; fused is of the same type.
 PLANES = [("tensor(float)", 4), ("tensor(float)", 4)]
 FRAMES = [("tensor(uint8)", 2), ("tensor(uint8)", 3)]
+CORES = Path("/sys/devices/system/cpu")  # one folder for each, on or off
 
 logger = logging.getLogger("irvis.onnxruntime")
 
@@ -29,15 +31,15 @@ class OnnxRuntimeBackend:
     On a CPU an ONNX of any size is opened anew for each size that comes, and keeps it until another comes: a tenth of a
     second, after which a frame of 480x640 takes about .8 of the time. What a frame becomes depends on no other frame.
 
-    The CPU's provider is the exact reference: ``OnnxRuntimeBackend(model, ("CPUExecutionProvider",))``. TensorRT's runs
-    in FP16, and CUDA's, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ from it.
-    TensorRT's builds an engine, which takes minutes, and keeps it for the next time.
+    The CPU's provider is the exact reference: ``OnnxRuntimeBackend(model, CPU_ONLY)``. TensorRT's runs in FP16, and
+    CUDA's, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ from it. TensorRT's
+    builds an engine, which takes minutes, and keeps it for the next time.
 
     Args:
         model: the ``.onnx``.
         providers: names of execution providers in order of preference, all of which must load; None takes TensorRT,
             CUDA, CPU, as they load, and warns of one that is in this ONNX Runtime and does not.
-        threads: CPU threads; None lets ONNX Runtime choose.
+        threads: CPU threads; None lets ONNX Runtime choose, unless cores are off.
         engine_cache: folder for the TensorRT provider's engines; None: ``$XDG_CACHE_HOME/irvis/onnxruntime``, else
             below ``~/.cache``.
 
@@ -116,8 +118,9 @@ class OnnxRuntimeBackend:
     def _options(self, onnxruntime: Any) -> Any:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        threads = self._threads or _cores_left()
+        if threads is not None:
+            options.intra_op_num_threads = threads
         return options
 
     def _suit(self, feeds: Dict[str, np.ndarray]) -> None:
@@ -142,6 +145,16 @@ class OnnxRuntimeBackend:
 
     def _use(self, session: Any, sizes: Dict[str, int]) -> None:
         self._session, self._binding, self._sizes = session, session.io_binding(), sizes
+
+
+def _cores_left() -> Optional[int]:
+    """Give the number of cores that this process may use, where others are off; None where none is.
+
+    Most power modes of a Jetson switch cores off. ONNX Runtime makes threads for those too, and prints an error for
+    each (https://github.com/fabio-sim/LightGlue-ONNX/issues/50).
+    """
+    present = len(list(CORES.glob("cpu[0-9]*")))
+    return len(os.sched_getaffinity(0)) if (os.cpu_count() or present) < present else None
 
 
 def _import_onnxruntime() -> Any:

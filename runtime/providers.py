@@ -13,6 +13,7 @@ from irvis.runtime.onnx_checks import refuse_external_data
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 PREFERRED_PROVIDERS = (TENSORRT, CUDA, CPU)
+CPU_ONLY = (CPU,)  # the reference that others are held against
 WARNING, FATAL = 2, 4  # of ONNX Runtime's log levels; the first is its default
 
 logger = logging.getLogger("irvis.onnxruntime")

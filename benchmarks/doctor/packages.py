@@ -19,6 +19,9 @@ CUDA_PATHS = "export PATH=/usr/local/cuda/bin:$PATH CPATH=/usr/local/cuda/includ
 OPENBLAS = "export OPENBLAS_CORETYPE=ARMV8"  # some OpenBLAS takes a Jetson for another core, and dies of SIGILL
 JETPACK_OPENCV = "sudo apt install libopencv-python"  # not python3-opencv, which is Ubuntu's 4.2
 EVERYTHING = "sudo apt install nvidia-jetpack"  # CUDA, TensorRT, OpenCV: flashing alone brings none of them
+# From 7.2 on jetson-stats is a wheel, which makes no service by itself; the files for one it finds on Ubuntu 20.04 only
+# by the variable (https://github.com/rbonghi/jetson_stats/issues/913).
+JTOP = "sudo -H pip3 install -U jetson-stats && sudo env VIRTUAL_ENV=/usr/local jtop --install-service"
 VENV = "/usr/bin/python3 -m venv --system-site-packages"
 EXTRA = {True: "pip install 'irvis[jetson]'", False: "pip install 'irvis[cpu]'"}  # by whether it is a Jetson
 # Not pip's cached wheel, which is the one that was compiled for another CUDA.
@@ -156,11 +159,11 @@ def check_jtop(place: Surroundings, board: Board) -> Item:
     """jetson-stats, which tells the clocks where plain files do not. Optional."""
     if not board.is_jetson:
         return Item("jtop", ABSENT, "no Jetson")
-    answer, install = place.ask("jtop"), "sudo -H pip3 install -U jetson-stats, then reboot"
+    answer, install = place.ask("jtop"), f"{JTOP}, then reboot"
     if answer.trouble:
         return Item("jtop", ABSENT if answer.is_missing else WARNING, f"{_trouble(answer)} (optional)", install)
     if answer.found["state"] is None:
-        # pip in a virtual environment installs no service: that is made by root's.
+        # A wheel installs no service, and pip in a virtual environment never does.
         return Item("jtop", WARNING, f"{answer.found['version']}, but its service does not answer", install)
     return Item("jtop", OK, f"{answer.found['version']}, its service answers")
 

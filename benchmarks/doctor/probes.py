@@ -70,11 +70,11 @@ def probe_jtop() -> Found:
 def probe_student() -> Found:
     """Fuse a small generated pair with the student that irvis ships, by ONNX Runtime on the CPU."""
     from irvis.runtime.fuser import Fuser
-    from irvis.runtime.providers import CPU
+    from irvis.runtime.providers import CPU_ONLY
     from irvis.runtime.samples import make_scene
 
     infrared, visible = make_scene("street", *SMOKE_SIZE)
-    with Fuser(providers=[CPU]) as fuser:
+    with Fuser(providers=CPU_ONLY) as fuser:
         fuser(infrared, visible)
         started = time.perf_counter()
         fused = fuser(infrared, visible)

@@ -11,7 +11,8 @@ from irvis.benchmarks.machine.system_files import NumberFile, open_number, read_
 
 THERMAL, CORES = "sys/class/thermal", "sys/devices/system/cpu"
 NOT_MEASURED = ("PMIC",)  # zones that show one figure for ever: 100 °C on a Jetson
-NOT_THROTTLING = ("fan", "lcd")  # cooling devices that slow nothing down
+# Cooling devices that slow nothing down; a Jetson's hot-surface-alert, at 70 °C, warns of touching it.
+NOT_THROTTLING = ("fan", "lcd", "surface")
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,32 @@ def _find_zones(root: Path) -> Dict[str, Zone]:
         name, millidegrees = read_text(folder / "type") or folder.name, open_number(folder / "temp")
         if millidegrees is None or name.startswith(NOT_MEASURED):
             continue
-        passive = [file for file in folder.glob("trip_point_*_type") if read_text(file) == "passive"]
+        passive = [
+            file for file in folder.glob("trip_point_*_type") if read_text(file) == "passive" and _slows_down(file)
+        ]
         trips = [read_number(file.with_name(file.name.replace("_type", "_temp"))) for file in passive]
         name = name if name not in zones else f"{name} {_number_of(folder)}"
         zones[name] = Zone(millidegrees, min((trip for trip in trips if trip is not None and trip > 0), default=None))
     return zones
 
 
+def _slows_down(trip_type: Path) -> bool:
+    """Tell whether a trip point is bound to a cooling device that slows the machine down; True where it is to none."""
+    zone, number = trip_type.parent, str(_number_of(trip_type))
+    bindings = [file for file in zone.glob("cdev*_trip_point") if read_text(file) == number]
+    names = [read_text(zone / file.name.split("_")[0] / "type") or "" for file in bindings]
+    return not names or any(map(_is_throttling, names))
+
+
+def _is_throttling(cooling_device: str) -> bool:
+    return not any(word in cooling_device.lower() for word in NOT_THROTTLING)
+
+
 def _find_coolings(root: Path) -> Dict[str, Cooling]:
     coolings: Dict[str, Cooling] = {}
     for folder in sorted((root / THERMAL).glob("cooling_device*"), key=_number_of):
         name, state = read_text(folder / "type") or folder.name, open_number(folder / "cur_state")
-        if state is not None and not any(word in name.lower() for word in NOT_THROTTLING):
+        if state is not None and _is_throttling(name):
             name = name if name not in coolings else f"{name} {_number_of(folder)}"
             coolings[name] = Cooling(state, read_number(folder / "max_state"))
     return coolings

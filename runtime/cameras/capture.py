@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras.nvidia import has_element
 from irvis.runtime.cameras.reader import INFRARED, Reading, as_role
 from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
 from irvis.runtime.errors import FileError, one_line
@@ -143,7 +144,9 @@ def pipeline_of(uri: SourceUri, role: str) -> str:
         if re.search(r"[\s\"!]", uri.location):
             raise FileError(f"an address must be free of spaces, quotes and exclamation marks. Got {uri.location}")
         # TCP: a server that dies is noticed at once, and no picture is torn by a lost packet.
-        return f'rtspsrc location="{uri.location}" protocols=tcp latency=0 ! decodebin ! {sink}'
+        # A Jetson's own decoder, which decodebin prefers, leaves frames in memory that nvvidconv alone reads.
+        copied = "nvvidconv ! video/x-raw,format=BGRx ! " if has_element("nvvidconv") else ""
+        return f'rtspsrc location="{uri.location}" protocols=tcp latency=0 ! decodebin ! {copied}{sink}'
     width, height = uri.option("width", whole_number, 1280), uri.option("height", whole_number, 720)
     fps, flip = uri.option("fps", positive_number, 30.0), uri.option("flip", whole_number, 0)
     if not (uri.location.isascii() and uri.location.isdecimal()):

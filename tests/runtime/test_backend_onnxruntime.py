@@ -1,13 +1,15 @@
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper
 
+from irvis.runtime import backend_onnxruntime
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
 from irvis.runtime.exclusive import Birthplace
@@ -136,6 +138,19 @@ def test_a_model_that_does_not_open_for_a_size_still_runs(tmp_path):
     backend.close()
     with pytest.raises(ModelError, match="closed"):
         backend.run(*given)
+
+
+@pytest.mark.parametrize(("present", "threads"), [(8, 3), (4, 0)])  # 0: as ONNX Runtime chooses
+def test_cores_that_are_off_get_no_threads(tmp_path, monkeypatch, present, threads):
+    for core in range(present):
+        (tmp_path / f"cpu{core}").mkdir()
+    (tmp_path / "cpufreq").mkdir()
+    monkeypatch.setattr(backend_onnxruntime, "CORES", tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    plane = (FLOAT, [1, 1, 16, 20])
+    backend = OnnxRuntimeBackend(model(tmp_path / "m.onnx", plane, plane), (CPU,))
+    assert backend._options(onnxruntime).intra_op_num_threads == threads
 
 
 @pytest.mark.parametrize("threads", [1, 2])

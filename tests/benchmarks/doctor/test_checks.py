@@ -6,7 +6,7 @@ import pytest
 
 from irvis.benchmarks.doctor.child import Answer
 from irvis.benchmarks.doctor.command import examine
-from irvis.benchmarks.doctor.packages import COMPILE_PYCUDA
+from irvis.benchmarks.doctor.packages import COMPILE_PYCUDA, JTOP
 from irvis.benchmarks.doctor.surroundings import read_surroundings_board
 
 GPU_ZONE = "sys/class/thermal/thermal_zone1/temp"
@@ -73,7 +73,7 @@ def test_a_xavier_with_everything_wrong_is_told_how_to_mend_each(recorded, monke
         "CUDA": ("warning", "sudo apt install nvidia-jetpack"),
         "pycuda": ("failure", f"{cuda} && pip install 'irvis[jetson]'"),
         "ONNX Runtime": ("failure", "pip install 'irvis[jetson]'"),
-        "jtop": ("warning", "sudo -H pip3 install -U jetson-stats, then reboot"),
+        "jtop": ("warning", f"{JTOP}, then reboot"),
         "power mode": ("warning", "sudo nvpmodel -m 0"),
         "clocks": ("warning", "sudo jetson_clocks, after setting the power mode"),
         "temperature": ("warning", "sudo jetson_clocks --fan"),
@@ -118,7 +118,7 @@ def test_a_workstation_needs_no_jetson(recorded):
         ("opencv", Answer({}, "gone", True), "failure", "not installed", "sudo apt install libopencv-python"),
         ("pycuda", Answer({}, "cannot use CUDA's GPU 0: no device"), "failure", "no device", "usermod -aG video"),
         ("pycuda", Answer({}, "libcurand.so.10: not found"), "failure", "libcurand.so.10", COMPILE_PYCUDA),
-        ("jtop", Answer({}, "gone", True), "not here", "not installed (optional)", "jetson-stats"),
+        ("jtop", Answer({}, "gone", True), "not here", "not installed (optional)", JTOP),
     ],
 )
 def test_one_package_amiss_on_a_xavier(recorded, probe, answer, state, found, mend):

@@ -1,3 +1,7 @@
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from irvis.benchmarks.machine.conditions import Conditions, Lookout
@@ -46,3 +50,71 @@ def test_the_counters_of_an_x86_are_added_up_over_its_cores(tmp_path, machines):
 
 def test_a_machine_that_tells_nothing(tmp_path):
     assert Lookout(tmp_path).look() == Conditions()
+
+
+def test_the_lowest_passive_trip_point_counts_and_one_that_is_not_set_does_not(tmp_path, machines):
+    tree = {f"{ZONE}/type": "cpu", f"{ZONE}/temp": 80000}
+    for number, millidegrees in enumerate((95000, 79000, 0, -274000)):
+        trip = f"{ZONE}/trip_point_{number}"
+        tree.update({f"{trip}_type": "passive", f"{trip}_temp": millidegrees})
+    assert Lookout(machines.plant(tmp_path, tree)).look().throttling == {"cpu": "at 80 °C, its trip point is 79"}
+
+
+def test_a_trip_point_that_only_warns_of_a_hot_surface_slows_nothing_down(tmp_path, machines):
+    tree = {f"{ZONE}/type": "CPU-therm"}
+    for number, (millidegrees, cooling) in enumerate(((99000, "cpufreq-cpu0"), (70000, "hot-surface-alert"))):
+        trip, device = f"{ZONE}/trip_point_{number}", f"{ZONE}/cdev{number}"
+        tree.update({f"{trip}_type": "passive", f"{trip}_temp": millidegrees})
+        tree.update({f"{device}/type": cooling, f"{device}_trip_point": number, f"{device}_weight": 0})
+    warm = Lookout(machines.plant(tmp_path / "warm", tree, {f"{ZONE}/temp": 75000})).look()
+    assert (warm.temperatures_c, warm.throttling) == ({"CPU-therm": 75.0}, {})
+    hot = Lookout(machines.plant(tmp_path / "hot", tree, {f"{ZONE}/temp": 99500})).look()
+    assert hot.throttling == {"CPU-therm": "at 100 °C, its trip point is 99"}
+
+
+def test_the_processors_clock_is_that_of_its_fastest_core(tmp_path, machines):
+    for core, khz in enumerate((1200000, 2265600, "", 1190400)):  # one is off
+        machines.plant(tmp_path, {f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": khz})
+    assert Lookout(tmp_path).look().cpu_hz == 2265600000
+
+
+def test_cooling_devices_of_one_name_are_told_apart_and_what_slows_nothing_down_is_left_out(tmp_path, machines):
+    for number, name in enumerate(("Processor", "Processor", "Fan", "LCD", "TFan", "hot-surface-alert")):
+        folder = f"sys/class/thermal/cooling_device{number}"
+        machines.plant(tmp_path, {f"{folder}/type": name, f"{folder}/cur_state": 1, f"{folder}/max_state": 10})
+    assert Lookout(tmp_path).look().throttling == {"Processor": "in state 1 of 10", "Processor 1": "in state 1 of 10"}
+
+
+def test_what_slows_a_discrete_gpu_down_is_seen(tmp_path):
+    gpu = SimpleNamespace(
+        name="NVIDIA H100",
+        temperature_c=lambda: 88.0,
+        throttling=lambda: ["power cap", "temperature, by hardware"],
+        clock_hz=lambda: 345_000_000,
+    )
+    look = Lookout(tmp_path, gpu).look()
+    assert look.throttling == {"power cap": "NVIDIA H100", "temperature, by hardware": "NVIDIA H100"}
+    assert (look.temperatures_c, look.gpu_hz) == ({"NVIDIA H100": 88.0}, 345_000_000)
+
+
+def test_what_can_be_read_no_longer_is_left_out(tmp_path, machines):
+    """As of a core that was switched off: here, what /proc has of a process that has ended since."""
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        lost = Path(f"/proc/{process.pid}/oom_score_adj")  # a whole number
+        core, other = (f"sys/devices/system/cpu/cpu{number}" for number in range(2))
+        for name in (
+            f"{ZONE}/temp",
+            "sys/class/thermal/cooling_device0/cur_state",
+            f"{core}/cpufreq/scaling_cur_freq",
+            f"{core}/thermal_throttle/core_throttle_count",
+            f"{machines.GPU}/cur_freq",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).symlink_to(lost)
+        here = {f"{other}/cpufreq/scaling_cur_freq": 1190400, f"{other}/thermal_throttle/core_throttle_count": 3}
+        lookout = Lookout(machines.plant(tmp_path, here))
+    finally:
+        process.kill()
+        process.wait()
+    assert lookout.look() == Conditions(events={"core_throttle_count": 3}, cpu_hz=1190400000)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime.buffers import Buffers
-from irvis.runtime.cameras import capture
+from irvis.runtime.cameras import capture, nvidia
 from irvis.runtime.cameras.capture import CameraReader, has_gstreamer, pipeline_of
 from irvis.runtime.cameras.reader import as_role
 from irvis.runtime.cameras.uri import parse_uri
@@ -21,6 +21,31 @@ def test_pipelines_end_in_a_sink_that_keeps_only_the_newest():
     )
     assert "format=GRAY8" in pipeline("gst:videotestsrc", "infrared")
     assert pipeline("rtsp://10.0.0.2/a?b=c").startswith('rtspsrc location="rtsp://10.0.0.2/a?b=c" protocols=tcp')
+
+
+def test_on_a_jetson_a_stream_is_copied_out_of_its_decoders_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(nvidia, "ELEMENTS", tmp_path)
+    assert " ! decodebin ! videoconvert ! " in pipeline("rtsp://10.0.0.2/a")
+    (tmp_path / "libgstnvvidconv.so").touch()
+    assert " ! decodebin ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! " in pipeline("rtsp://10.0.0.2/a")
+
+
+def test_what_nvidias_elements_link_to_is_loaded_on_a_jetson_alone(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", loaded.append)
+    monkeypatch.setattr(nvidia, "ELEMENTS", tmp_path)
+    nvidia.load_dispatch()
+    assert loaded == []
+    (tmp_path / "libgstnvvidconv.so").touch()
+    nvidia.load_dispatch()
+    assert loaded == ["libGLdispatch.so.0"]
+
+
+def test_a_jetson_without_that_library_is_no_error_yet(tmp_path, monkeypatch):
+    (tmp_path / "libgstnvvidconv.so").touch()
+    monkeypatch.setattr(nvidia, "ELEMENTS", tmp_path)
+    monkeypatch.setattr(nvidia, "DISPATCH", "libirvis-has-no-such.so.0")
+    nvidia.load_dispatch()
 
 
 def test_a_pipeline_with_a_sink_of_its_own_is_left_alone():
