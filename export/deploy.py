@@ -86,9 +86,8 @@ def choose_basis(bound: Tensor, eps: float) -> Basis:
     The first coordinate, which no LayerNorm needs, is scaled further: LayerNorm's factor, up to 1 / sqrt(eps),
     multiplies it all the same, and infinity times a weight of 0 would be NaN.
     """
-    mean_square = float((bound[1:] ** 2).mean()) if len(bound) > 1 else 0.0
     largest = float(bound[1:].max()) if len(bound) > 1 else 0.0
-    exponent = max(exponent_to_fit(mean_square**0.5, LIMIT**0.5), exponent_to_fit(largest, LIMIT**0.5))
+    exponent = exponent_to_fit(largest, LIMIT**0.5)
     scale = torch.full_like(bound, 2.0 ** -min(exponent, MAX_NORM_EXPONENT))
     scale[0] *= 2.0 ** -exponent_to_fit(float(bound[0]) * eps**-0.5, LIMIT)
     return Basis(rotation(len(bound)), scale)
@@ -102,9 +101,9 @@ def conv(weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> nn.C
     layer = nn.Conv2d(
         weight.shape[1] * groups, weight.shape[0], size, padding=size // 2, groups=groups, bias=bias is not None
     )
-    layer.weight.data = weight.double()
+    layer.weight.data = weight.double().clone()  # a copy of its own: it may be scaled in place
     if bias is not None:
-        layer.bias.data = bias.double()  # type: ignore[union-attr]
+        layer.bias.data = bias.double().clone()  # type: ignore[union-attr]
     return layer
 
 
@@ -252,7 +251,7 @@ class DeployAttention(nn.Module):
 class DeployFeedForward(nn.Module):
     """Norm, gated feed-forward and residual; gate and value come from convolutions of their own: nothing is split.
 
-    gelu(g) (2^-e v), with 2^e in the next weights, is gelu(g) v: the product, and its sum over channels, stay small.
+    gelu(g) (2^-e v), with 2^e in the next weights, is gelu(g) v: the product stays small.
     """
 
     def __init__(self, norm: ChannelLayerNorm, feed_forward: GatedFeedForward, basis: Basis) -> None:
@@ -266,8 +265,7 @@ class DeployFeedForward(nn.Module):
         gate, value = (bound_after_norm(point, deep) for point, deep in zip(points, deeps))
         project = basis.rotation @ matrix_of(feed_forward.project_out)
         self.growth = Growth.of(matrix_of(feed_forward.project_out), gate * value)  # |gelu(g)| <= |g|
-        largest = max(float(bound.max()) for bound in (gate * value, *self.growth))
-        exponent = exponent_to_fit(largest, LIMIT)
+        exponent = exponent_to_fit(float((gate * value).max()), LIMIT)
         self.deep_value.weight.data *= 2.0**-exponent
         self.project_out = conv(basis.scale[:, None] * project * 2.0**exponent)
 

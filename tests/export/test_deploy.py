@@ -15,8 +15,13 @@ from irvis.export.deploy import (
     DeployFeedForward,
     DeployRSTBs,
     DeployStudent,
+    Normalise,
+    bound_after_norm,
+    choose_basis,
+    conv,
     rotation,
 )
+from irvis.export.intervals import symmetric, through_conv, through_leaky_relu
 from irvis.student.network import Student, StudentConfig
 
 
@@ -200,3 +205,142 @@ def test_the_size_of_q_and_k_does_not_matter(layer, factor):
     planes = torch.rand(2, 1, 1, 20, 17, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         assert torch.equal(DeployStudent(student)(*planes), DeployStudent(louder)(*planes))
+
+
+# The scales, by the bounds that they are chosen by: half of FP16's range for every sum, and frames of 2048x2048 pixels.
+MOST, ROW = 2.0**15, 2.0**11
+
+
+def loud_student(seed, **factors):
+    """Give such a student with the weights of layers of some names multiplied."""
+    student = perturbed_student(seed).double()
+    for name, factor in factors.items():
+        for key, parameter in student.named_parameters():
+            if f"{name}.weight" in key:
+                parameter.data *= factor
+    return student
+
+
+@pytest.mark.parametrize("loudness", [2.0**5, 2.0**8])
+def test_a_loud_feed_forward_is_rewritten_exactly_too(loudness):
+    """Where gate and value must be scaled, which no student near its initial weights needs."""
+    student = loud_student(7, **{"project_in": loudness, "feed_forward.project_out": loudness**-2})
+    planes = torch.rand(2, 1, 1, 20, 17, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    assert difference(student, DeployStudent(student), planes) <= 1e-10
+
+
+@pytest.mark.parametrize("output", [1.0, 2.0**-16])
+@pytest.mark.parametrize("loudness", [1.0, 2.0**8])
+def test_the_products_of_a_feed_forward_fit(loudness, output):
+    deployed = DeployStudent(loud_student(7, **{"project_in": loudness, "feed_forward.project_out": output}))
+    parts = [part for part in deployed.modules() if isinstance(part, DeployFeedForward)]
+    assert len(parts) == 4
+    for part in parts:
+        gate, value = (
+            bound_after_norm(part.point_gate, part.deep_gate),
+            bound_after_norm(part.point_value, part.deep_value),
+        )
+        assert float((gate * value).max()) <= MOST
+
+
+@pytest.mark.parametrize("factors", [{}, {"qkv": 2.0**-9}, {"qkv": 2.0**9}, {"qkv_depthwise": 2.0**-14}], ids=str)
+def test_q_and_k_fill_what_their_sums_over_a_frame_leave_them(factors):
+    deployed = DeployStudent(loud_student(7, **factors))
+    for part in deployed.modules():
+        for point, deep in zip(part.point_qk, part.deep_qk) if isinstance(part, DeployAttention) else ():
+            bound = bound_after_norm(point, deep)
+            assert float((bound * ROW).square().max()) <= MOST < float((2 * bound * ROW).square().min())
+            rows = point.weight.data.flatten(1).norm(dim=1) * 32**0.5 + point.bias.data.abs()
+            assert float(rows.min()) > 2 * (1 - 1e-9)  # far above where FP16 loses digits
+            assert float(rows.max()) <= 4 or factors.get("qkv", 1.0) >= 1
+
+
+@pytest.mark.parametrize("loudness", [2.0**-10, 1.0, 2.0**6])
+def test_the_sums_of_a_detail_over_a_row_fit_and_are_no_smaller_than_they_must(loudness):
+    deployed = DeployStudent(loud_student(7, pointwise2=loudness))
+    entering = deployed.encoders.leaving
+    for block in deployed.local_branch:
+        hidden = through_leaky_relu(through_conv(block.pointwise1, through_conv(block.depthwise, entering)), 0.0)
+        largest = float(through_conv(block.pointwise2, hidden).magnitude.max())
+        assert largest * ROW <= MOST
+        assert block.factor == 1 or 2 * largest * ROW > MOST
+        entering = block.leaving
+
+
+@pytest.mark.parametrize("loudness", [2.0**-8, 1.0, 2.0**8])
+def test_both_layers_of_the_decoder_fit(loudness):
+    student = loud_student(7, **{"decoder.conv2": loudness})
+    deployed = DeployStudent(student)
+    first = through_conv(student.decoder.conv1, deployed.fusion.rstb.leaving)
+    last = through_conv(student.decoder.conv2, through_leaky_relu(first))
+    largest = max(float(layer.magnitude.max()) for layer in (first, last)) / deployed.decoder.factor
+    assert MOST / 2 < largest <= MOST
+
+
+LOUD_STREAMS = [
+    *({"project_out": factor} for factor in (2.0**-6, 1.0, 2.0**5)),
+    {"project_out": 2.0**-6, "encoder_ir.conv2": 2.0**6},
+]
+
+
+@pytest.mark.parametrize("factors", LOUD_STREAMS, ids=str)
+def test_the_stream_is_scaled_as_far_as_its_squares_need_and_the_epsilon_bears(factors):
+    deployed = DeployStudent(loud_student(7, **factors))
+    branch = deployed.global_branch
+    bound = through_conv(conv(rotation(32)), deployed.encoders.leaving).magnitude
+    for part in branch:
+        bound = bound + part.growth.rotated
+    scale = branch.basis.scale
+    largest = float((bound * scale)[1:].square().max())
+    assert largest <= MOST or scale[1] == 2.0**-4
+    assert 4 * largest > MOST or scale[1] == 1
+    # LayerNorm's factor, 1 / sqrt(eps) of the stream as it was, multiplies the mean's coordinate too.
+    mean = float(bound[0] * scale[0] / scale[1]) * 1e-5**-0.5
+    assert mean <= MOST
+    assert 2 * mean > MOST or scale[0] == scale[1]
+
+
+def test_a_single_large_coordinate_of_the_stream_must_fit_as_well():
+    bound = torch.tensor([1.0, 100.0, 200.0, 100.0], dtype=torch.float64)  # 200^2 passes 2^15, their mean does not
+    assert choose_basis(bound, 1e-5).scale.tolist() == [0.5] * 4
+
+
+def test_what_keeps_from_a_division_by_zero_is_not_zero_in_fp16():
+    deployed = DeployStudent(loud_student(7, project_out=2.0**8))
+    epsilons = [module.eps for module in deployed.modules() if isinstance(module, Normalise)]
+    for value in (*epsilons, DeployAttention.LEAST_NORM):
+        assert torch.tensor(value).half() > 0
+    assert torch.tensor(DeployAttention.OTHER_HEADS).half().isfinite()
+
+
+def test_a_detail_that_is_never_negative_may_still_be_scaled_down_to_nothing():
+    """Squeeze-excite's factor lies in (0, 1), so that 0 is among what a block adds, whatever its detail."""
+    student = perturbed_student(8).double()
+    block = student.local_branch[0]
+    block.pointwise2.weight.data.abs_()
+    block.pointwise2.bias.data.fill_(1)
+    entering = symmetric(torch.ones(32, dtype=torch.float64))
+    leaving = DeployDACB(block, entering).leaving
+    assert (leaving.low <= entering.low).all()
+    assert (leaving.high >= entering.high + 1).all()
+
+
+def test_the_bound_behind_a_normalisation_is_reached():
+    """By the pixel that follows a row of the weights."""
+    part = DeployStudent(perturbed_student(9).double()).global_branch[0]
+    nothing_beside = torch.zeros(32, 1, 3, 3, dtype=torch.float64)
+    nothing_beside[:, 0, 1, 1] = 1
+    bound = bound_after_norm(part.point_v, conv(nothing_beside, groups=32))
+    for row, (weight, bias) in enumerate(zip(part.point_v.weight.flatten(1), part.point_v.bias)):
+        pixel = (1e6 * bias.sign() * weight).view(1, 32, 1, 1)
+        assert part.point_v(part.normalise(pixel))[0, row].abs().item() == pytest.approx(bound[row].item(), rel=1e-6)
+
+
+def test_one_loud_value_bounds_all_that_attention_makes_of_its_head():
+    student = perturbed_student(9).double()
+    for block in (*student.global_branch, student.fusion.rstb):
+        block.attention.qkv.weight.data[64::8] *= 2.0**8  # the first value of each of four heads
+    deployed = DeployStudent(student)
+    for block, entering, leaving in outputs_of(deployed, DeployAttention, HOSTILE["noise"].double()):
+        basis = (deployed.fusion.rstb if block in deployed.fusion.rstb else deployed.global_branch).basis
+        assert ((leaving - entering).abs().amax((0, 2, 3)) <= block.growth.rotated * basis.scale).all()
