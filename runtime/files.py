@@ -46,6 +46,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        _to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -55,6 +56,18 @@ def replacing(path: PathLike) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until what was written is on the disk: a robot's power may go before the system would have put it there.
+
+    Without it the new name can outlive such an end, and the content not.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: PathLike, data: bytes) -> None:
@@ -152,8 +165,9 @@ def check_outputs_apart(outputs: Iterable[Optional[PathLike]], inputs: Iterable[
 
 def _identities(path: PathLike) -> "Set[_Identity]":
     """Give what two names of one file have in common: where they lead, and its device and inode where it exists."""
-    found: Set[_Identity] = {os.path.realpath(path)}  # Path.resolve raises where links go in a circle
-    with contextlib.suppress(OSError, ValueError):
+    found: Set[_Identity] = set()
+    with contextlib.suppress(OSError, ValueError):  # the latter for a name with a zero in it
+        found.add(os.path.realpath(path))  # Path.resolve raises where links go in a circle
         status = os.stat(path)
         found.add((status.st_dev, status.st_ino))
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from irvis.runtime.backend import Backend
 from irvis.runtime.cameras.matcher import FramePair
+from irvis.runtime.cameras.nvidia import load_dispatch
 from irvis.runtime.cameras.pairing import SLOP_S, PairedSources
 from irvis.runtime.frames import to_levels
 from irvis.runtime.fuser import Fuser
@@ -93,6 +94,7 @@ class FusionLoop:
         self._opened = threading.Event()
         self._fuser: Optional[Fuser] = None
         self._pairs: Optional[PairedSources] = None
+        load_dispatch()
         # The thread that opens an engine is the one that may run it.
         self._threads = [threading.Thread(target=self._infer, args=(model, fuser_options), name="infer", daemon=True)]
         self._threads[0].start()
@@ -184,7 +186,7 @@ class FusionLoop:
                 if self._prepared.closed:
                     return
         except BaseException as error:
-            self._failure = error
+            self._failure = self._failure or error  # a Fuser that failed is found closed here: that is no cause
         finally:
             self._prepared.close()
 

@@ -43,6 +43,22 @@ def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """So that a robot whose power goes has the old file or the new one, and none that is empty."""
+    path, seen = tmp_path / "out.bin", []
+    path.write_bytes(b"old")
+    sync = os.fsync
+
+    def note(handle):
+        seen.append((os.pread(handle, 100, 0), path.read_bytes()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_bytes(path, b"new")
+    assert seen == [(b"new", b"old")]
+    assert path.read_bytes() == b"new"
+
+
 def test_the_temporary_name_keeps_the_suffix(tmp_path):
     with replacing(tmp_path / "video.mp4") as temporary:
         assert temporary.suffix == ".mp4"
@@ -146,11 +162,12 @@ def test_two_outputs_of_one_path_are_refused_and_others_are_checked(tmp_path):
     with pytest.raises(FileError, match="is not a folder"):
         check_outputs([tmp_path / "a", tmp_path / "file" / "b"], [tmp_path / "a.json"])
     check_outputs([tmp_path / "a", None], [tmp_path / "file", tmp_path / "none"])
+    check_outputs([tmp_path / "a"], ["of a URI: \0"])
     check_outputs([tmp_path / "m.onnx.json"], [tmp_path / "m.onnx"])  # only an engine has a sidecar
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("value", [None, 1.5, "[[", {"a": [1, {"b": "ü}"}]}, [[[]]]])
+@pytest.mark.parametrize("value", [None, 1.5, "[[", {"a": [1, {"b": "ü}"}]}, [[[]]], [[1, {}]] * 200])
 def test_json_is_parsed(value):
     assert parse_json(json.dumps(value).encode()) == value
 

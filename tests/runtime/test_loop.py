@@ -178,6 +178,14 @@ def test_a_backend_that_fails_ends_the_loop_with_its_error():
     assert loop_threads() == []
 
 
+def test_what_failed_is_told_however_late_the_caller_looks():
+    with FusionLoop(SCENE, SCENE, Broken()) as loop:
+        time.sleep(0.3)  # the next pair finds the Fuser closed
+        for _ in range(2):
+            with pytest.raises(ModelError, match="fell off the bus"):
+                loop.read()
+
+
 def test_the_backend_runs_in_one_thread_and_is_closed_there():
     threads = []
 
@@ -226,3 +234,49 @@ def test_a_time_limit_is_kept_and_the_loop_goes_on():
         assert loop.read(timeout_s=0.02) is None
         assert not loop.ended
         assert loop.read(timeout_s=2) is not None
+
+
+@pytest.mark.parametrize(("delays_s", "skew_ms"), [((0.1, 0.0), -100), ((0.0, 0.1), 100)])
+def test_latency_is_from_the_older_capture_whichever_it_is(delays_s, skew_ms):
+    slow = f"{SCENE}&fps=4"
+    with FusionLoop(slow, slow, NoNetwork(), slop_s=0.12, delays_s=delays_s) as loop:
+        loop.read()
+        frame = loop.read()
+        since_visible_ms = (time.monotonic() - frame.stamp_s) * 1e3
+        assert loop.status()["skew_ms"] == frame.skew_ms == pytest.approx(skew_ms, abs=1)
+    assert frame.latency_ms == pytest.approx(since_visible_ms + max(0, -skew_ms), abs=20)
+
+
+def test_of_a_recording_that_is_not_played_at_its_pace_latency_is_from_the_reading(folders):
+    with FusionLoop(*folders, NoNetwork(), realtime=False) as loop:
+        time.sleep(0.2)  # the stamps are of a clock of their own, from 0
+        assert 0 < loop.read().latency_ms < 10_000
+        assert all(0 <= frame.latency_ms < 10_000 for frame in loop)
+
+
+def test_status_tells_the_rate_at_which_frames_come():
+    scene = f"{SCENE}&fps=10"
+    with FusionLoop(scene, scene, NoNetwork()) as loop:
+        assert loop.fps == 10
+        assert loop.status()["fps"] == 0
+        for _ in range(6):
+            loop.read()
+        assert 6 < loop.status()["fps"] < 20
+
+
+def test_the_time_of_each_stage_is_told_and_their_sum():
+    with FusionLoop(f"{SCENE}&bits=16", SCENE, Slow()) as loop:
+        times = loop.read().times
+    assert min(times.pre_ms, times.post_ms) > 0.01  # what no machine does a frame in
+    assert times.total_ms >= times.pre_ms + 50 + times.post_ms
+
+
+def test_every_pair_is_fused_or_skipped_or_on_its_way():
+    scene = f"{SCENE}&fps=100"
+    with FusionLoop(scene, scene, Slow()) as loop:
+        for _ in range(8):
+            loop.read()
+        status = loop.status()
+    assert status["paired"] > 25
+    assert status["paired"] - status["fused"] - status["skipped"] <= 6  # before, in and behind each of the stages
+    assert status["deadline_ms"] == 33  # by default, what a camera of 30 Hz leaves
