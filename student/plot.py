@@ -8,7 +8,8 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import save_figure
+from irvis.runtime.files import check_outputs, save_figure
+from irvis.student.run_log import STEPS, VALIDATIONS, beside
 
 Columns = Dict[str, np.ndarray]
 
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis plot``."""
+    tables = [beside(run, ending) for run in arguments.outputs for ending in (STEPS, VALIDATIONS)]
+    check_outputs([arguments.output], [*arguments.outputs, *tables])
     draw(arguments.outputs, arguments.output)
     print(f"wrote {arguments.output}")
     return 0
@@ -38,8 +41,8 @@ def draw(runs: Sequence[Path], output: Path) -> None:
     from matplotlib import pyplot
 
     labels = _labels(runs)
-    losses = {label: read_columns(run.with_name(run.name + ".csv")) for label, run in labels.items()}
-    tables = {label: run.with_name(run.name + ".validation.csv") for label, run in labels.items()}
+    losses = {label: read_columns(beside(run, STEPS)) for label, run in labels.items()}
+    tables = {label: beside(run, VALIDATIONS) for label, run in labels.items()}
     validations = {name: read_columns(path) for name, path in tables.items() if path.exists()}
     names = list(dict.fromkeys(key for columns in losses.values() for key in columns))
     titles = [name for name in names if name not in NOT_LOSSES]
@@ -52,7 +55,9 @@ def draw(runs: Sequence[Path], output: Path) -> None:
         axis.grid(alpha=0.3)
         for name, columns in (validations if title in metrics else losses).items():
             if title in columns:
-                axis.plot(*smoothed(columns["step"], columns[title]), label=name, linewidth=1.2)
+                points = smoothed(columns["step"], columns[title])
+                marker = "." if len(points[0]) == 1 else ""  # one point has no line
+                axis.plot(*points, label=name, linewidth=1.2, marker=marker)
         if title not in metrics:
             axis.set_yscale("log")
     for axis in axes.flat[len(titles) + len(metrics) :]:

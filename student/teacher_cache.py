@@ -23,7 +23,7 @@ from irvis.runtime.files import write_json
 from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
-from irvis.student.teachers.load import Teacher
+from irvis.student.teachers.load import Teacher, beyond_unit
 
 FORMAT = "1"  # changes with what is stored
 BATCH = 4  # crops that go through the teacher together
@@ -52,8 +52,14 @@ def digest_of(crops: Tensor) -> str:
 
 
 def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
-    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError where it gives what is not finite."""
-    feature, fused = teacher(infrared, visible)
+    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError where it gives what is not finite.
+
+    What it draws at random, as a diffusion model does, is the same at every start, or nothing kept would be of use.
+    """
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        feature, fused = teacher(infrared, visible)
     if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):
         raise ModelError(
             f"{teacher.name} must give a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "
@@ -89,7 +95,11 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
     except OSError as error:
         raise FileError(f"cannot keep teacher outputs at {place}: {error.strerror or error}; give --cache") from error
     assert arrays is not None
-    return TeacherMaps(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    maps = TeacherMaps(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    beyond = beyond_unit(maps.fused)
+    if beyond:
+        logger.warning("%s: %s", teacher.name, beyond)
+    return maps
 
 
 def _fill(

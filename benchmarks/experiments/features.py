@@ -12,18 +12,20 @@ import numpy as np
 from torch import Tensor
 
 from irvis.benchmarks.experiments.methods import taught_by
-from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
+from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, pairs_at_hand, scenes_of
 from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, check_sheet, draw_sheet, wrapped
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.files import check_outputs_apart
+from irvis.runtime.pairs import files_of
 from irvis.runtime.shipped import find_model
 from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, open_student, over_image, similarity, span
-from irvis.student.teachers.load import open_teacher
+from irvis.student.teachers.load import open_teacher, teacher_file
 
 SCALES = {
     "common": "one colour scale for all maps, in units of each map's root mean square (eq. 1)",
     "own": "each map's own, whose ends stand above it",
 }
-UNIT = "mean over channels / its root mean square"
+UNIT = "mean over channels\n/ its root mean square"  # in two lines, for a sheet of one row
 
 
 class Shown(NamedTuple):
@@ -75,6 +77,8 @@ def main(arguments: argparse.Namespace) -> int:
     names = [teacher.name for teacher in teachers]
     default = [] if names else [str(find_model(None, ".safetensors"))]
     files = [split_student(text, names) for text in arguments.student or default]
+    inputs = [*files_of(pairs_at_hand(arguments)), *map(teacher_file, arguments.teacher), *(file for _, file in files)]
+    check_outputs_apart([arguments.output], inputs)
     students = [Shown(file.stem, open_student(file), teacher) for teacher, file in files]
     shown = [Shown(teacher.name, teacher) for teacher in teachers]
     draw_features(scenes, shown, students, arguments.scale, arguments.output)

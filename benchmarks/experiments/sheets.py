@@ -12,7 +12,7 @@ from irvis.runtime.files import check_writable, save_figure
 COLUMNS = 6  # at most, where tiles are wrapped
 TILE_INCHES, LABEL_INCHES, PAD_INCHES = 2.2, 0.2, 0.02
 DPI = 150
-FONT_POINTS = 9
+FONT_POINTS, BAR_POINTS = 9, 8
 
 
 class Tile(NamedTuple):
@@ -77,7 +77,8 @@ def draw_sheet(rows: Rows, output: Path, bar: Optional[Bar] = None) -> None:
                 axis.set_title(tile.label, fontsize=FONT_POINTS, pad=3)
     if bar:
         scale = ScalarMappable(Normalize(*bar.limits), bar.colours)
-        figure.colorbar(scale, ax=axes, label=bar.label, fraction=0.03, pad=0.01, aspect=40)
+        drawn = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.01, aspect=40)
+        drawn.set_label(bar.label, fontsize=BAR_POINTS)
     try:
         save_figure(figure, output, dpi=DPI)
     finally:

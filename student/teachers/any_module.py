@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import logging
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -13,6 +14,8 @@ from irvis.runtime.errors import ModelError, one_line
 from irvis.student.network import check_planes
 from irvis.student.teachers.load import Device, checked_output, count_parameters, digest_state, near
 from irvis.student.teachers.network import Output
+
+logger = logging.getLogger("irvis.teachers")
 
 
 class ModuleTeacher:
@@ -50,6 +53,7 @@ class ModuleTeacher:
         except AttributeError as error:
             names = [known for known, _ in module.named_modules() if known]
             raise ModelError(f"{self.name} has no submodule {feature}. Near: {near(feature, names)}") from error
+        _check_order(self.name, module)
         self._device = torch.device(device or next((each.device for each in module.parameters()), "cpu"))
         self._module = module.eval().to(self._device)
         self._feature, self._of = feature, of
@@ -80,7 +84,7 @@ class ModuleTeacher:
         except Exception as error:  # of the user's own code
             raise ModelError(
                 f"{self.name} failed on infrared and visible planes of {tuple(infrared.shape)}: "
-                f"{type(error).__name__}: {one_line(error)}"
+                f"{type(error).__name__}: {one_line(error)}{self._hint()}"
             ) from error
         finally:
             hook.remove()
@@ -88,7 +92,24 @@ class ModuleTeacher:
             raise ModelError(f"{self.name} never calls its submodule {self._feature}; choose another")
         if isinstance(fused, (tuple, list)) and fused:
             fused = fused[0]
-        return checked_output(f"{self.name} ({self._of} of {self._feature})", infrared, caught[0], fused)
+        return checked_output(self.name, infrared, caught[0], fused, f"{self._of} of {self._feature}")
+
+    def _hint(self) -> str:
+        """Say what may be the matter with a module that failed: its planes are float32."""
+        kinds = {each.dtype for each in self._module.parameters() if each.is_floating_point()} - {torch.float32}
+        names = ", ".join(sorted(str(kind).partition(".")[2] for kind in kinds))
+        return f"; the planes are float32 and its weights {names}: give it as module.float()" if kinds else ""
+
+
+def _check_order(name: str, module: nn.Module) -> None:
+    """Warn where the names of the module's arguments say that it takes the visible plane first, as many networks do."""
+    try:
+        first, second = list(inspect.signature(module.forward).parameters)[:2]
+    except (TypeError, ValueError):  # it tells no two names
+        return
+    infrared = any(part in second.lower() for part in ("ir", "inf"))
+    if "vi" in first.lower() and infrared:
+        logger.warning("%s: its forward(%s, %s) is given the infrared first; wrap it to swap them", name, first, second)
 
 
 def _sources(module: nn.Module) -> List[str]:

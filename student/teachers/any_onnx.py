@@ -16,12 +16,12 @@ from torch import Tensor
 from irvis.runtime.errors import FileError, ModelError, one_line
 from irvis.runtime.files import PathLike, read_bytes
 from irvis.runtime.onnx_checks import check_names, refuse_external_data
+from irvis.runtime.providers import CPU, CUDA, FATAL
 from irvis.runtime.sizes import format_size
 from irvis.student.network import check_planes
 from irvis.student.teachers.load import Device, checked_output, near
 from irvis.student.teachers.network import Output
 
-FATAL = 4  # of ONNX Runtime's log levels; what fails is raised too, and said once is enough
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 LEARNT = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
@@ -169,11 +169,11 @@ def _set_outputs(name: str, graph: Any, tensors: Sequence[str]) -> None:
 
 def _open_session(name: str, model: Any, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL
+    options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
     options.intra_op_num_threads = torch.get_num_threads()  # who limits PyTorch's means these too
-    providers: List[Any] = ["CPUExecutionProvider"]
-    if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+    providers: List[Any] = [CPU]
+    if device.type == "cuda" and CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, (CUDA, {"device_id": device.index or 0}))
     data = model.SerializeToString()
     refuse_external_data(data, name)  # what onnx did not load, such as that of functions
     try:

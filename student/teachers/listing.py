@@ -14,7 +14,8 @@ from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import NAMES
 from irvis.runtime.sizes import format_size
 from irvis.student.datasets import unit_planes
-from irvis.student.teachers.load import FORMS, Teacher, count_parameters, open_teacher
+from irvis.student.teacher_cache import BATCH
+from irvis.student.teachers.load import FORMS, Teacher, beyond_unit, count_parameters, open_teacher
 from irvis.student.teachers.published import MODULES, network_class
 
 HEADER = ("name", "parameters", "feature", "sides", "8-bit cast", "on github.com", "licence")
@@ -33,8 +34,9 @@ A teacher is given in one of these forms:
       a student that irvis trained, of whatever strides; or one that it ships, by its name: {", ".join(NAMES)}.
   {FORMS[2]}
       any nn.Module, made by a function without arguments that is imported with the current folder on the path. It is
-      called as module(infrared, visible) on planes of (B, 1, H, W) in [0, 1] and gives the fused plane, or a tuple
-      whose first it is. The feature is the input, or the output, of the submodule of that name.
+      called as module(infrared, visible), in that order, on float32 planes of (B, 1, H, W) in [0, 1], and gives the
+      fused plane, of the same shape and range, or a tuple whose first it is. The feature is the input, or the output,
+      of the submodule of that name.
   {FORMS[3]}
       any ONNX of two inputs, infrared and visible, (B, 1, H, W) in [0, 1]. The fused plane and the feature may be any
       two tensors in it, outputs or not. inputs= gives infrared:visible where names and order do not tell.
@@ -61,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> str:
     """Run a teacher on one pair and give a line on it. Raises ModelError, also where it gives what is not finite."""
-    feature, fused = teacher(infrared, visible)
+    feature, fused = teacher(*(plane.repeat(BATCH, 1, 1, 1) for plane in (infrared, visible)))  # as training calls it
     if not (feature.isfinite().all() and fused.isfinite().all()):
         raise ModelError(f"{teacher.name} gives NaN or infinity; check its weights")
     times_ms = []
@@ -70,9 +72,11 @@ def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> s
         teacher(infrared, visible)[1].cpu()  # a copy waits until the device is done
         times_ms.append((time.perf_counter() - started) * 1e3)
     shape = " x ".join(str(side) for side in feature.shape[1:])
+    beyond = beyond_unit(fused)
     return (
         f"{teacher.name}: feature {shape}, fused {float(fused.min()):.3f} to {float(fused.max()):.3f}, "
         f"{teacher.parameters:,} parameters, {min(times_ms):.1f} ms per {format_size(infrared.shape[2:])} on {device}"
+        f"{f'. Warning: {beyond}' if beyond else ''}"
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Protocol, Sequence, Union
+from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Protocol, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ MODULE_FORM = re.compile(rf"(?P<name>{FORM.pattern})(?P<options>(,.*)?)")
 ONNX_FORM = re.compile(r"(?P<path>.+?\.onnx)(?P<options>(,.*)?)", re.IGNORECASE)
 
 NAMES_SHOWN = 3  # of each kind, in an error
+# How far and how much of a fused plane may leave [0, 1] unsaid: some published networks overshoot at edges.
+BEYOND, SHARE_BEYOND = 0.05, 0.05
 
 
 class Teacher(Protocol):
@@ -153,6 +155,18 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
     _refuse(spec, "it has none of these forms")
 
 
+def teacher_file(spec: str) -> Optional[Path]:
+    """Give the file that ``spec`` names in one of the FORMS, there or not; None where it names a function, or nothing.
+
+    It is an input, which no output may take the place of.
+    """
+    named = PUBLISHED_FORM.fullmatch(spec) or ONNX_FORM.fullmatch(spec)
+    if named:
+        return Path(os.path.expanduser(named["path"]))
+    is_student = spec in NAMES or spec.endswith(".safetensors")
+    return find_model(os.path.expanduser(spec), ".safetensors") if is_student else None
+
+
 def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]:
     """Give the teachers that are named, each of another name. Raises IrvisError, also where two have one."""
     teachers: Dict[str, Teacher] = {}
@@ -165,19 +179,32 @@ def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]
     return list(teachers.values())
 
 
-def checked_output(name: str, planes: Tensor, feature: Any, fused: Any) -> Output:
+def checked_output(name: str, planes: Tensor, feature: Any, fused: Any, place: str = "") -> Output:
     """Give a teacher's output for ``planes``, (B, 1, H, W), as float32 without gradient.
 
-    Raises ModelError, naming the teacher, unless the feature is a tensor (B, C, h, w) and the fused plane is one of
-    the planes' shape.
+    Raises ModelError, naming the teacher, and the place of the feature in it, unless the feature is a tensor
+    (B, C, h, w) and the fused plane is one of the planes' shape.
     """
     if not isinstance(fused, Tensor) or fused.shape != planes.shape:
-        raise ModelError(f"the fused plane of {name} must be (B, 1, H, W) = {tuple(planes.shape)}. Got {_shape(fused)}")
+        raise ModelError(
+            f"the fused plane of {name} must be (B, 1, H, W) = {tuple(planes.shape)}. Got {_shape(fused)}; "
+            "wrap it in a network that gives such a plane"
+        )
+    of = f"{name} ({place})" if place else name
     if not isinstance(feature, Tensor) or feature.ndim != 4:
-        raise ModelError(f"the feature of {name} must be (B, C, h, w). Got {_shape(feature)}; choose another")
+        raise ModelError(f"the feature of {of} must be (B, C, h, w). Got {_shape(feature)}; choose another")
     if len(feature) != len(planes):
-        raise ModelError(f"the feature of {name} must have the planes' batch, {len(planes)}. Got {_shape(feature)}")
+        raise ModelError(f"the feature of {of} must have the planes' batch, {len(planes)}. Got {_shape(feature)}")
     return feature.detach().float(), fused.detach().float()
+
+
+def beyond_unit(fused: Tensor) -> str:
+    """Say by how much fused planes leave [0, 1], beyond which no student can follow; empty where they hardly do."""
+    low, high = map(float, fused.aminmax())
+    share = int(((fused < -BEYOND) | (fused > 1 + BEYOND)).count_nonzero()) / fused.numel()
+    if share <= SHARE_BEYOND:
+        return ""
+    return f"{share:.0%} of its fused plane lies beyond 0 to 1, all that the student can give ({low:.3g} to {high:.3g})"
 
 
 def digest_state(label: str, state: Mapping[str, Any]) -> str:

@@ -35,9 +35,15 @@ def network_class(name: str) -> Type[FusionNetwork]:
 def find_weights(folder: Path) -> Dict[str, Path]:
     """Give the weights of each published network that a folder has: files of its name, in any case, ``_`` or not.
 
-    Raises FileError where there is no such folder.
+    Raises FileError where there is no such folder, or it has none.
     """
     if not folder.is_dir():
         raise FileError(f"no folder of weights: {folder}")
     files = {file.stem.replace("_", "").lower(): file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS}
-    return {name: files[name.lower()] for name in MODULES if name.lower() in files}
+    found = {name: files[name.lower()] for name in MODULES if name.lower() in files}
+    if not found:
+        raise FileError(
+            f"no weights of a published network in {folder}; name a file as its network, such as SHIP.pth "
+            "(irvis teachers lists them)"
+        )
+    return found

@@ -64,6 +64,22 @@ def test_runs_of_one_file_name_are_told_apart_by_their_paths(tmp_path, monkeypat
     assert drawn == ["x/s.safetensors", "y/s.safetensors", "t.safetensors"]
 
 
+def test_a_single_validation_is_a_dot(run, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    markers = {}
+    original = Axes.plot
+
+    def plot(axis, *given, **options):
+        markers[axis.get_title()] = options["marker"]
+        return original(axis, *given, **options)
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    write(tmp_path / "s.safetensors.validation.csv", {"step": [300], "CC": [0.4]})
+    assert main(["plot", str(run), "-o", str(tmp_path / "curve.png")]) == 0
+    assert markers == {"loss": "", "task": "", "CC (validation)": "."}
+
+
 def test_smoothing_keeps_the_mean_and_the_ends():
     steps, values = np.arange(1, 1001), np.random.default_rng(0).random(1000)
     where, smooth = smoothed(steps, values)

@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
@@ -100,6 +102,21 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert torch.equal(maps.fused, Toy()(*to_unit(crops))[1])
 
 
+def test_of_two_runs_at_once_one_asks_the_teacher_and_the_other_waits(tmp_path):
+    class Slow(Toy):
+        def __call__(self, infrared, visible):
+            time.sleep(0.1)
+            return super().__call__(infrared, visible)
+
+    teachers = [Slow(), Slow()]
+    threads = [threading.Thread(target=cached_maps, args=(teacher, CROPS, tmp_path)) for teacher in teachers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(teacher.calls for teacher in teachers) == [1, 3]  # one looks whether it has changed
+
+
 @pytest.mark.parametrize("name", ["fused.npy", "index.json"])
 def test_a_damaged_entry_is_made_again(tmp_path, name):
     wanted = cached_maps(Toy(), CROPS, tmp_path).fused.clone()
@@ -152,6 +169,25 @@ def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog):
     rounding = Edited(lambda feature, fused: (feature * (1 + 1e-6), fused * (1 + 1e-6)))
     assert torch.equal(cached_maps(rounding, CROPS, tmp_path).fused, Toy()(*to_unit(CROPS))[1])
     assert (rounding.calls, caplog.messages) == (1, [])
+
+
+def test_a_teacher_that_draws_random_numbers_runs_once_too(tmp_path, caplog):
+    noisy = Edited(lambda feature, fused: (feature + torch.randn_like(feature), (fused + torch.rand_like(fused)) / 2))
+    first = cached_maps(noisy, CROPS, tmp_path)
+    before = torch.get_rng_state()
+    again = cached_maps(noisy, CROPS, tmp_path)
+    assert (noisy.calls, caplog.messages) == (4, [])
+    assert all(torch.equal(one, other) for one, other in zip(first, again))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("gain", "warnings"), [(1.0, 0), (1.04, 0), (2.0, 1), (255.0, 1)])
+def test_a_teacher_of_another_range_is_warned_of(tmp_path, caplog, gain, warnings):
+    for _ in range(2):
+        cached_maps(Toy(gain), CROPS, tmp_path)
+    assert [message.startswith("Toy: ") and "beyond 0 to 1" in message for message in caplog.messages] == [
+        True
+    ] * 2 * warnings
 
 
 def test_a_run_that_reads_the_outputs_goes_on_with_them_where_they_are_made_again(tmp_path):

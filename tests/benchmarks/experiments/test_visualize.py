@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from irvis.benchmarks.experiments import features, grids, visualize
+from irvis.benchmarks.experiments import features, grids, sheets, visualize
 from irvis.benchmarks.experiments.boxes import Box
 from irvis.benchmarks.experiments.scenes import chosen, read_scene
 from irvis.benchmarks.experiments.sheets import Tile, wrapped
@@ -71,6 +71,20 @@ def run(*argv):
 
 def labels(rows):
     return [[tile.label if tile else "" for tile in row] for row in rows]
+
+
+def test_the_colour_bar_of_one_row_is_told_whole(monkeypatch, tmp_path):
+    whole = []
+
+    def measure(figure, path, **_):
+        figure.draw_without_rendering()
+        told = figure.axes[-1].yaxis.label.get_window_extent()
+        whole.append(0 <= told.y0 < told.y1 <= figure.bbox.height and told.x1 <= figure.bbox.width)
+
+    monkeypatch.setattr(sheets, "save_figure", measure)
+    tiles = [Tile("a network", np.zeros((120, 200), np.uint8))] * 4
+    sheets.draw_sheet([tiles], tmp_path / "one.png", sheets.Bar("inferno", (-1.5, 2.5), features.UNIT))
+    assert whole == [True]
 
 
 def test_teachers_stand_above_their_students(samples, drawn, folder):

@@ -156,14 +156,35 @@ def test_a_feature_of_another_batch_is_told():
 
 def test_a_fused_image_of_another_shape_is_told():
     module = Mean(nn.Identity(), nn.AvgPool2d(2))
-    assert "must be (B, 1, H, W) = (2, 1, 16, 20). Got (2, 1, 8, 10)" in refusal(
-        ModuleTeacher(module, "tail"), *planes()
+    assert refusal(ModuleTeacher(module, "tail", name="mine"), *planes()) == (
+        "the fused plane of mine must be (B, 1, H, W) = (2, 1, 16, 20). Got (2, 1, 8, 10); "
+        "wrap it in a network that gives such a plane"
     )
 
 
 def test_an_error_of_the_modules_own_is_one_line():
     message = refusal(ModuleTeacher(nn.Sequential(nn.Conv2d(1, 1, 1)), "0", name="mine"), *planes())
     assert message.startswith("mine failed on infrared and visible planes of (2, 1, 16, 20): TypeError: ")
+    assert "float()" not in message
+
+
+def test_weights_of_another_type_are_told_with_what_mends_them():
+    message = refusal(ModuleTeacher(Mean(nn.Identity(), nn.Conv2d(2, 2, 1)).half(), "tail"), *planes())
+    assert message.endswith("; the planes are float32 and its weights float16: give it as module.float()")
+
+
+@pytest.mark.parametrize("names", ["vis, ir", "visible, infrared", "image_vis, image_inf"])
+def test_a_module_that_names_the_visible_first_is_warned_of(caplog, names):
+    typed = {"nn": nn}
+    exec(f"class Typed(nn.Identity):\n    def forward(self, {names}): pass", typed)
+    ModuleTeacher(typed["Typed"](), "", name="mine")
+    assert caplog.messages == [f"mine: its forward({names}) is given the infrared first; wrap it to swap them"]
+
+
+def test_other_modules_are_not_warned_of(caplog):
+    ModuleTeacher(Student(), "decoder")
+    ModuleTeacher(nn.Identity(), "")
+    assert not caplog.messages
 
 
 def test_planes_of_other_shapes_are_refused():

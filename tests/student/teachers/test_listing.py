@@ -89,6 +89,28 @@ def test_a_teacher_that_gives_nan_is_told():
         check(ModuleTeacher(Broken(), "log"), *sample_planes(), "cpu")
 
 
+class Signed(Broken):
+    def forward(self, infrared, visible):
+        return self.log(2 * visible - 1)
+
+
+def test_a_teacher_of_another_range_is_warned_of():
+    line = check(ModuleTeacher(Signed(), "log"), *sample_planes(), "cpu")
+    assert re.search(r"\. Warning: \d\d% of its fused plane lies beyond 0 to 1, all that the student can give", line)
+
+
+class OneByOne(Broken):
+    def forward(self, infrared, visible):
+        if len(infrared) > 1:
+            raise RuntimeError("one at once")
+        return self.log(visible)
+
+
+def test_check_gives_a_teacher_as_many_crops_as_training_does():
+    with pytest.raises(ModelError, match="one at once"):
+        check(ModuleTeacher(OneByOne(), "log"), *sample_planes(), "cpu")
+
+
 def test_the_pair_is_of_two_different_planes_in_unit_range():
     infrared, visible = sample_planes()
     for plane in (infrared, visible):

@@ -69,5 +69,11 @@ def test_weights_go_by_their_names(tmp_path):
         find_weights(tmp_path / "none")
 
 
+def test_a_folder_without_weights_is_told(tmp_path):
+    (tmp_path / "model_best.pth").touch()
+    with pytest.raises(FileError, match=r"no weights of a published network in .*; name a file as its network"):
+        find_weights(tmp_path)
+
+
 def test_all_that_is_published_here_is_found(published):
     assert list(find_weights(published)) == WITH_WEIGHTS
