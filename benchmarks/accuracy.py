@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.export.acceptance import PAIRS_AT_MOST, compare, summarise
-from irvis.export.sample_frames import resized, spread
+from irvis.export.sample_frames import resized
 from irvis.runtime import Fuser
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
-from irvis.runtime.providers import CPU
+from irvis.runtime.providers import CPU_ONLY
+from irvis.runtime.spread import spread_by_parts
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> A
     Raises IrvisError where a file cannot be read, or the reference takes another size than the model.
     """
     pairs = pairs_of(folder)
-    chosen = spread(pairs, PAIRS_AT_MOST)
+    chosen = spread_by_parts(pairs, PAIRS_AT_MOST)
     fused = [(planes, fuser(*planes)) for planes in (_read(pair, fuser) for pair in chosen)]
     errors, qualities = [], []
     evaluate = _find_metrics()
     if reference is not None:
-        with Fuser(reference, providers=(CPU,)) as exact:
+        with Fuser(reference, providers=CPU_ONLY) as exact:
             for planes, found in tqdm(fused, unit="pair", desc="error", leave=False, disable=None, file=sys.stderr):
                 errors.append(compare(found, exact(*planes)))
     if evaluate is not None:

@@ -25,7 +25,7 @@ try:
     from irvis.runtime import Fuser, IrvisError
     from irvis.runtime.cli import guarded, parse
     from irvis.runtime.files import check_outputs, read_bytes, sha256, write_bytes
-    from irvis.runtime.pairs import pairs_of
+    from irvis.runtime.pairs import files_of, pairs_of
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 except ModuleNotFoundError as error:
@@ -48,14 +48,14 @@ def bench(arguments: argparse.Namespace) -> int:
     read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
     board, verified_mode = _prepare_board(arguments, read)
     outputs = (arguments.json, arguments.markdown, arguments.plot)
-    check_outputs(outputs, (arguments.engine, arguments.onnx, arguments.reference))
+    pairs = pairs_of(arguments.pairs) if arguments.pairs is not None else []  # told now, not after the run
+    check_outputs(outputs, (arguments.engine, arguments.onnx, arguments.reference, *files_of(pairs)))
     if arguments.plot is not None:
         require_matplotlib()
-    if arguments.reference is not None and arguments.pairs is None:
-        raise IrvisError("--reference says what to hold fused pairs against; give --pairs FOLDER too")
-    if arguments.pairs is not None:
-        pairs_of(arguments.pairs)  # told now, not after the run
-        if arguments.reference is not None and not is_onnx(read_bytes(arguments.reference, "reference")):
+    if arguments.reference is not None:
+        if arguments.pairs is None:
+            raise IrvisError("--reference says what to hold fused pairs against; give --pairs FOLDER too")
+        if not is_onnx(read_bytes(arguments.reference, "reference")):
             raise IrvisError(f"--reference is no ONNX, or a corrupt one: {arguments.reference}")
     failure: Optional[IrvisError] = None
     begin_s = time.monotonic()

@@ -26,7 +26,7 @@ from irvis.benchmarks.turns import Quartiles, Run, ratio, time_forms
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.columns import align
-from irvis.runtime.files import check_writable, sha256, write_json
+from irvis.runtime.files import check_outputs, sha256, write_json
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import NAMES, find_model
@@ -150,8 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis compare``."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    check_outputs([arguments.json], [arguments.checkpoint, *map(find_model, arguments.engine or [])])
     comparison = compare(arguments)
     print(comparison.to_text(), flush=True)
     if arguments.json is not None:

@@ -23,7 +23,7 @@ from irvis.benchmarks.peers.tables import DEPLOY_FORM
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
 from irvis.runtime.columns import align
-from irvis.runtime.files import check_writable, write_bytes, write_json
+from irvis.runtime.files import check_outputs, write_bytes, write_json
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.student.checkpoint import load_student
@@ -178,9 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis complexity``."""
     size = arguments.size
-    for file in (arguments.markdown, arguments.csv, arguments.json):
-        if file is not None:
-            check_writable(file)
+    check_outputs([arguments.markdown, arguments.csv, arguments.json])
     costs = count_all(size)
     print(f"{format_size(size)} (HEIGHTxWIDTH), multiply-adds in G, parameters in M\n")
     print(align([HEAD, *to_cells(costs, size)]), "\n".join(NOTES), sep="\n\n", flush=True)

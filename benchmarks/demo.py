@@ -11,10 +11,11 @@ from irvis.benchmarks.latency import measure, summarize
 from irvis.benchmarks.machine.board import read_board
 from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError
+from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.fuse import fuse_pairs, open_fuser
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_image, read_infrared, read_visible, write_image
-from irvis.runtime.pairs import Pair, match_folders, pairs_of
+from irvis.runtime.pairs import Pair, files_of, match_folders, pairs_of
 from irvis.runtime.panels import side_by_side, stack_rows
 from irvis.runtime.samples import write_samples
 
@@ -37,6 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis demo``; give 0, or 1 where a pair could not be fused."""
     output = arguments.output
     pairs = _find_pairs(arguments)
+    written = [output / "side_by_side.png", *(output / "fused" / f"{pair.name}.png" for pair in pairs)]
+    check_outputs_apart(written, [*files_of(pairs), arguments.model])
     with open_fuser(arguments, smoothing=0) as fuser:
         print(f"model: {fuser.model} ({fuser.backend.name})")
         failures = fuse_pairs(fuser, pairs, output / "fused", with_panel=False)

@@ -25,7 +25,7 @@ from irvis.benchmarks.tables import (
 )
 from irvis.runtime.files import check_outputs, write_bytes
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.pairs import Pair, files_of, pairs_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: a table a data set, of the models, the mean of the inputs and the paper's figures."""
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
     models = [text.rpartition("=")[2] for text in arguments.model or []]
-    check_outputs([file for file, _ in outputs], models)
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
+    images = [file for _, pairs in data_sets for file in files_of(pairs)]
+    check_outputs([file for file, _ in outputs], [*models, *images])
     results = []
     with ExitStack() as stack:
         models = _open_models(arguments.model or [None], stack, arguments.resize)

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.half_precision import HalfPrecision
-from irvis.export.sample_frames import spread
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
+from irvis.runtime.spread import spread_by_parts
 
 SAFE_DB = 50.0
 
@@ -136,13 +137,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; give 0 where every model is safe on every pair, else 1."""
     data_sets = {"/".join(folder.resolve().parts[-2:]): pairs_of(folder) for folder in arguments.pairs}
     if arguments.limit:
-        data_sets = {name: spread(pairs, arguments.limit) for name, pairs in data_sets.items()}
+        data_sets = {name: spread_by_parts(pairs, arguments.limit) for name, pairs in data_sets.items()}
     hostile = f"hostile, {format_size(arguments.size)}"
     safe = True
     for model in arguments.models:
         print(model)
         half = HalfPrecision(model)
-        with closing(OnnxRuntimeBackend(model, ("CPUExecutionProvider",))) as full:
+        with closing(OnnxRuntimeBackend(model, CPU_ONLY)) as full:
             for name in (hostile, *data_sets):
                 pairs = data_sets.get(name, [])
                 named = (

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, IrvisError, one_line
-from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
-from irvis.runtime.pairs import pairs_of
+from irvis.runtime.files import check_outputs, parse_json, read_bytes, write_json
+from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import save_student
 from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
@@ -29,7 +29,7 @@ from irvis.student.network import StudentConfig
 from irvis.student.provenance import data_of, provenance
 from irvis.student.recipes import RECIPES, TrainConfig
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
-from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.teachers.load import Teacher, open_teacher, teacher_file
 from irvis.student.train import Stop
 from irvis.student.trainer import Trainer
 
@@ -37,6 +37,7 @@ CHUNK = 200  # steps between two looks at the losses
 SAVE_S = 15.0  # between two saves of a state
 TEACHER_BATCH = 32  # crops that go through a teacher together
 PROGRESS = "progress.json"
+DESCRIBED = ".json"  # ends the name of a file of runs
 
 
 class Run(NamedTuple):
@@ -73,12 +74,16 @@ def runs_of(names: Sequence[str]) -> List[Run]:
     """
     runs: Dict[str, Run] = {}
     for name in names:
-        found = _described(Path(name)) if name.endswith(".json") else named_runs(name)
+        found = _described(Path(name)) if name.endswith(DESCRIBED) else named_runs(name)
         runs.update((run.name, run) for run in found)
     for run in runs.values():
         if run.init and run.init not in (*runs, *NAMES):
             raise IrvisError(f"{run.name} starts from {run.init}, which is not among the runs: {', '.join(runs)}")
     return list(runs.values())
+
+
+def _described_in(names: Sequence[str]) -> List[Path]:
+    return [Path(name) for name in names if name.endswith(DESCRIBED)]
 
 
 def _described(path: Path) -> List[Run]:
@@ -161,7 +166,7 @@ class Queue:
         for run in list(self.waiting):
             told = self.progress["runs"][run.name]
             before = self.progress["runs"].get(run.init, {"status": "done"})["status"]
-            if self._file(run.name).exists():
+            if student_path(self.out, run.name).exists():
                 self.waiting.remove(run)
                 told["status"] = "done"
             elif before.startswith("failed"):
@@ -187,18 +192,18 @@ class Queue:
     def save(self) -> None:
         """Write the states of the runs under way, and the progress."""
         for one in self.active:
-            one.trainer.save(self._state(one.run.name))
+            one.trainer.save(state_path(self.out, one.run.name))
         write_json(self.out / PROGRESS, self.progress)
 
     def _look(self, one: Active) -> None:
         if one.read():
             self.active.remove(one)
             save_student(
-                self._file(one.run.name),
+                student_path(self.out, one.run.name),
                 one.trainer.best,
                 provenance(one.trainer, self.pack.source, one.teachers),
             )
-            self._state(one.run.name).unlink(missing_ok=True)
+            state_path(self.out, one.run.name).unlink(missing_ok=True)
             one.told["status"] = "done"
 
     def _started(self, run: Run, told: Dict[str, Any], options: Dict[str, Any]) -> Active:
@@ -207,15 +212,14 @@ class Queue:
         maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
         init = self._init(run.init) if run.init else None
         trainer = Trainer(run.config, crops, maps, init, self.among, network=run.network, **options)
-        if self._state(run.name).exists():
-            trainer.restore(self._state(run.name))
+        if state_path(self.out, run.name).exists():
+            trainer.restore(state_path(self.out, run.name))
         return Active(run, trainer, [teacher for teacher, _ in taught], told)
 
     def _taught(self, name: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
         """Give a teacher and its maps on the crops, kept for the next run that wants them."""
         if (name, key) not in self._maps:
-            spec = name if name in NAMES else f"{name}={self.folder / name}.safetensors"
-            teacher = open_teacher(spec, self.among.device)
+            teacher = open_teacher(teacher_spec(self.folder, name), self.among.device)
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as those that are cached
                 parts = [
                     teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
@@ -225,17 +229,26 @@ class Queue:
 
     def _init(self, name: str) -> Path:
         """Give the student of a run, or the shipped one where no run has that name."""
-        return self._file(name) if name in self.progress["runs"] else find_model(name, ".safetensors")
+        return student_path(self.out, name) if name in self.progress["runs"] else find_model(name, ".safetensors")
 
-    def _file(self, name: str) -> Path:
-        return self.out / f"{name}.safetensors"
 
-    def _state(self, name: str) -> Path:
-        return self.out / f"{name}.state"
+def student_path(out: Path, name: str) -> Path:
+    """Give where a run's student is written."""
+    return out / f"{name}.safetensors"
+
+
+def state_path(out: Path, name: str) -> Path:
+    """Give where a run that is not at its end is kept."""
+    return out / f"{name}.state"
+
+
+def teacher_spec(folder: Path, name: str) -> str:
+    """Give how a teacher is opened: a shipped student by its name, a published network by its file in ``folder``."""
+    return name if name in NAMES else f"{name}={folder / name}.safetensors"
 
 
 def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> bool:
-    """Train until all is done, the time is up, or SIGINT or SIGTERM comes; tell whether all is done."""
+    """Train until all is done, the time is up, or a signal comes that ``Stop`` heeds; tell whether all is done."""
     began = saved = time.monotonic()
     with Stop() as stop:
         queue.start(together, **options)
@@ -253,8 +266,8 @@ def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> 
 
 def pack(arguments: argparse.Namespace) -> int:
     """Draw the crops of the runs and write them; give the exit code."""
-    check_writable(arguments.pack)
     pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    check_outputs([arguments.pack], [*files_of(pairs), *_described_in(arguments.runs)])
     write_pack(arguments.pack, pairs, [run.config for run in runs_of(arguments.runs)], data_of(pairs))
     print(f"wrote {arguments.pack}: {arguments.pack.stat().st_size / 1e6:.1f} MB")
     return 0
@@ -262,8 +275,11 @@ def pack(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train the runs; give the exit code: 0 when all is done, 130 when stopped and resumable."""
-    check_writable(arguments.out / PROGRESS)
-    runs, crops = runs_of(arguments.runs), read_pack(arguments.pack)
+    runs = runs_of(arguments.runs)
+    written = [path_of(arguments.out, run.name) for run in runs for path_of in (student_path, state_path)]
+    teachers = [teacher_file(teacher_spec(arguments.teachers, name)) for run in runs for name in run.teachers]
+    check_outputs([arguments.out / PROGRESS, *written], [arguments.pack, *teachers, *_described_in(arguments.runs)])
+    crops = read_pack(arguments.pack)
     with processes(arguments.device) as among:
         cuda = among.device.type == "cuda"
         amp = cuda and torch.cuda.is_bf16_supported() if arguments.amp == "auto" else arguments.amp == "on"

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from irvis.export.acceptance import LEAST_PSNR_DB, compare, summarise
 from irvis.export.int8_emulation import Int8Emulation
-from irvis.export.sample_frames import find_pairs, read_frames, spread, to_planes
+from irvis.export.sample_frames import find_pairs, read_frames, to_planes
 from irvis.runtime.columns import align
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
+from irvis.runtime.spread import spread_by_parts
 
 CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more barely move a range
 
@@ -72,7 +73,7 @@ def measure(model: Path, arguments: argparse.Namespace) -> float:
     for index, folder in enumerate(arguments.pairs):
         name = "/".join(folder.resolve().parts[-2:])
         pairs = pairs_of(folder)
-        reference = Reference(name, spread(pairs, arguments.limit or len(pairs)), emulation)
+        reference = Reference(name, spread_by_parts(pairs, arguments.limit or len(pairs)), emulation)
         found = reference.errors_of(emulation.allowed, "INT8")
         worst_db.append(float(found["worst_psnr_db"]))
         print(f"  {name}: {to_text(found)}")

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.runtime.cli import guarded
-from irvis.runtime.files import check_writable, replacing
+from irvis.runtime.files import check_outputs, replacing
 from irvis.runtime.loop import FusionLoop
 from irvis.runtime.registration.homography import Registration
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
@@ -127,8 +127,7 @@ def _costs(arguments: argparse.Namespace) -> int:
 
 
 def _soak(arguments: argparse.Namespace) -> int:
-    if arguments.csv is not None:
-        check_writable(arguments.csv)
+    check_outputs([arguments.csv])
     tqdm.monitor_interval = 0  # its thread would be counted
     threads = threading.active_count()
     rows: List[List[float]] = []

@@ -41,21 +41,27 @@ class RankedTable(NamedTuple):
     left: int = 1  # columns that are texts
 
 
+def table_files(folder: Path, name: str) -> List[Path]:
+    """Give the paths that ``write_tables`` writes to."""
+    return [folder / f"{name}.{ending}" for ending in ("md", "csv", "tex", "json")]
+
+
 def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[Path]:
     """Write NAME.md, NAME.csv, NAME.tex and NAME.json, which ``make figures`` takes; give their paths.
 
     ``csv`` is the unrounded figures, as the experiment has them. Raises FileError.
     """
     page = {"kind": "table", "head": [*found.head], "rows": markdown_cells(found), "left": found.left}
-    contents = {
-        "md": f"# {found.title}\n\n{found.note}\n\n{to_markdown(found)}",
-        "csv": csv,
-        "tex": to_latex(found.head, found.rows, found.note),
-        "json": json.dumps({**page, "notes": found.note}, indent=1, ensure_ascii=False) + "\n",
-    }
-    for ending, content in contents.items():
-        write_bytes(folder / f"{name}.{ending}", content.encode())
-    return [folder / f"{name}.{ending}" for ending in contents]
+    contents = (
+        f"# {found.title}\n\n{found.note}\n\n{to_markdown(found)}",
+        csv,
+        to_latex(found.head, found.rows, found.note),
+        json.dumps({**page, "notes": found.note}, indent=1, ensure_ascii=False) + "\n",
+    )
+    files = table_files(folder, name)
+    for file, content in zip(files, contents):
+        write_bytes(file, content.encode())
+    return files
 
 
 def markdown_cells(found: RankedTable) -> List[List[str]]:

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_writable, write_json
+from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.images import read_infrared, read_visible
-from irvis.runtime.pairs import pairs_of
+from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate
 from irvis.runtime.registration.descriptors import to_plane
 from irvis.runtime.registration.homography import corners_of, project
@@ -298,8 +298,8 @@ def _share(which: np.ndarray) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the tables."""
-    if arguments.json:
-        check_writable(arguments.json)
+    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    check_outputs([arguments.json], files_of(pairs))
     found = {
         method: [
             trial

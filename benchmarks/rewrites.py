@@ -25,7 +25,7 @@ from irvis.export.passes import count_traffic
 from irvis.runtime.cli import guarded
 from irvis.runtime.columns import align
 from irvis.runtime.errors import ModelError
-from irvis.runtime.files import check_writable, write_bytes
+from irvis.runtime.files import check_outputs, write_bytes
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import format_size
 from irvis.student.checkpoint import load_student
@@ -45,8 +45,7 @@ class Worth(NamedTuple):
 
 def measure(arguments: argparse.Namespace) -> int:
     """Time the deploy form without each rewrite, print the table and write it; give the exit code."""
-    if arguments.markdown is not None:
-        check_writable(arguments.markdown)
+    check_outputs([arguments.markdown], [arguments.checkpoint])
     deploy = DeployStudent(load_student(arguments.checkpoint)).eval()
     frames = make_scene("street", *arguments.size)
     with ExitStack() as stack:

@@ -28,7 +28,7 @@ import numpy as np
 
 from irvis.runtime.cli import INTERRUPTED, guarded
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, new_figure, read_bytes, save_figure, write_bytes
+from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure, write_bytes
 from irvis.runtime.images import write_image
 from irvis.runtime.samples import make_scene
 
@@ -196,8 +196,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _soak(arguments: argparse.Namespace) -> int:
-    if arguments.csv is not None:
-        check_writable(arguments.csv)
+    check_outputs([arguments.csv])
     samples: List[Sample] = []
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="irvis-soak-") as folder:
@@ -230,6 +229,7 @@ def _soak(arguments: argparse.Namespace) -> int:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
+    check_outputs([arguments.output], arguments.runs)
     draw({path.stem: read_samples(path) for path in arguments.runs}, arguments.output)
     print(f"wrote {arguments.output}")
     return 0

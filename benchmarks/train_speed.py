@@ -17,15 +17,15 @@ from torch import Tensor
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, one_line
-from irvis.runtime.files import check_writable, write_json
-from irvis.runtime.pairs import pairs_of
+from irvis.runtime.files import check_outputs, write_json
+from irvis.runtime.pairs import files_of, pairs_of
 from irvis.student.crop_pack import read_pack
 from irvis.student.datasets import draw_crops, to_unit
 from irvis.student.distributed import Processes, processes
 from irvis.student.recipes import TrainConfig
 from irvis.student.step_graph import WARM_UP
 from irvis.student.teacher_cache import TeacherMaps, teacher_maps
-from irvis.student.teachers.load import Teacher, open_teacher
+from irvis.student.teachers.load import Teacher, open_teacher, teacher_file
 from irvis.student.trainer import Trainer
 
 COMPARED = WARM_UP + 3  # first steps on a GPU, whose losses are held against those of the first way
@@ -137,18 +137,19 @@ class Contest:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Run the contest, print its table and write it; give the exit code."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    is_pack = arguments.crops.is_file()
+    pairs = [] if is_pack else pairs_of(arguments.crops)
+    check_outputs([arguments.json], [arguments.crops, *files_of(pairs), *map(teacher_file, arguments.teacher)])
     with processes(arguments.device) as among:
         known = {**WAYS, **GPU_WAYS} if among.device.type == "cuda" else WAYS
         if unknown := set(arguments.ways or ()) - set(known):
             raise IrvisError(f"no way here is called {', '.join(sorted(unknown))}. There are: {'; '.join(known)}")
         steps = COMPARED + arguments.rounds * arguments.steps
         config = TrainConfig(crops=CROPS, augment=True, steps=steps)
-        if arguments.crops.is_file():
+        if is_pack:
             crops = next(iter(read_pack(arguments.crops).crops.values()))[:CROPS]
         else:
-            crops = draw_crops(pairs_of(arguments.crops), CROPS, config.crop_side, config.seed)
+            crops = draw_crops(pairs, CROPS, config.crop_side, config.seed)
         contest = Contest(config, crops, [open_teacher(spec, among.device) for spec in arguments.teacher], among)
         for name in arguments.ways or known:
             contest.enter(name, known[name])

@@ -17,13 +17,13 @@ from irvis.runtime.backend import Backend
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import ModelError
 from irvis.runtime.fuser import Fuser
+from irvis.runtime.providers import CPU_ONLY
 
 LEAST_PSNR_DB = {"fp32": 60.0, "fp16": 45.0, "int8": 35.0}  # of the worst pair
 PAIRS_AT_MOST = 25
 SAME_DB = 200.0  # stands for no difference at all: JSON has no infinity
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]  # frames -> uint8 BGR (H, W, 3), or float32 (H, W) in [0, 1]
-CPU_ONLY = ("CPUExecutionProvider",)
 
 
 def measure_error(

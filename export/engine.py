@@ -20,7 +20,7 @@ from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import ENGINE_SUFFIXES, check_outputs, read_bytes, replacing
 from irvis.runtime.gpu import import_pycuda
 from irvis.runtime.onnx_checks import refuse_external_data
-from irvis.runtime.pairs import Pair
+from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.shipped import name_onnx
 from irvis.runtime.sidecar import Sidecar, encode_sidecar, sidecar_path, write_sidecar
@@ -104,9 +104,10 @@ def read_onnx(path: Path) -> bytes:
 
 
 def _check_outputs(onnx: Path, engine: Path, cache: Path, options: BuildOptions) -> None:
-    """Raise FileError where something cannot be written, or would cost the ONNX: before minutes of work, not after."""
+    """Raise FileError where something cannot be written, or would cost an input: before minutes of work, not after."""
+    pairs = [pair for folder in (options.calibrate, options.pairs) if folder is not None for pair in pairs_of(folder)]
     outputs = [engine, sidecar_path(engine), options.timing_cache, options.profile]
-    check_outputs([*outputs, cache if options.precision == "int8" else None], [onnx])
+    check_outputs([*outputs, cache if options.precision == "int8" else None], [onnx, *files_of(pairs)])
     if engine.suffix not in ENGINE_SUFFIXES:
         raise FileError(f"an engine's name must end with {' or '.join(ENGINE_SUFFIXES)}. Got {engine}")
 

@@ -23,7 +23,7 @@ each tensor from outside once, and writes each that is used outside, at 2 bytes 
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import onnx
 
@@ -85,14 +85,14 @@ class _Operator(NamedTuple):
         return "pointwise" if name in POINTWISE else "copy" if name in COPIES else "other"
 
 
-def fused_groups(model: onnx.ModelProto, shapes: Shapes) -> List[Group]:
-    """Give the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
+def fused_groups(kernels: Sequence[Kernel], shapes: Shapes) -> List[Group]:
+    """Count the bytes of ``fused_kernels``' kernels, in their order."""
 
     def count(names: Tuple[str, ...]) -> int:
         return BYTES * sum(math.prod(shapes[name]) for name in names)
 
     groups = []
-    for kernel in fused_kernels(model, shapes):
+    for kernel in kernels:
         read, written = count(kernel.read), count(kernel.written)
         if kernel.kind == "copy":
             read = min(read, written)
@@ -102,7 +102,7 @@ def fused_groups(model: onnx.ModelProto, shapes: Shapes) -> List[Group]:
 
 
 def fused_kernels(model: onnx.ModelProto, shapes: Shapes) -> List[Kernel]:
-    """Give the same with the tensors that each reads and writes."""
+    """Give the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
     operators, results = _operators(model, shapes)
     plan = _Plan(operators, results, shapes)
     plan.fuse_epilogues()

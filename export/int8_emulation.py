@@ -17,6 +17,7 @@ from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
 from irvis.export.pins import int8_convolutions
 from irvis.runtime.engine_tensors import INPUTS, OUTPUT
 from irvis.runtime.errors import ModelError, one_line
+from irvis.runtime.providers import CPU_ONLY, FATAL
 
 Planes = Callable[[Tuple[int, int]], Iterable[np.ndarray]]
 
@@ -121,10 +122,10 @@ def round_weight(weight: np.ndarray) -> np.ndarray:
 
 def _session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # its own INT8 kernels would round outputs, too
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=CPU_ONLY)
     except Exception as error:  # ONNX Runtime's own types
         raise ModelError(f"ONNX Runtime cannot run this ONNX: {one_line(error, 200)}") from error
 

@@ -9,12 +9,10 @@ converted.
 """
 
 import math
-from typing import Dict, List, Optional, Tuple
-
-import onnx
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from irvis.export.fixed_shapes import Shapes
-from irvis.export.fused_groups import BYTES, Group, Kernel, fused_kernels
+from irvis.export.fused_groups import BYTES, Group, Kernel
 
 CONVERSION = "conversion"  # the kind of such a kernel
 
@@ -22,14 +20,13 @@ CHANNELS, ROWS = "channels", "rows"
 VECTOR = 8  # channels; fewer fill no vector, and have no layout to speak of
 
 
-def conversions(model: onnx.ModelProto, shapes: Shapes) -> List[Group]:
-    """Give the kernels that convert, which ``fused_groups`` has not; ``nodes`` is the tensor's name."""
-    converted = converted_tensors(fused_kernels(model, shapes), shapes)
-    sizes = [(name, BYTES * math.prod(shapes[name])) for name in converted]
+def conversions(kernels: Sequence[Kernel], shapes: Shapes) -> List[Group]:
+    """Give the kernels that convert between ``fused_kernels``' kernels; ``nodes`` is the tensor's name."""
+    sizes = [(name, BYTES * math.prod(shapes[name])) for name in converted_tensors(kernels, shapes)]
     return [Group(CONVERSION, (name,), size, size) for name, size in sizes]
 
 
-def converted_tensors(kernels: List[Kernel], shapes: Shapes) -> List[str]:
+def converted_tensors(kernels: Sequence[Kernel], shapes: Shapes) -> List[str]:
     """Name what ``fused_kernels``' kernels read in another layout than it was written in."""
     layouts: Dict[str, str] = {}
     converted: Dict[str, None] = {}
@@ -41,7 +38,7 @@ def converted_tensors(kernels: List[Kernel], shapes: Shapes) -> List[str]:
     return list(converted)
 
 
-def _as_they_run(kernels: List[Kernel]) -> List[Kernel]:
+def _as_they_run(kernels: Sequence[Kernel]) -> List[Kernel]:
     """Sort kernels so that each comes after those whose results it reads."""
     maker = {name: index for index, kernel in enumerate(kernels) for name in kernel.written}
     ordered: Dict[int, None] = {}

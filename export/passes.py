@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from irvis.export.fixed_shapes import fix_shapes, frame_inputs, load_planes_onnx
-from irvis.export.fused_groups import BYTES, Group, fused_groups
+from irvis.export.fused_groups import BYTES, Group, fused_groups, fused_kernels
 from irvis.export.fused_groups import KINDS as FUSED_KINDS
 from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.errors import ModelError, printable
@@ -92,10 +92,10 @@ def count_traffic(path: Path, size: Optional[Tuple[int, int]] = None) -> Traffic
     """Count what an ONNX of planes moves at a size (H, W), else at its own. Raises ModelError."""
     model, shapes = fix_shapes(load_planes_onnx(path), size)
     height, width = shapes[frame_inputs(model)[0].name][2:]
-    groups = fused_groups(model, shapes)
-    if not groups:
+    kernels = fused_kernels(model, shapes)
+    if not kernels:
         raise ModelError(f"{path} computes nothing")
-    return Traffic(path.name, (height, width), groups + conversions(model, shapes))
+    return Traffic(path.name, (height, width), fused_groups(kernels, shapes) + conversions(kernels, shapes))
 
 
 def as_table(traffic: Traffic, top: int = 0) -> str:

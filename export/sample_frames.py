@@ -1,7 +1,7 @@
 """Registered frames of one size, as an engine sees them: what an engine is calibrated on and measured on."""
 
 from pathlib import Path
-from typing import List, Optional, Tuple, TypeVar
+from typing import List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -10,20 +10,14 @@ from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.frames import check_pair, split_luminance, to_unit
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.spread import spread_by_parts
 
 Frames = Tuple[np.ndarray, np.ndarray]  # infrared uint8 (H, W), visible uint8 BGR (H, W, 3)
-Item = TypeVar("Item")
 
 
 def find_pairs(folder: Path, at_most: int) -> List[Pair]:
     """Give the pairs of a data set, ``at_most`` of them, evenly spread over it. Raises FileError where it has none."""
-    return spread(pairs_of(folder), at_most)
-
-
-def spread(items: List[Item], at_most: int) -> List[Item]:
-    """Give ``at_most`` items, evenly spread, in their order."""
-    count = min(at_most, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
+    return spread_by_parts(pairs_of(folder), at_most)
 
 
 def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:

@@ -24,6 +24,7 @@ from irvis.runtime.files import check_outputs, replacing, sha256
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, format_size, parse_size
 from irvis.runtime.version import irvis_version
@@ -165,7 +166,7 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
 def _open_session(model: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(model), options, providers=CPU_ONLY)
 
 
 def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:

@@ -119,12 +119,16 @@ def _give_up_stdout() -> None:
         _discard(sys.stdout)
 
 
-def _hang_up(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt; what is still said to a terminal that has gone is lost, rather than fail."""
+def leave_terminal() -> None:
+    """Have what is still said to a terminal that has gone be lost, rather than fail: for a handler of SIGHUP."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):  # there is none, or it is in memory
             if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
                 _discard(stream)
+
+
+def _hang_up(number: int, frame: Any) -> None:
+    leave_terminal()
     raise KeyboardInterrupt
 
 

@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.images import is_image, read_image
@@ -56,6 +56,11 @@ def pairs_of(folder: Union[str, Path]) -> List[Pair]:
     if len(set(names)) < len(names):
         raise FileError(f"two scenes of {folder} are both named {max(names, key=names.count)}; rename a folder")
     return sorted(scenes)
+
+
+def files_of(pairs: Iterable[Pair]) -> List[Path]:
+    """Give both files of each pair, such as no output may take the place of."""
+    return [file for pair in pairs for file in (pair.infrared, pair.visible)]
 
 
 def match_folders(infrared: Union[str, Path], visible: Union[str, Path]) -> List[Pair]:

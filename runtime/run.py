@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from tqdm import tqdm
 
 from irvis.runtime import engine_cache
-from irvis.runtime.cameras.uri import FILES, GRAMMAR, parse_uri
+from irvis.runtime.cameras.uri import GRAMMAR, files_of_sources
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
@@ -111,8 +111,7 @@ def report(status: Dict[str, Any], seconds: float) -> str:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.output is not None and not is_video(arguments.output):
         raise FileError(f"cannot write a video as {arguments.output}: its suffix must be one of {' '.join(FOURCC)}")
-    sources = [parse_uri(uri) for uri in (arguments.infrared, arguments.visible)]
-    recordings = [source.location for source in sources if source.scheme in FILES]
+    recordings = files_of_sources((arguments.infrared, arguments.visible))
     check_outputs([arguments.output, arguments.json], [*recordings, arguments.model, arguments.registration])
     if arguments.token is not None and arguments.web is None:
         raise IrvisError("--token is for the live view: give --web as well")

@@ -10,6 +10,13 @@ import numpy as np
 from irvis.runtime.files import replacing
 from irvis.runtime.images import write_image
 
+STEPS, VALIDATIONS, PICTURE = ".csv", ".validation.csv", ".jpg"
+
+
+def beside(output: Path, ending: str) -> Path:
+    """Give the path of what a run leaves beside its output: the output's name with an ending more."""
+    return output.with_name(output.name + ending)
+
 
 class Table:
     """A CSV that grows: rows are appended, and a resumed run first cuts off what it is going to repeat."""
@@ -47,9 +54,9 @@ class RunLog:
     """Everything that is logged of the run that writes ``output``, from ``step`` on; a context manager."""
 
     def __init__(self, output: Path, step: int, tensorboard: bool = True) -> None:
-        self.steps = Table(output.with_name(output.name + ".csv"), step)
-        self.validations = Table(output.with_name(output.name + ".validation.csv"), step)
-        self.picture = output.with_name(output.name + ".jpg")
+        self.steps = Table(beside(output, STEPS), step)
+        self.validations = Table(beside(output, VALIDATIONS), step)
+        self.picture = beside(output, PICTURE)
         if not step:  # what an earlier run left is of other losses, which are written over
             for path in (self.validations.path, self.picture):
                 path.unlink(missing_ok=True)
@@ -59,7 +66,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return  # an extra of the workstation; the CSV has the same figures
-            self._board = SummaryWriter(str(output.with_name(output.name + ".tensorboard")), purge_step=step + 1)
+            self._board = SummaryWriter(str(beside(output, ".tensorboard")), purge_step=step + 1)
 
     def add_steps(self, rows: Sequence[Dict[str, float]]) -> None:
         """Log the losses of finished steps."""

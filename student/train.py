@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from irvis.runtime.cli import leave_terminal
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_writable
+from irvis.runtime.files import check_outputs, check_outputs_apart
 from irvis.runtime.locks import claimed
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.pairs import Pair, files_of, pairs_of
+from irvis.runtime.spread import spread_end_to_end
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import Draw, draw
 from irvis.student.distributed import Processes, processes
@@ -25,7 +27,7 @@ from irvis.student.downstream_targets import targets_of
 from irvis.student.network import Student, StudentConfig
 from irvis.student.provenance import check_provenance, data_of, provenance
 from irvis.student.recipes import TrainConfig
-from irvis.student.run_log import RunLog
+from irvis.student.run_log import PICTURE, STEPS, VALIDATIONS, RunLog, beside
 from irvis.student.teacher_cache import TeacherMaps, cached_maps
 from irvis.student.teachers.load import Teacher
 from irvis.student.train_options import (
@@ -34,12 +36,13 @@ from irvis.student.train_options import (
     config_of,
     downstream_of,
     init_of,
+    named_inputs,
     network_of,
     sources_of,
     teachers_of,
 )
 from irvis.student.trainer import ALONE, Trainer
-from irvis.student.validation import spread, validate
+from irvis.student.validation import validate
 
 __all__ = ["RunOptions", "add_arguments", "main", "train"]
 
@@ -58,18 +61,27 @@ class RunOptions(NamedTuple):
 
 
 DEFAULT = RunOptions()
+STATE, TASK = ".state", ".downstream.safetensors"  # of a run that is not at its end; of a downstream task that learnt
 
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM into a flag, so that a step is never cut in two."""
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that a step is never cut in two.
+
+    SIGHUP, as of a dropped ssh, stays ignored where it was, as under nohup.
+    """
 
     def __enter__(self) -> "Stop":
         self.asked = False
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            heeded.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._ask) for number in heeded}
         return self
 
     def _ask(self, number: int, frame: Any) -> None:
         self.asked = True
+        if number == signal.SIGHUP:
+            leave_terminal()
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -90,10 +102,11 @@ def train(
     """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
 
     Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
-    from which the same call goes on after Ctrl-C, SIGTERM or a kill. A downstream task that learnt is written to
-    ``OUTPUT.downstream.safetensors``. Raises IrvisError.
+    from which the same call goes on after what Stop heeds or a kill. A downstream task that learnt is written to
+    ``OUTPUT.downstream.safetensors``. Raises IrvisError, also where one of these would take the place of an input.
     """
-    check_writable(output)
+    written = [output, *(beside(output, ending) for ending in (STEPS, VALIDATIONS, PICTURE, STATE, TASK))]
+    check_outputs(written, [init, *files_of([*pairs, *options.validation])])
     with claimed(output) if among.is_first else nullcontext():
         drawn = draw(pairs, config.crops, config.crop_side, config.seed)
         crops = drawn.crops
@@ -104,7 +117,7 @@ def train(
         trainer = Trainer(
             config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint
         )
-        state_path = output.with_name(output.name + ".state")
+        state_path = beside(output, STATE)
         if state_path.exists():
             trainer.restore(state_path)
         among.wait()  # no one saves before all have read
@@ -114,7 +127,7 @@ def train(
             return None
         if among.is_first:
             if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
-                save_task(output.with_name(output.name + ".downstream.safetensors"), joint)
+                save_task(beside(output, TASK), joint)
             save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
             state_path.unlink(missing_ok=True)
         among.wait()  # the file may be what the others start from next
@@ -177,22 +190,23 @@ def main(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise IrvisError(f"--{name.replace('_', '-')} must be 1 or more. Got {getattr(arguments, name)}")
     config, downstream, pairs = config_of(arguments), downstream_of(arguments), sources_of(arguments)
-    validation = spread(pairs_of(arguments.validation), arguments.validation_pairs) if arguments.validation else ()
+    held_out = pairs_of(arguments.validation) if arguments.validation else []
     options = RunOptions(
         cache=arguments.cache,
         save_every=arguments.save_every,
-        validation=validation,
+        validation=spread_end_to_end(held_out, arguments.validation_pairs),
         validate_every=arguments.validate_every,
         amp={"auto": None, "on": True, "off": False}[arguments.amp],
         compiled=arguments.compile,
         graph=not arguments.no_graph,
         tensorboard=not arguments.no_tensorboard,
     )
+    check_outputs_apart([arguments.output], named_inputs(arguments))
     with processes(arguments.device) as among:
         teachers = teachers_of(arguments, among.device)
         init, base = init_of(arguments), base_of(arguments)
         if base is not None and init is None:
-            init = arguments.output.with_name(f"{arguments.output.name}.{base.name}.safetensors")
+            init = beside(arguments.output, f".{base.name}.safetensors")
             if init.exists():
                 check_provenance(init, base.config, pairs)
             elif train(pairs, init, base.config, (), None, options, among) is None:
@@ -208,5 +222,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _stopped(output: Path, among: Processes) -> int:
     if among.is_first:
-        print(f"stopped; the same command goes on from {output}.state")
+        print(f"stopped; the same command goes on from {beside(output, STATE)}")
     return 130

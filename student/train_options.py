@@ -14,7 +14,7 @@ from irvis.student.checkpoint import load_student
 from irvis.student.downstream import DownstreamConfig
 from irvis.student.network import STRIDES, StudentConfig
 from irvis.student.recipes import RECIPES, TrainConfig
-from irvis.student.teachers.load import Teacher, open_teachers
+from irvis.student.teachers.load import Teacher, open_teachers, teacher_file
 from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
 
 HELP = {
@@ -176,16 +176,27 @@ def sources_of(arguments: argparse.Namespace) -> List[Pair]:
     return pairs
 
 
+def named_inputs(arguments: argparse.Namespace) -> List[Optional[Path]]:
+    """Give the files that the command line names beside pairs: what to start from, and who or what teaches."""
+    head = (arguments.downstream or "").partition("=")[2]
+    file = Path(head) if head and not head.isdecimal() else None  # else it is a number of classes
+    return [init_of(arguments), *map(teacher_file, _taught_by(arguments)), file]
+
+
 def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
     """Open the teachers that were named; where none was, the shipped students that the recipe learns from.
 
     Raises IrvisError, also where the recipe's published networks are not among them.
     """
     wanted = RECIPES[arguments.recipe].teachers
-    teachers = open_teachers(arguments.teacher or [name for name in wanted if name in NAMES], device)
+    teachers = open_teachers(_taught_by(arguments), device)
     names = [teacher.name for teacher in teachers]
     lacking = [name for name in wanted if name not in names and name not in NAMES]
     if lacking:
         options = " ".join(f"--teacher {name}=WEIGHTS" for name in lacking)
         raise IrvisError(f"the recipe {arguments.recipe} learns from {', '.join(lacking)} too; give {options}")
     return teachers
+
+
+def _taught_by(arguments: argparse.Namespace) -> List[str]:
+    return arguments.teacher or [name for name in RECIPES[arguments.recipe].teachers if name in NAMES]

@@ -9,7 +9,7 @@ import math
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -75,15 +75,8 @@ class Trainer:
         if compiled:
             self.objective.compile()
         self._run = self.objective if among.world == 1 else DistributedDataParallel(self.objective)
-        cuda = among.device.type == "cuda"
-        graph = graph and cuda and among.world == 1
-        groups = [(1.0, self.objective.student_parameters())]  # share of the schedule's rate
-        if downstream:
-            groups.append((downstream.config.rate, self.objective.task_parameters()))
-        # Tensors, so that they can differ from step to step of a graph.
-        self._rates = [(share, torch.zeros((), device=among.device)) for share, _ in groups]
-        parameters = [{"params": group, "lr": rate} for (_, group), (_, rate) in zip(groups, self._rates)]
-        self.optimizer = torch.optim.Adam(parameters, capturable=graph, fused=cuda)
+        graph = graph and among.device.type == "cuda" and among.world == 1
+        self.optimizer, self._rates = _optimizer_of(self.objective, downstream, among.device, graph)
         self.downstream = downstream
         self._targets = downstream.targets.to(among.device) if downstream else None
         self.average = deepcopy(self.student) if config.ema else None
@@ -253,6 +246,21 @@ def initial_student(init: Optional[Path], network: Optional[StudentConfig]) -> S
     except RuntimeError as error:
         raise IrvisError(f"{init} has other parameters than the student to train: {one_line(error, 150)}") from error
     return student
+
+
+def _optimizer_of(
+    objective: Objective, downstream: Optional[Downstream], device: torch.device, graph: bool
+) -> Tuple[torch.optim.Adam, List[Tuple[float, Tensor]]]:
+    """Give Adam, and for each group of its parameters the share of the schedule's rate and the rate that it reads.
+
+    Rates are tensors, so that they can differ from step to step of a CUDA graph.
+    """
+    groups = [(1.0, objective.student_parameters())]
+    if downstream:
+        groups.append((downstream.config.rate, objective.task_parameters()))
+    rates = [(share, torch.zeros((), device=device)) for share, _ in groups]
+    parameters = [{"params": group, "lr": rate} for (_, group), (_, rate) in zip(groups, rates)]
+    return torch.optim.Adam(parameters, capturable=graph, fused=device.type == "cuda"), rates
 
 
 def _identity(downstream: Downstream) -> Dict[str, Any]:

@@ -15,12 +15,6 @@ from irvis.student.network import Student
 PICTURES = 3  # rows of the picture
 
 
-def spread(pairs: Sequence[Pair], count: int) -> Sequence[Pair]:
-    """Give ``count`` of the pairs, evenly spread over them, or all where there are fewer."""
-    indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)
-    return [pairs[index] for index in indices]
-
-
 def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Fuse two uint8 (H, W) planes on the student's device; give uint8 (H, W), rounded as the runtime does."""
     device = next(student.parameters()).device

@@ -28,6 +28,14 @@ def _threads_of_torch():
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.fixture
+def heeds_hang_ups():
+    """As from a terminal: under nohup this process, and each that it starts, ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def shared(variable, name, missing):
     """Give the folder that a variable names, else the one beside the checkout; skip the test where there is none."""
     folder = Path(os.environ.get(variable) or Path(__file__).parents[2] / "shared" / name)

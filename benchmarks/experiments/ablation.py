@@ -21,16 +21,17 @@ from irvis.benchmarks.experiments.pair_keys import digest_pairs
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
+from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import VARIANTS, Variant
 from irvis.student.checkpoint import load_student, read_metadata
 from irvis.student.distributed import Processes, processes
 from irvis.student.recipes import RECIPES, TrainConfig
-from irvis.student.teachers.load import Teacher, open_teachers
+from irvis.student.teachers.load import Teacher, open_teachers, teacher_file
 from irvis.student.train import RunOptions, train
-from irvis.student.validation import fuse_planes, spread
+from irvis.student.validation import fuse_planes
 
 STEPS, SEEDS = 4000, 3
 QUICK_SEEDS, QUICK_PAIRS, QUICK_SIDE = 2, 1, 128
@@ -98,7 +99,7 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment ablation``; give the exit code: 0 when done, 130 when stopped and resumable."""
     runs = runs_of(arguments)
-    check_writable(arguments.output / "ablation.md")
+    check_outputs([arguments.output / "ablation.md", arguments.plan], map(teacher_file, arguments.teacher))
     if arguments.plan is not None:
         write_json(arguments.plan, plan_of(runs, arguments.teacher))
         print(f"wrote {arguments.plan}")
@@ -257,7 +258,7 @@ def _identity(run: Run, test: DataSet) -> Dict[str, Any]:
 
 def _pairs_of(folder: Path, quick: bool) -> Sequence[Pair]:
     pairs = pairs_of(folder)
-    return spread(pairs, QUICK_PAIRS) if quick else pairs
+    return spread_end_to_end(pairs, QUICK_PAIRS) if quick else pairs
 
 
 def _sources(training: Dict[str, Any]) -> str:

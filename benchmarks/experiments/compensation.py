@@ -30,10 +30,11 @@ from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, C
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
+from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import pairs_of
+from irvis.runtime.pairs import files_of, pairs_of
+from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import FULL
 from irvis.student.checkpoint import read_metadata
 from irvis.student.datasets import unit_planes
@@ -43,7 +44,6 @@ from irvis.student.losses import attention_map, sobel_magnitude
 from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teachers
 from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
-from irvis.student.validation import spread
 
 SCENES = 3  # of figure 9
 WHOSE = {"of_teacher": MEASURED, "of_student": (*MEASURED, COSINE)}  # field of Couple -> what is in it
@@ -67,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment compensation``; give the exit code: 0 when done, 130 when stopped and resumable."""
-    check_writable(arguments.output / "compensation.md")
+    picture = arguments.output / "compensation.png"
     test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
+    check_outputs([arguments.output / "compensation.md", picture], files_of(test.pairs) if test else ())
     scenes = _scenes(arguments) if test else []
     config = replace(config_of(arguments), seed=arguments.seed)
     with processes(arguments.device) as among:
@@ -92,7 +93,6 @@ def main(arguments: argparse.Namespace) -> int:
             Couple(teacher.name, *_told(file), **_figures(teacher, file, student, test, arguments.output))
             for teacher, file, student in zip(teachers, files, students)
         ]
-        picture = arguments.output / "compensation.png"
         above = [features.Shown(teacher.name, teacher) for teacher in teachers]
         below = [features.Shown(file.stem, student, name) for file, student, name in zip(files, students, names)]
         features.draw_features(scenes, above, below, arguments.scale, picture)
@@ -165,7 +165,7 @@ def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: P
         if run.checkpoint.exists():
             continue
         print(f"{number} of {len(runs)}: the student of {teacher.name}", flush=True)
-        used = spread(pairs, QUICK_PAIRS) if arguments.quick else pairs
+        used = spread_end_to_end(pairs, QUICK_PAIRS) if arguments.quick else pairs
         if train(used, run.checkpoint, run.config, [teacher], None, options, among) is None:
             return False
     return True

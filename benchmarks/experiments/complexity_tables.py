@@ -12,11 +12,11 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence
 
 from irvis.benchmarks import complexity
 from irvis.benchmarks.complexity import NOTES, TEN_TIMES, Cost
-from irvis.benchmarks.experiments.timings import Timings, read_timings
+from irvis.benchmarks.experiments.timings import Timings, read_timings, split_report
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
-from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, write_tables
-from irvis.runtime.files import check_writable
+from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, table_files, write_tables
+from irvis.runtime.files import check_outputs
 from irvis.runtime.sizes import DEFAULT_SIZE
 
 NAME = "complexity"
@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment complexity``."""
-    check_writable(arguments.output / f"{NAME}.md")
+    written = [*table_files(arguments.output, NAME), arguments.output / QUICK_REPORT]
+    check_outputs(written, [split_report(spec)[0] for spec in arguments.report])
     timings = [column for spec in arguments.report for column in read_timings(spec)]
     if arguments.quick:
         parser = argparse.ArgumentParser()

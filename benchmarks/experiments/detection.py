@@ -27,8 +27,8 @@ from irvis.benchmarks.tables import MODEL
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_writable, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.images import read_image, read_visible, write_image
+from irvis.runtime.spread import spread_end_to_end
 from irvis.student.distributed import processes
-from irvis.student.validation import spread
 
 QUICK: Dict[str, Any] = {"epochs": 2, "batch": 2, "side": 128}
 QUICK_PAIRS, QUICK_WIDTH = 4, 256
@@ -135,7 +135,7 @@ def task_of(arguments: argparse.Namespace, device: str) -> Task:
         raise IrvisError(f"--side must be a multiple of {STRIDE}. Got {settings.side}")
     pairs = labelled_pairs(arguments.folder, len(arguments.classes))
     return Task(
-        _spread(pairs, QUICK_PAIRS) if arguments.quick else pairs,
+        spread_end_to_end(pairs, QUICK_PAIRS) if arguments.quick else pairs,
         arguments.classes,
         settings,
         arguments.detector,
@@ -204,7 +204,7 @@ def read_detections(file: Path, names: Sequence[str]) -> List[Detections]:
 def write_pictures(task: Task, test: Sequence[Labelled], found: Dict[str, List[Detections]]) -> List[Path]:
     """Write some test images as each method has them, with labels and detections; give the paths. Raises FileError."""
     files = []
-    shown = [labelled.pair for labelled in _spread(test, PICTURES)]
+    shown = [labelled.pair for labelled in spread_end_to_end(test, PICTURES)]
     for index, (pair, objects) in enumerate(test):
         if pair in shown:
             tiles = [Tile("labels", read_visible(pair.visible), objects)]
@@ -214,11 +214,6 @@ def write_pictures(task: Task, test: Sequence[Labelled], found: Dict[str, List[D
             files.append(task.output / "pictures" / f"{pair.name}.png")
             write_image(files[-1], draw_grid(tiles, task.classes))
     return files
-
-
-def _spread(pairs: Sequence[Labelled], count: int) -> List[Labelled]:
-    chosen = spread([labelled.pair for labelled in pairs], count)
-    return [labelled for labelled in pairs if labelled.pair in chosen]
 
 
 def _digests_of(weights: Optional[Path]) -> Optional[Dict[str, str]]:

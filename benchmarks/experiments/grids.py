@@ -13,12 +13,13 @@ import numpy as np
 
 from irvis.benchmarks.experiments.boxes import Box, parse_box, salient_box, texture_box
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
-from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, scenes_of
+from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, pairs_at_hand, scenes_of
 from irvis.benchmarks.experiments.sheets import Rows, Tile, check_sheet, draw_sheet, wrapped
 from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.frames import Luminance, recolour
 from irvis.runtime.images import read_visible
-from irvis.runtime.pairs import images_by_stem
+from irvis.runtime.pairs import files_of, images_by_stem
 from irvis.runtime.sizes import format_size
 
 INSET = 0.36  # of the picture's width and height, at most
@@ -71,6 +72,8 @@ def main(arguments: argparse.Namespace) -> int:
     ]
     # First, so that a wrong name is told before minutes of work.
     elsewhere = [_read_fused(arguments, scene, len(scenes) == 1) for scene in scenes]
+    inputs = [*files_of(pairs_at_hand(arguments)), *(method.file for method in methods), *_fused_files(arguments)]
+    check_outputs_apart([arguments.output], inputs)
     for name in ("visible", *(method.name for method in methods)):
         if name in elsewhere[0]:
             raise IrvisError(f"two pictures are called {name}; give the one of --fused another name")
@@ -143,6 +146,11 @@ def _frame(enlarged: np.ndarray, box: Box, colour: Tuple[int, int, int]) -> None
     inside = part[LINE:-LINE, LINE:-LINE].copy()
     part[:] = colour  # not outside it, so that it is seen at the frame's edge too
     part[LINE:-LINE, LINE:-LINE] = inside
+
+
+def _fused_files(arguments: argparse.Namespace) -> List[Path]:
+    given = [Path(text.partition("=")[2]) for text in arguments.fused]
+    return [file for path in given for file in (images_by_stem(path).values() if path.is_dir() else [path])]
 
 
 def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict[str, np.ndarray]:

@@ -26,9 +26,9 @@ from irvis.runtime.errors import FileError, IrvisError, one_line
 from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.spread import spread_end_to_end
 from irvis.student.checkpoint import load_student
 from irvis.student.teachers.published import network_class
-from irvis.student.validation import spread
 
 QUICK_PAIRS, QUICK_SIDE = 1, 128
 AHEAD = 2  # pairs that are fused before their metrics are computed, so that both cores have something to do
@@ -107,7 +107,7 @@ def data_sets_of(arguments: argparse.Namespace) -> List[DataSet]:
         name, pairs = "/".join(folder.resolve().parts[-2:]), pairs_of(folder)
         if name in found:
             raise IrvisError(f"two data sets are called {name}: {found[name].folder} and {folder}; rename a folder")
-        chosen = spread(pairs, limit) if limit else pairs
+        chosen = spread_end_to_end(pairs, limit) if limit else pairs
         found[name] = DataSet(name, folder, {key_of(pair): pair for pair in chosen}, len(pairs), side)
     return list(found.values())
 

@@ -12,7 +12,7 @@ from irvis.runtime.images import read_visible
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.sizes import MINIMUM
-from irvis.student.validation import spread
+from irvis.runtime.spread import spread_end_to_end
 
 
 class Scene(NamedTuple):
@@ -31,16 +31,20 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=parse_box, metavar="X,Y,WIDTH,HEIGHT", help="only this part of each, in pixels")
 
 
+def pairs_at_hand(arguments: argparse.Namespace) -> List[Pair]:
+    """Give the pairs of the folders. Raises FileError."""
+    return [pair for folder in arguments.folders for pair in pairs_of(folder)]
+
+
 def scenes_of(arguments: argparse.Namespace) -> List[Scene]:
     """Give the scenes that were asked for. Raises IrvisError."""
-    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
-    return [read_scene(pair, arguments.crop) for pair in chosen(pairs, arguments.pair, 1)]
+    return [read_scene(pair, arguments.crop) for pair in chosen(pairs_at_hand(arguments), arguments.pair, 1)]
 
 
 def chosen(pairs: Sequence[Pair], names: Optional[Sequence[str]], count: int) -> Sequence[Pair]:
     """Give the pairs with these names, or ``count`` evenly spread ones where there are none. Raises IrvisError."""
     if not names:
-        return spread(pairs, count)
+        return spread_end_to_end(pairs, count)
     found = [[pair for pair in pairs if pair.name == name] for name in names]
     for name, same in zip(names, found):
         if len(same) != 1:

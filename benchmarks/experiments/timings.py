@@ -38,9 +38,7 @@ def read_timings(spec: str) -> List[Timings]:
     Raises FileError where the file is no report, of frames of another size than the paper's, or is given a name though
     it has its own.
     """
-    name, equals, file = spec.partition("=")
-    named = bool(equals) and not Path(spec).exists()
-    path, method = (Path(file), name) if named else (Path(spec), DEPLOY)
+    path, method = split_report(spec)
     try:
         document = parse_json(read_bytes(path, "report"))
         kind = document.get("kind", "latency" if "found" in document else None)
@@ -49,9 +47,9 @@ def read_timings(spec: str) -> List[Timings]:
     if kind not in (KIND, "latency"):
         document = read_report(path)
         _check_size(document["size"], path)
-        return [_of_bench(document, method, path.name)]
-    if named:
-        raise FileError(f"{path} names what it timed, and {name}= is for a report of bench.py; give --report {path}")
+        return [_of_bench(document, method or DEPLOY, path.name)]
+    if method:
+        raise FileError(f"{path} names what it timed, and {method}= is for a report of bench.py; give --report {path}")
     try:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError("another schema")
@@ -62,6 +60,12 @@ def read_timings(spec: str) -> List[Timings]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "irvis peers" if kind == KIND else "gpu_check's latency at 480x640"
         raise FileError(f"not a whole report of {what}: {path}; measure it again") from error
+
+
+def split_report(spec: str) -> Tuple[Path, str]:
+    """``"NAME=FILE"`` -> the file and the name; ``"FILE"`` -> the file and ""."""
+    name, equals, file = spec.partition("=")
+    return (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), "")
 
 
 def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:

@@ -28,7 +28,8 @@ from irvis.benchmarks.turns import Run, time_forms
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.errors import IrvisError, ModelError, one_line
-from irvis.runtime.files import check_writable, write_bytes, write_json
+from irvis.runtime.files import check_outputs, write_bytes, write_json
+from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import NAMES, find_model
@@ -228,11 +229,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", choices=METRICS, default="SCD", help="quality of the plot (default: %(default)s)")
 
 
+def inputs_of(arguments: argparse.Namespace) -> List[Optional[Path]]:
+    """Give what is read, the place of which no output may take. Raises FileError."""
+    weights = find_weights(arguments.weights) if arguments.weights else {}
+    engines = [file for _, file in arguments.engine]
+    quality = arguments.quality
+    pairs = pairs_of(quality) if quality is not None and quality.is_dir() else []
+    return [arguments.checkpoint, *arguments.student, *weights.values(), *engines, quality, *files_of(pairs)]
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis peers``."""
-    for file in (arguments.json, arguments.markdown, arguments.plot):
-        if file is not None:
-            check_writable(file)
+    check_outputs([arguments.json, arguments.markdown, arguments.plot], inputs_of(arguments))
     document = measure(arguments)
     print(to_text(document), flush=True)
     if arguments.json is not None:

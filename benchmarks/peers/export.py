@@ -13,7 +13,7 @@ from irvis.export.fixed_shapes import fix_shapes
 from irvis.export.to_onnx import Planes, largest_difference, write_graph
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, ModelError
-from irvis.runtime.files import replacing
+from irvis.runtime.files import check_outputs, replacing
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
@@ -23,8 +23,9 @@ from irvis.student.teachers.load import load_published, published_name
 from irvis.student.teachers.network import FusionNetwork
 from irvis.student.teachers.zheng_blocks import CrossDifference, InvertibleConvolution
 
-# Of ONNX Runtime from PyTorch. All but SHIP stay under 2e-5 at 480x640; SHIP in float32 is 1.2e-4 from its float64.
-TOLERANCE = 2e-4
+# Of ONNX Runtime from PyTorch. All but SHIP stay under 2e-5 at 480x640; SHIP in float32 is 1.2e-4 from its float64, and
+# two runs of it were 2.5e-4 apart on another CPU.
+TOLERANCE = 5e-4
 
 
 class FusedPlane(nn.Module):
@@ -144,9 +145,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _export_all(arguments: argparse.Namespace) -> int:
     pairs = [read_luminance(pair) for pair in pairs_of(arguments.pairs)] if arguments.pairs else None
+    outputs = [arguments.output / f"{name}.onnx" for name, _ in arguments.networks]
+    check_outputs(outputs, [weights for _, weights in arguments.networks])
     failures = 0
-    for name, weights in arguments.networks:
-        output = arguments.output / f"{name}.onnx"
+    for output, (name, weights) in zip(outputs, arguments.networks):
         try:
             network = load_published(name, weights)
             found = export_published(network, output, arguments.size, pairs or sample_pairs(arguments.size))

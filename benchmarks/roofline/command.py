@@ -18,7 +18,7 @@ from irvis.benchmarks.roofline.report import draw, to_markdown, to_text, write_r
 from irvis.benchmarks.roofline.work import ITEMSIZE
 from irvis.export.layer_profile import read_profile
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_outputs, write_bytes
+from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
 from irvis.runtime.sizes import format_size, parse_size
 
 DEFAULT_DEVICE = "xavier-maxn"
@@ -55,6 +55,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis roofline``."""
     outputs = [path for path in (arguments.json, arguments.markdown, arguments.plot, arguments.fit) if path]
     check_outputs(outputs, [*arguments.models, arguments.measured])
+    # --fit adds to what is there already, so it may be the file that --efficiency names.
+    check_outputs_apart([arguments.json, arguments.markdown, arguments.plot], [arguments.efficiency])
     if min(arguments.threads, arguments.rounds) < 1 or arguments.top < 0:
         raise IrvisError("--threads and --rounds must be 1 or more, --top 0 or more")
     if arguments.fit and not (arguments.validate or arguments.measured):

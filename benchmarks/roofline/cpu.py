@@ -31,8 +31,7 @@ from irvis.benchmarks.roofline.work import (
 )
 from irvis.export.fused_groups import COPIES, FREE, POINTWISE, Kernel
 from irvis.runtime.errors import ModelError
-from irvis.runtime.providers import CPU as CPU_PROVIDER
-from irvis.runtime.providers import FATAL
+from irvis.runtime.providers import CPU_ONLY, FATAL
 
 LARGE, SMALL = (1, 64, 480, 640), (1, 8, 240, 320)  # beyond any cache, and within most
 CHAIN = 300  # kernels that do next to nothing
@@ -90,7 +89,7 @@ def run_here(model: onnx.ModelProto, kernels: Sequence[Kernel], threads: int, ro
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU_PROVIDER])
+            session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=CPU_ONLY)
         except Exception as error:
             raise ModelError(f"ONNX Runtime does not open this graph: {error}") from error
         draw = np.random.default_rng(0)
@@ -225,7 +224,7 @@ def _times_s(
     described = [describe(*each) for each in inputs.items()]
     graph = helper.make_graph(nodes, "peak", described, [describe(*output)], initializer=weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), _options(threads), providers=[CPU_PROVIDER])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), _options(threads), providers=CPU_ONLY)
     # Bound, so that no fresh memory is given to each run: the system would fill it with zeros within the time.
     binding, held = session.io_binding(), np.zeros(output[1], np.float32)
     feeds = {name: np.ones(shape, np.float32) for name, shape in inputs.items()}

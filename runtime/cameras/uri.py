@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Tuple, TypeVar
+from typing import Callable, Dict, Iterable, List, NamedTuple, Tuple, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from irvis.runtime.errors import FileError
@@ -73,6 +73,13 @@ def parse_uri(text: str) -> SourceUri:
         known = ", ".join(OPTIONS[scheme])
         raise FileError(f"{scheme} sources have no option {unknown[0]!r}; they have {known}. Got {text}")
     return SourceUri(text, scheme, location, options)
+
+
+def files_of_sources(uris: Iterable[str]) -> List[str]:
+    """Give the recordings among sources, and the files of folders, whose place no output may take. Raises FileError."""
+    sources = [parse_uri(uri) for uri in uris]
+    found = [source.location for source in sources if source.scheme in FILES]
+    return found + [entry.path for folder in found if os.path.isdir(folder) for entry in os.scandir(folder)]
 
 
 def _plain_path(text: str) -> SourceUri:

@@ -8,6 +8,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from irvis.runtime.cameras.uri import files_of_sources
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs
 from irvis.runtime.images import is_image, write_image
@@ -18,6 +19,7 @@ from irvis.runtime.registration.preview import describe, draw_preview
 from irvis.runtime.registration.targets import KINDS, Target, parse_count
 from irvis.runtime.registration.warp import Warp
 from irvis.runtime.sizes import format_size
+from irvis.runtime.spread import spread_end_to_end
 
 AGREEING_PX = 3.0  # in the coarser of the two frames: how far apart the two of a pair may lie
 EPILOG = (
@@ -160,10 +162,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise FileError(f"cannot write a preview as {preview}: its suffix must be .png or another image's")
     if token is not None and arguments.click is None:
         raise IrvisError("--token is for the page of --click: give that as well")
-    inputs = [name for name in (arguments.infrared, arguments.visible) if not is_camera(name)]
+    named = arguments.infrared, arguments.visible
+    inputs = [name for name in named if not is_camera(name)]
     images = [entry.path for name in inputs if os.path.isdir(name) for entry in os.scandir(name)]
+    recordings = files_of_sources(name for name in named if is_camera(name))
     points = _clicked_path(output) if arguments.click is not None else None
-    check_outputs([output, preview, points], [*inputs, *images, arguments.points])
+    check_outputs([output, preview, points], [*inputs, *images, *recordings, arguments.points])
 
 
 def _clicked_path(output: Path) -> Path:
@@ -198,8 +202,7 @@ def _from_points(method: str, points: np.ndarray, frames: Frames, model: Optiona
 def _automatic(frames: List[Frames], model: str) -> Result:
     from irvis.runtime.registration.automatic import estimate
 
-    if len(frames) > AUTOMATIC_AT_MOST:
-        frames = [frames[index] for index in np.linspace(0, len(frames) - 1, AUTOMATIC_AT_MOST).round().astype(int)]
+    frames = spread_end_to_end(frames, AUTOMATIC_AT_MOST)
     print(
         f"looking for what infrared and visible have in common, in {len(frames)} pairs: a second or two each",
         flush=True,

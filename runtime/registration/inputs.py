@@ -11,6 +11,7 @@ from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import Pair, match_folders
 from irvis.runtime.registration.homography import Size
 from irvis.runtime.sizes import format_size
+from irvis.runtime.spread import spread_end_to_end
 
 PAIRS_AT_MOST = 64  # more tell nothing new and take long
 SETTLED = 10  # pairs until a camera's exposure has settled
@@ -43,7 +44,7 @@ def load_frames(infrared: str, visible: str) -> List[Frames]:
     pairs = _pairs(Path(infrared), Path(visible))
     if len(pairs) > PAIRS_AT_MOST:
         print(f"using {PAIRS_AT_MOST} of {len(pairs)} pairs, evenly spaced")
-        pairs = [pairs[index] for index in np.linspace(0, len(pairs) - 1, PAIRS_AT_MOST).round().astype(int)]
+        pairs = spread_end_to_end(pairs, PAIRS_AT_MOST)
     frames = [Frames(pair.name, read_infrared(pair.infrared), read_visible(pair.visible)) for pair in pairs]
     for pair in frames:
         if pair.sizes != frames[0].sizes:

@@ -7,9 +7,9 @@ import pytest
 
 from irvis.benchmarks.accuracy import PAIRS_AT_MOST, Accuracy, measure_accuracy
 from irvis.export.acceptance import compare
-from irvis.export.sample_frames import spread
 from irvis.runtime import Fuser
 from irvis.runtime.shipped import SHIPPED_MODEL
+from irvis.runtime.spread import spread_by_parts
 
 
 class Mean:
@@ -72,6 +72,6 @@ def test_without_scikit_image_there_is_an_error_and_no_quality(samples, monkeypa
 
 
 def test_25_pairs_are_spread_over_the_data_set():
-    assert spread(list(range(361)), PAIRS_AT_MOST)[:3] == [0, 14, 28]
-    assert len(spread(list(range(361)), PAIRS_AT_MOST)) == 25
-    assert spread([1, 2], PAIRS_AT_MOST) == [1, 2]
+    assert spread_by_parts(list(range(361)), PAIRS_AT_MOST)[:3] == [0, 14, 28]
+    assert len(spread_by_parts(list(range(361)), PAIRS_AT_MOST)) == 25
+    assert spread_by_parts([1, 2], PAIRS_AT_MOST) == [1, 2]

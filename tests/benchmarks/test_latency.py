@@ -232,3 +232,22 @@ def test_a_histogram_holds_every_frame(values):
     assert sum(found["counts"]) == len(values)
     assert found["edges_ms"][0] <= min(values)
     assert found["edges_ms"][-1] >= max(values)
+
+
+def test_what_passes_between_two_calls_is_told_in_microseconds():
+    clock = Clock()
+    fuser = TimedFuser(clock, [0.010] * 4)
+    run = run_frames(fuser, *frames(), 4, progress=lambda: clock.sleep(250e-6), clock=clock, sleep=clock.sleep)
+    assert run.between_us == pytest.approx(250)
+    assert run.calls_ms == [10.0] * 4  # it is no part of them
+    assert paced([0.010], None).between_us is None
+
+
+def test_a_stage_that_takes_no_measurable_time_has_no_end_of_frames():
+    assert summarize([0.0, 0.0]).fps == math.inf
+
+
+def test_a_histogram_has_forty_bins_of_one_width():
+    found = histogram([10.0, 11.0, 50.0])
+    assert np.diff(found["edges_ms"]) == pytest.approx([1.0] * 40)
+    assert [found["counts"][index] for index in (0, 1, 39)] == [1, 1, 1]

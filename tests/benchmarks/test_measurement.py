@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import pytest
 
@@ -69,3 +70,30 @@ def test_what_the_benchmark_costs_is_measured(capsys):
         "processor, more than bare",
         "wall, more than bare",
     ]
+
+
+def test_a_run_is_watched_while_it_goes_on(tmp_path, machines):
+    root = machines.plant(tmp_path, machines.xavier_tree())
+    with Fuser(Waiting()) as fuser:
+        measured = measure_model(fuser, 1.0, Plan((16, 24), 120, 0), root)  # 0.6 s and more
+    start_s, end_s = measured.run.start_s, measured.run.ends_s[-1]
+    assert measured.energy.samples >= 4  # 20 a second
+    assert sum(start_s < stamp_s < end_s for stamp_s, _ in measured.history) >= 1  # 5 a second
+
+
+def test_every_frame_of_the_plan_is_run_and_those_that_warm_up_are_not_counted(tmp_path):
+    class Counting(Waiting):
+        runs = 0
+
+        def run(self, infrared, visible):
+            self.runs += 1
+            if self.runs == 1:
+                time.sleep(0.1)
+            return visible
+
+    backend = Counting()
+    with Fuser(backend) as fuser:
+        measured = measure_model(fuser, 1.0, Plan((16, 24), iterations=7, warmup=4), tmp_path)
+    assert backend.runs == 1 + 4 + 7  # the first is a cold start
+    assert len(measured.run.calls_ms) == 7
+    assert measured.cold.first_frame_ms >= 100 > min(measured.run.calls_ms)

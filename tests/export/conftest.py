@@ -14,13 +14,14 @@ def noisy_engine(monkeypatch):
     """
     from irvis.export import acceptance
     from irvis.runtime.fuser import Fuser
+    from irvis.runtime.providers import CPU_ONLY
     from irvis.runtime.shipped import SHIPPED_MODEL
 
     def replace(sigma):
         @contextlib.contextmanager
         def open_engine(path, frames):
             noise = np.random.default_rng(0)
-            with Fuser(SHIPPED_MODEL, providers=acceptance.CPU_ONLY) as fuser:
+            with Fuser(SHIPPED_MODEL, providers=CPU_ONLY) as fuser:
 
                 def on_frames(infrared, visible):
                     fused = fuser(infrared, visible)

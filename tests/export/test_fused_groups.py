@@ -7,7 +7,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper
 
 from irvis.export.fixed_shapes import fix_shapes
-from irvis.export.fused_groups import fused_groups
+from irvis.export.fused_groups import fused_groups, fused_kernels
 
 SIZE = (16, 24)
 PASS_BYTES = 2 * 32 * 16 * 24
@@ -32,6 +32,11 @@ def conv(inputs, output):
     return node("Conv", f"{inputs} w1", output, kernel_shape=[1, 1])
 
 
+def groups_of(model):
+    fixed, shapes = fix_shapes(model)
+    return fused_groups(fused_kernels(fixed, shapes), shapes)
+
+
 def count(nodes, outputs="out", inputs=("x",), weights=(W1, W3), channels=32):
     """Give [(kind, nodes, passes read, passes written)], the bytes of weights left out."""
     graph = helper.make_graph(
@@ -44,7 +49,7 @@ def count(nodes, outputs="out", inputs=("x",), weights=(W1, W3), channels=32):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     constant_bytes = {tensor.name: 2 * int(onnx.numpy_helper.to_array(tensor).size) for tensor in weights}
     found = []
-    for group in fused_groups(*fix_shapes(model)):
+    for group in groups_of(model):
         used = {name for each in nodes if each.name in group.nodes for name in each.input}
         read = group.read_bytes - sum(constant_bytes.get(name, 0) for name in used)
         found.append((group.kind, " ".join(group.nodes), read / PASS_BYTES, group.written_bytes / PASS_BYTES))
@@ -78,7 +83,7 @@ def fused_groups_of(nodes):
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
         initializer=[W1],
     )
-    return fused_groups(*fix_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])))
+    return groups_of(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]))
 
 
 def test_layer_norm_is_four_kernels():

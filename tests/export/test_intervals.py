@@ -68,6 +68,9 @@ def test_padding_counts_as_zero():
     conv.weight.data.fill_(1)
     one = torch.ones(1, dtype=torch.float64)
     assert through_conv(conv, Interval(one, one)) == (0, 9)  # a tap may fall outside, where there is no 1
+    conv = nn.Conv2d(1, 1, 1, bias=False).double()
+    conv.weight.data.fill_(3)
+    assert through_conv(conv, Interval(one, 2 * one)) == (3, 6)  # which has no padding
 
 
 @settings(max_examples=30)

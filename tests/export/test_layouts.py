@@ -7,6 +7,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper
 
 from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
+from irvis.export.fused_groups import fused_kernels
 from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.shipped import find_model
 
@@ -20,6 +21,11 @@ def node(kind, inputs, output, **attributes):
 
 def conv(inputs, output, weight="dense", **attributes):
     return node("Conv", f"{inputs} {weight}", output, **attributes)
+
+
+def conversions_of(model, size=None):
+    fixed, shapes = fix_shapes(model, size)
+    return conversions(fused_kernels(fixed, shapes), shapes)
 
 
 def converted(nodes):
@@ -39,9 +45,7 @@ def converted(nodes):
             *(helper.make_tensor(key, TensorProto.INT64, [len(of)], of) for key, of in shapes.items()),
         ],
     )
-    found = conversions(
-        *fix_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
-    )
+    found = conversions_of(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
     assert all(group.kind == CONVERSION for group in found)
     return {name: group.bytes for group in found for name in group.nodes}
 
@@ -99,7 +103,7 @@ def test_a_single_plane_has_no_layout():
 @pytest.mark.parametrize(("name", "side"), [("student", 1), ("fast", 2)])
 def test_q_k_v_and_what_comes_of_them_are_converted_in_each_attention(name, side):
     """As TensorRT 8.5.2's FP16 engines of 480x640 do: 32 and 8 passes (docs/measured.md), beside what is small."""
-    found = conversions(*fix_shapes(load_planes_onnx(find_model(name)), (480, 640)))
+    found = conversions_of(load_planes_onnx(find_model(name)), (480, 640))
     assert [group.read_bytes for group in found] == [2 * 32 * 480 * 640 // side**2] * 16
     of_attention = ("deep_qk.0", "deep_qk.1", "deep_v", "MatMul_2")
     assert all(any(part in group.nodes[0] for part in of_attention) for group in found)

@@ -9,6 +9,7 @@ pytest.importorskip("onnxruntime")
 import numpy as np
 from onnx import TensorProto, helper
 
+from irvis.export import fused_groups
 from irvis.export.passes import PEAK_GB_PER_S, count_traffic
 from irvis.export.to_onnx import export
 from irvis.runtime import cli
@@ -49,6 +50,13 @@ def test_the_deploy_form_moves_less(graphs):
     assert sum(group.bytes for group in deploy.of_kind("conversion")) == pytest.approx(
         32 / 296 * deploy.bytes, rel=0.02
     )
+
+
+def test_the_kernels_are_worked_out_once(graphs, monkeypatch):
+    made, plan = [], fused_groups._Plan
+    monkeypatch.setattr(fused_groups, "_Plan", lambda *given: made.append(given) or plan(*given))
+    count_traffic(graphs[0])
+    assert len(made) == 1
 
 
 def test_passes_do_not_depend_on_the_size(graphs):

@@ -138,6 +138,8 @@ def test_reductions_are_pinned_where_they_are_long_or_small(read: Any, written: 
     ("product", "written", "pinned"),
     [
         ((240, 32, 32), (1, 32, 32), True),  # of the rows' Gram matrices of 240x320, more than two planes
+        ((600, 32, 32), (1, 32, 32), True),  # eight planes
+        ((601, 32, 32), (1, 32, 32), False),
         ((2, 16, 240 * 320), (2, 16, 1), True),  # a long sum whatever it is of
         ((1, 32, 240, 320), (1, 1, 240, 320), False),  # of a product as large as the frame's features
     ],
@@ -151,6 +153,15 @@ def test_the_mean_of_small_products_is_pinned_at_any_width(product: Any, written
     assert pin_to_fp32(TRT, Network(*layers), (240, 320), len(layers)) == ({1} if pinned else set())
     alone = pin_to_fp32(TRT, Network(layers[1]), (240, 320), 1)
     assert bool(alone) is (pinned and math.prod(product) > 4096 * math.prod(written))
+
+
+def test_what_else_reads_a_product_is_pinned_only_where_it_is_small() -> None:
+    product = Tensor((240, 32, 32), name="product")
+    layers = [
+        Layer("product", LayerType.MATRIX_MULTIPLY, [Tensor((240, 32, 320))] * 2, product),
+        Layer("scale", LayerType.ELEMENTWISE, [product], Tensor((240, 32, 32))),
+    ]
+    assert pin_to_fp32(TRT, Network(*layers), (240, 320), len(layers)) == set()
 
 
 @pytest.mark.parametrize("dtype", [DataType.INT32, DataType.BOOL])

@@ -6,17 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from irvis.export.sample_frames import find_pairs, read_frames, spread, to_planes
+from irvis.export.sample_frames import find_pairs, read_frames, to_planes
 from irvis.runtime.errors import FileError
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import write_image
 from irvis.runtime.pairs import Pair, pairs_of
-
-
-def test_spread_over_a_data_set() -> None:
-    assert spread(list(range(10)), 3) == [0, 3, 6]
-    assert spread(list(range(3)), 25) == [0, 1, 2]
-    assert spread(list(range(100)), 1) == [0]
 
 
 def test_the_pairs_of_a_folder(samples: Path) -> None:

@@ -337,3 +337,11 @@ def test_all_25_tno_pairs_at_their_own_sizes(data, capsys):
         print(f"\nlargest difference over {len(worst)} TNO pairs: {max(worst.values()):.2e}")
     assert len(worst) == 25
     assert max(worst.values()) <= 1e-5
+
+
+def test_no_mean_of_the_deploy_form_is_over_more_than_rows_or_columns(graphs):
+    """A running sum in FP16 stops growing after some thousand terms."""
+    means = [node for node in onnx.load(graphs[1]).graph.node if node.op_type == "ReduceMean"]
+    axes = [list(attribute.ints) for node in means for attribute in node.attribute if attribute.name == "axes"]
+    assert len(axes) == len(means) == 4 * 2 + 3 * 2  # of four attentions and three blocks of squeeze-excite
+    assert all(len(one) == 1 for one in axes)

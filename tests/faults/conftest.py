@@ -1,5 +1,6 @@
 """What the tests of faults share: good files of every kind, and commands that are run in this process."""
 
+import importlib
 import os
 import sys
 import traceback
@@ -67,8 +68,11 @@ def fork():
 
 
 @pytest.fixture
-def command(capsys):
-    """A function that runs a command in this process, and gives its exit code and the lines on stderr."""
+def command(capsys, monkeypatch):
+    """A function that runs a command in this process, and gives its exit code and the lines on stderr.
+
+    It is a subcommand of ``irvis``, a program, or a module of irvis such as ``benchmarks.soak``.
+    """
     from irvis.benchmarks import bench
     from irvis.export import build_engine
     from irvis.runtime import cli
@@ -79,7 +83,11 @@ def command(capsys):
         argv = [str(argument) for argument in arguments]
         capsys.readouterr()
         try:
-            code = others[name](argv) if name in others else cli.main([name, *argv])
+            if name.startswith("benchmarks."):
+                monkeypatch.setattr(sys, "argv", [name, *argv])
+                code = importlib.import_module(f"irvis.{name}").main()
+            else:
+                code = others[name](argv) if name in others else cli.main([name, *argv])
         except SystemExit as usage:
             code = usage.code
         return code, capsys.readouterr().err.splitlines()

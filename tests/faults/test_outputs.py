@@ -79,19 +79,24 @@ COLLISIONS = {
     "run --infrared test:// --visible test:// --model {.onnx} --json {.onnx}": "would overwrite an input",
     "run --infrared test:// --visible test:// --model a.engine --json a.engine.json": "would overwrite an input",
     "run --infrared test:// --visible test:// -o {made.avi} --json {made.avi}": "two outputs",
+    "run --infrared {ir} --visible test:// --json {ir}/street.png": "would overwrite an input",
     "fuse {x_side_by_side.png} {.png} -o {x.png} --side-by-side": "would overwrite an input",
     "fuse {x_side_by_side.avi} {.avi} -o {x.avi} --side-by-side": "would overwrite an input",
     "fuse {ir} {vi} -o {ir} --side-by-side": "would overwrite an input",
     "fuse {side_by_side} {vi} -o {} --side-by-side": "would overwrite an input",
     "calibrate {.png} {.png} --points {.csv} -o {.json} --preview {.png}": "would overwrite an input",
     "calibrate {ir} {vi} -o {made.json} --preview {ir}/street.png": "would overwrite an input",
+    "calibrate folder://{ir} test:// -o {made.json} --preview {ir}/street.png": "would overwrite an input",
+    "demo --infrared {fused} --visible {vi} -o {}": "would overwrite an input",
     "bench.py --onnx {.onnx} --json {.onnx}": "would overwrite an input",
     "bench.py --engine a.engine --json a.engine.json": "would overwrite an input",
     "bench.py --onnx {.onnx} --pairs {} --reference {.onnx} --plot {.onnx}": "would overwrite an input",
+    "bench.py --onnx {.onnx} --pairs {} --plot {ir}/street.png": "would overwrite an input",
     "bench.py --json {made.x} --markdown {made.x}": "two outputs",
     "bench.py plot {.json} -o {.json}": "would overwrite an input",
     "build_engine.py {.onnx} -o {.onnx}": "would overwrite an input",
     "build_engine.py {.onnx} -o {made.engine} --timing-cache {made.engine.json}": "two outputs",
+    "build_engine.py {.onnx} -o {made.engine} --pairs {} --timing-cache {ir}/street.png": "would overwrite an input",
     "doctor a.engine --json a.engine.json": "would overwrite an input",
 }
 WORKSTATION_COLLISIONS = {
@@ -99,6 +104,44 @@ WORKSTATION_COLLISIONS = {
     "export {.safetensors} -o {.json}": "an ONNX is a .onnx file",
     "evaluate {} --csv {made.x} --markdown {made.x}": "two outputs",
     "passes {.onnx} {.onnx} --json {.onnx}": "would overwrite an input",
+    "train {} --init {.safetensors} -o {.safetensors}": "would overwrite an input",
+    "train {} --teacher {.safetensors} -o {.safetensors}": "would overwrite an input",
+    "train {} --teacher SHIP={.safetensors} -o {.safetensors}": "would overwrite an input",
+    "train {} --teacher {.onnx},fused=a,feature=b -o {.onnx}": "would overwrite an input",
+    "train {} --downstream boxes={.safetensors} -o {.safetensors}": "would overwrite an input",
+    "train {} -o {ir}/street.png": "would overwrite an input",
+    "train {} --validation {fused} -o {fused}/1_vi.png": "would overwrite an input",
+    "plot {.json} -o {.json}": "would overwrite an input",
+    "plot {made} -o {made.csv}": "would overwrite an input",
+    "compare {.safetensors} --json {.safetensors}": "would overwrite an input",
+    "compare --engine {.onnx} --json {.onnx}": "would overwrite an input",
+    "complexity --json {made.x} --csv {made.x}": "two outputs",
+    "peers {.safetensors} --json {.safetensors}": "would overwrite an input",
+    "peers --student {.safetensors} --json {.safetensors}": "would overwrite an input",
+    "peers --weights {weights} --json {weights}/SHIP.pth": "would overwrite an input",
+    "peers --engine student={.onnx} --json {.onnx}": "would overwrite an input",
+    "peers --quality {.csv} --markdown {.csv}": "would overwrite an input",
+    "peers --quality {} --plot {ir}/street.png": "would overwrite an input",
+    "experiment ablation {} --teacher SHIP={.safetensors} --plan {.safetensors}": "would overwrite an input",
+    "experiment compensation {} --test {} --teacher SHIP={.safetensors} -o {ir}": "would overwrite an input",
+    "experiment complexity --report {complexity.csv} -o {}": "would overwrite an input",
+    "experiment complexity --quick --report A={peers-quick.json} -o {}": "would overwrite an input",
+    "visualize grid {} -o {ir}/street.png": "would overwrite an input",
+    "visualize grid {} --pair street --fused a={.png} -o {.png}": "would overwrite an input",
+    "visualize grid {} --pair street --fused a={fused} -o {fused}/street.png": "would overwrite an input",
+    "visualize features {} -o {vi}/street.png": "would overwrite an input",
+    "benchmarks.rewrites {.safetensors} --markdown {.safetensors}": "would overwrite an input",
+    "benchmarks.registration {} --json {ir}/street.png": "would overwrite an input",
+    "benchmarks.soak plot {.csv} -o {.csv}": "would overwrite an input",
+    "benchmarks.train_speed {} --teacher SHIP={.safetensors} --json {.safetensors}": "would overwrite an input",
+    "benchmarks.train_speed {} --teacher SHIP={.safetensors} --json {ir}/street.png": "would overwrite an input",
+    "benchmarks.gpu_train pack {ir}/street.png {}": "would overwrite an input",
+    "benchmarks.gpu_train run {progress.json} {}": "would overwrite an input",
+    "benchmarks.gpu_train run {made.npz} {} --runs {progress.json}": "would overwrite an input",
+    "benchmarks.gpu_train run {made.npz} {} --teachers {weights}/.. --runs {runs.json}": "would overwrite an input",
+    "benchmarks.peers.export SHIP={SHIP.onnx} -o {}": "would overwrite an input",
+    "roofline {.onnx} --efficiency {.json} --json {.json}": "would overwrite an input",
+    "evaluate {} --csv {ir}/street.png": "would overwrite an input",
     "roofline {.onnx} --json {.onnx}": "would overwrite an input",
     "roofline {.onnx} --measured {.json} --fit {.json}": "would overwrite an input",
     "evaluate {} --model {.onnx} --csv {.onnx}": "would overwrite an input",
@@ -110,9 +153,16 @@ def test_an_output_that_is_an_input_or_another_output(template, said, good, comm
     if template in WORKSTATION_COLLISIONS:
         pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    for half in ("ir", "vi", "side_by_side"):
+    for half in ("ir", "vi", "side_by_side", "fused"):
         (tmp_path / half).mkdir()
-        shutil.copy(good.infrared, tmp_path / half / "street.png")
+        for name in ("street", "compensation"):
+            shutil.copy(good.infrared, tmp_path / half / f"{name}.png")
+    for name in ("1_ir", "1_vi"):
+        shutil.copy(good.infrared, tmp_path / "fused" / f"{name}.png")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "SHIP.pth").write_bytes(b"weights")
+    for name in ("runs", "progress"):
+        (tmp_path / f"{name}.json").write_text('[{"name": "SHIP", "teachers": ["SHIP"]}]')
     for suffix, path in good.files.items():
         for name in (f"good{suffix}", f"x_side_by_side{suffix}"):
             shutil.copy(path, tmp_path / name)

@@ -205,13 +205,13 @@ def onnx_planes() -> Run:
     from irvis.benchmarks.roofline.work import group_works
     from irvis.export.check_onnx import find_obstacles
     from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
-    from irvis.export.fused_groups import fused_groups
+    from irvis.export.fused_groups import fused_groups, fused_kernels
 
     def read(path: Path) -> None:
         model = load_planes_onnx(path)
         find_obstacles(model)
         fixed, shapes = fix_shapes(model, (16, 16))
-        fused_groups(fixed, shapes)
+        fused_groups(fused_kernels(fixed, shapes), shapes)
         group_works(fixed, shapes, "int8")
 
     return of_file("x.onnx", read)

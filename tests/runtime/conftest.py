@@ -7,14 +7,6 @@ import pytest
 
 
 @pytest.fixture
-def heeds_hang_ups():
-    """As from a terminal: under nohup this process, and each that it starts, ignores SIGHUP."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.fixture
 def in_a_fork():
     """A function that gives what a function raises in a fork of this process, or "nothing"."""
 

@@ -142,6 +142,23 @@ def test_every_build_option_is_in_the_name(onnx: Path) -> None:
     assert engine_cache.engine_name(onnx, "0" * 64, XAVIER, elsewhere) in names
 
 
+def test_an_onnx_of_a_long_name_has_an_engine_too(onnx: Path, folder: Path) -> None:
+    engine = cached_engine(onnx.rename(onnx.with_name("n" * 240 + ".onnx")), folder, SIZE, Builder(), XAVIER)
+    assert engine.name.startswith("n" * 60 + "-48x64-")
+    assert_whole(folder)
+
+
+def test_any_change_of_the_code_that_builds_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from irvis.export import engine
+
+    monkeypatch.setattr(engine, "__file__", str(tmp_path / "engine.py"))
+    digests = set()
+    for name, code in (("engine.py", "a = 1"), ("engine.py", "a = 2"), ("pins.py", ""), ("pins.py", "a = 2")):
+        (tmp_path / name).write_text(code)
+        digests.add(engine_cache._builders_digest())
+    assert len(digests) == 4
+
+
 def test_the_code_that_builds_is_told_apart() -> None:
     assert engine_cache._builders_digest() == engine_cache._builders_digest()
     assert len(engine_cache._builders_digest()) == 64
@@ -159,6 +176,7 @@ def test_an_onnx_of_one_size_is_built_for_it(folder: Path, tmp_path: Path) -> No
         height.dim_value, width.dim_value = 96, 128
     onnx_package.save(model, str(tmp_path / "fixed.onnx"))
     assert cached_engine(tmp_path / "fixed.onnx", folder, None, Builder(), XAVIER).name.startswith("fixed-96x128-")
+    assert "-48x64-" in cached_engine(tmp_path / "fixed.onnx", folder, SIZE, Builder(), XAVIER).name  # as was asked for
 
 
 def corrupt(engine: Path) -> None:
@@ -209,6 +227,14 @@ def test_what_a_killed_process_left_is_cleared_and_nothing_else(onnx: Path, fold
     write_bytes(folder / ".hidden.engine", b"mine")
     engine = cached_engine(onnx, folder, SIZE, Builder(), XAVIER)
     assert files(folder) == sorted([engine.name, engine.name + ".json", ".hidden.engine", "notes.txt"])
+
+
+def test_the_lock_outlives_a_build_or_two_processes_would_hold_one_each(onnx: Path, folder: Path) -> None:
+    lock = folder / WORK / "lock"
+    cached_engine(onnx, folder, SIZE, Builder(), XAVIER)
+    with lock.open() as held:
+        cached_engine(onnx, folder, (64, 48), Builder(), XAVIER)
+        assert os.path.samestat(os.fstat(held.fileno()), lock.stat())
 
 
 def failing(error: BaseException) -> Any:

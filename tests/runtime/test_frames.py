@@ -145,3 +145,10 @@ def test_out_must_fit():
             check_out(out, COLOUR.shape)
     with pytest.raises(FrameError, match="contiguous"):
         check_out(np.zeros((16, 40, 3), np.uint8)[:, ::2], COLOUR.shape)
+
+
+def test_an_out_that_must_not_be_written_is_refused():
+    out = COLOUR.copy()
+    out.flags.writeable = False
+    with pytest.raises(FrameError, match="writable"):
+        check_out(out, COLOUR.shape)

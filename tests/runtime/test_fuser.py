@@ -1,10 +1,13 @@
 import threading
+import time
 
 import numpy as np
 import pytest
 
+from irvis.benchmarks.loop_cost import NoNetwork
 from irvis.runtime import FileError, FrameError, Fuser, ModelError
 from irvis.runtime.backend import open_backend
+from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.work import Work
@@ -289,3 +292,67 @@ def test_a_backend_that_is_open_is_taken_and_closed(pair):
         np.testing.assert_array_equal(fuser(*pair), other(*pair))
     with pytest.raises(ModelError, match="closed"):
         backend.run(np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32))
+
+
+# What surrounds a model: backends that are simpler than a network.
+
+
+class Timed(NoNetwork):
+    """A network that takes 50 ms, and tells where."""
+
+    h2d_ms, compute_ms, d2h_ms = 5.0, 40.0, 3.0
+
+    def run(self, infrared, visible):
+        time.sleep(0.05)
+        return visible
+
+
+def test_stage_times_are_milliseconds_and_each_has_its_place():
+    frames = np.zeros((480, 640), np.uint8), np.zeros((480, 640, 3), np.uint8)
+    with Fuser(Timed()) as fuser:
+        fuser(*frames)
+        started = time.perf_counter()
+        fuser(*frames)
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+    times = fuser.times
+    assert (times.h2d_ms, times.compute_ms, times.d2h_ms) == (5.0, 40.0, 3.0)
+    assert 50 + times.pre_ms + times.post_ms <= times.total_ms <= elapsed_ms
+    assert min(times.pre_ms, times.post_ms) > 0.01  # what no machine does a frame in
+
+
+class Small(NoNetwork):
+    """A network of one size."""
+
+    size = SIZE
+
+
+@pytest.mark.parametrize("size", [(192, 256), (192, 64), (48, 256)])
+def test_resizing_down_averages_so_that_a_small_hot_target_does_not_vanish(size):
+    infrared, visible, work = np.zeros(size, np.uint8), np.zeros(size, np.uint8), Work()
+    infrared[4, 4] = 240  # bilinear interpolation would pass it over
+    with Fuser(Small(), resize=True) as fuser:
+        fuser.prepare(infrared, visible, work)
+    seen = work.inputs[0] * 255
+    assert seen.sum() == pytest.approx(240 * SIZE[0] * SIZE[1] / (size[0] * size[1]), abs=0.5)
+
+
+def test_resizing_up_interpolates():
+    infrared, visible, work = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8), Work()
+    infrared[:, 16:] = 200
+    with Fuser(Small(), resize=True) as fuser:
+        fuser.prepare(infrared, visible, work)
+    np.testing.assert_allclose(work.inputs[0][20, 29:35] * 255, [0, 0, 50, 150, 200, 200], atol=1e-3)
+
+
+def test_by_default_infrared_of_sixteen_bits_is_scaled_as_the_scaler_does_and_a_cut_can_be_told(pair):
+    counts = 7000 + 12 * pair[0].astype(np.uint16)
+    scaler, wanted, work = InfraredScaler(), np.empty(SIZE, np.float32), Work()
+    with Fuser(NoNetwork()) as fuser:
+        for infrared in (counts + 1000, counts):
+            scaler(infrared, wanted)
+            fuser.prepare(infrared, pair[1], work)
+            np.testing.assert_array_equal(work.inputs[0], wanted)
+        fuser.reset()
+        InfraredScaler()(counts, wanted)
+        fuser.prepare(counts, pair[1], work)
+        np.testing.assert_array_equal(work.inputs[0], wanted)

@@ -68,3 +68,24 @@ def test_silly_percentiles_are_refused(percentiles):
 def test_silly_smoothing_is_refused(smoothing):
     with pytest.raises(FrameError, match="smoothing"):
         InfraredScaler(smoothing=smoothing)
+
+
+def test_the_limits_of_a_large_frame_are_those_of_all_of_it():
+    """One pixel in sixteen is looked at, from the first row and column to the last."""
+    frame = (7000 + np.add.outer(10 * np.arange(480), 10 * np.arange(640))).astype(np.uint16)
+    scaler = InfraredScaler((1, 99))
+    scaled(scaler, frame)
+    np.testing.assert_allclose(scaler.limits, np.percentile(frame, (1, 99)), atol=0.01 * np.ptp(frame))
+
+
+def test_a_span_of_one_count_is_a_picture():
+    np.testing.assert_array_equal(
+        scaled(InfraredScaler((0, 100)), np.array([[7000, 7001]] * 2, np.uint16)), [[0, 1]] * 2
+    )
+
+
+def test_by_default_a_frame_moves_the_limits_by_a_tenth_of_the_change():
+    scaler = InfraredScaler((0, 100))
+    scaled(scaler, np.array([[0, 100]] * 2, np.uint16))
+    scaled(scaler, np.array([[1000, 2000]] * 2, np.uint16))
+    np.testing.assert_allclose(scaler.limits, [100, 290])

@@ -81,6 +81,7 @@ FRAMES = dataclasses.replace(
         SIDECAR,
         dataclasses.replace(SIDECAR, measured_error=None, precision="fp32"),
         dataclasses.replace(SIDECAR, accepted=True),
+        dataclasses.replace(SIDECAR, build_seconds=0),
         FRAMES,
     ],
 )
@@ -88,6 +89,12 @@ def test_round_trip(tmp_path: Path, sidecar: Sidecar) -> None:
     write_sidecar(tmp_path / "a.engine", sidecar)
     assert read_sidecar(tmp_path / "a.engine") == sidecar
     assert [path.name for path in tmp_path.iterdir()] == ["a.engine.json"]
+
+
+def test_a_number_that_json_has_not_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_sidecar(tmp_path / "a.engine", dataclasses.replace(SIDECAR, measured_error={"max_abs": float("nan")}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_is_for_people_too(engine: Path) -> None:

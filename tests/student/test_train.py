@@ -1,10 +1,16 @@
 import csv
+import fcntl
 import json
+import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,7 +22,7 @@ from safetensors.torch import load_file
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import sha256
-from irvis.runtime.images import read_image
+from irvis.runtime.images import read_image, write_image
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import write_samples
 from irvis.runtime.shipped import NAMES, find_model
@@ -135,19 +141,20 @@ def test_the_same_run_gives_the_same_weights_and_another_seed_others(straight, r
         assert_same_weights(straight, other)
 
 
+@pytest.mark.usefixtures("heeds_hang_ups")
 @pytest.mark.parametrize(
-    ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (7, signal.SIGINT)], ids=["1", "4", "7"]
+    ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (7, signal.SIGHUP)], ids=["1", "4", "7"]
 )
 @pytest.mark.parametrize("config", [RICH, replace(SMALL, weighting="uncertainty"), replace(SMALL, weighting="balance")])
 def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, monkeypatch, step, number, config):
     straight, output = tmp_path / "straight.safetensors", tmp_path / "student.safetensors"
     run(straight, config)
     state, _ = beside(output)
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with monkeypatch.context() as patch:
         stop_after(patch, step, number)
         assert run(output, config) is None
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
     assert state.exists()
     assert not output.exists()
     assert len(rows_of(output)) == step
@@ -249,6 +256,44 @@ def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, ca
     assert main(commands[0]) == main(commands[1]) == 0
     assert_same_weights(*outputs)
     assert capfd.readouterr().out == f"wrote {outputs[0]}\nwrote {outputs[1]}\n"
+
+
+def test_under_nohup_a_terminal_that_goes_stops_no_training(pairs, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_after(monkeypatch, 2, signal.SIGHUP)
+        assert train(pairs, tmp_path / "s.safetensors", SMALL, options=RunOptions(tensorboard=False)) is not None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_hang_ups")
+def test_a_terminal_that_goes_leaves_a_state_that_goes_on(samples, tmp_path):
+    """As an ssh that is cut does: the hang-up, and nothing can be written to the terminal any more."""
+    outputs = [tmp_path / name / "student.safetensors" for name in ("stopped", "straight")]
+    commands = [["train", str(samples), "-o", str(output), "--steps", "150", *OPTIONS] for output in outputs]
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-m", "irvis.runtime.cli", *commands[0]])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # in one of no lines there is no bar
+    shown = b""
+    while not re.search(rb"training:.* [1-9]\d*/150 ", shown):
+        shown += os.read(terminal, 1000)
+    os.close(terminal)
+    limit_s = time.monotonic() + 120
+    ended = status = 0
+    while not ended:
+        if time.monotonic() > limit_s:
+            os.kill(child, signal.SIGKILL)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.05)
+    assert os.WIFEXITED(status)
+    assert os.WEXITSTATUS(status) == 130
+    assert beside(outputs[0])[0].exists()
+    assert 1 <= len(rows_of(outputs[0])) < 150
+    assert main(commands[0]) == main(commands[1]) == 0
+    assert_same_weights(*outputs)
 
 
 def test_two_processes_give_the_losses_of_one(samples, tmp_path):
@@ -472,6 +517,19 @@ def test_two_folders_are_a_data_set_too_and_an_epoch_counts_the_crops(samples, t
 def test_an_output_that_cannot_be_written_is_said_before_training(samples, tmp_path, capsys):
     assert main(["train", str(samples), "-o", str(tmp_path), *OPTIONS]) == 1
     assert capsys.readouterr().err == f"irvis train: cannot write {tmp_path}: it is a folder\n"
+
+
+def test_no_file_beside_the_output_takes_the_place_of_an_input(samples, tmp_path, capsys):
+    """A run removes OUTPUT.jpg of a run before it: it must not be an image to train on."""
+    folder = tmp_path / "pairs"
+    for half in ("ir", "vi"):
+        for pair in pairs_of(samples):
+            write_image(folder / half / f"{pair.name}.jpg", read_image(pair.visible))
+    image = folder / "ir" / "street.jpg"
+    before = image.read_bytes()
+    assert main(["train", str(folder), "-o", str(image.with_suffix("")), "--steps", "1", *OPTIONS]) == 1
+    assert last_line(capsys) == f"irvis train: {image} would overwrite an input; give another name"
+    assert image.read_bytes() == before
 
 
 def test_missing_pairs_are_one_line(tmp_path, capsys):

@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from irvis.student.losses import task_loss
 from irvis.student.weighting import WEIGHTINGS, DynamicAverage, confidence_shares, equal_shares
 
 LAMBDAS = (1.0, 2.0, 3.0)
@@ -118,3 +119,20 @@ def test_the_teacher_that_meets_the_task_better_in_an_image_has_the_larger_share
     shares = confidence_shares(torch.stack([first, second]), infrared, visible)
     assert shares[0, 0] > 0.6
     assert shares[1, 1] > 0.6
+
+
+def test_confidence_is_the_softmax_of_the_task_losses_over_their_mean():
+    infrared, visible = torch.rand(2, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    fused = torch.rand(4, 3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    fused[1:] = fused[1:] * 0.2 + 0.8 * torch.maximum(infrared, visible)
+    shares = confidence_shares(fused, infrared, visible)
+    for image in range(3):
+        sides = infrared[image : image + 1], visible[image : image + 1]
+        losses = [task_loss(one[image : image + 1], *sides).item() for one in fused]
+        raised = [math.exp(-4 * loss / (sum(losses) / len(losses))) for loss in losses]
+        assert shares[:, image].tolist() == pytest.approx([one / sum(raised) for one in raised], rel=1e-4)
+
+
+def test_teachers_without_any_loss_share_alike():
+    flat = torch.full((2, 3, 1, 16, 16), 0.5)
+    assert confidence_shares(flat, flat[0], flat[0]).tolist() == [[0.5] * 3] * 2

@@ -7,7 +7,7 @@ import pytest
 
 from irvis.benchmarks.machine import jtop_state
 from irvis.benchmarks.machine.board import Board, read_board
-from irvis.benchmarks.machine.clocks import CpuClock, GpuClock
+from irvis.benchmarks.machine.clocks import CpuClock, GpuClock, read_cpu_clock
 from irvis.benchmarks.machine.power_mode import AGX_XAVIER_MODES
 from irvis.benchmarks.machine.requirements import require_mode
 from irvis.runtime import IrvisError
@@ -143,6 +143,7 @@ def test_the_boards_own_configuration_names_the_modes_of_the_status_file(machine
         ((675750000, 675750000, 675750000), True),
         ((1377000000, 114750000, 1377000000), False),  # busy, yet free to drop
         ((114750000, 114750000, 1377000000), False),
+        ((1109250000, 1377000000, 1377000000), False),  # throttled, whatever the range says
     ],
 )
 def test_clocks_are_locked_when_they_cannot_move(machines, tmp_path, frequencies, locked):
@@ -152,7 +153,17 @@ def test_clocks_are_locked_when_they_cannot_move(machines, tmp_path, frequencies
     assert board.clocks_locked is locked
 
 
-@pytest.mark.parametrize("broken", [{}, {f"{GPU}/cur_freq": "", f"{GPU}/min_freq": "1", f"{GPU}/max_freq": "N/A"}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {f"{GPU}/cur_freq": "", f"{GPU}/min_freq": "1", f"{GPU}/max_freq": "N/A"},
+        *(
+            {f"{GPU}/{name}_freq": 1377000000 for name in ("cur", "min", "max") if name != gone}
+            for gone in ("cur", "min")
+        ),
+    ],
+)
 def test_clocks_that_cannot_be_read_are_unknown(machines, tmp_path, broken):
     tree = without(XAVIER, f"{GPU}/cur_freq", f"{GPU}/min_freq", f"{GPU}/max_freq")
     board = read_board(machines.plant(tmp_path, tree, broken), prints(NVPMODEL[0]))
@@ -345,3 +356,13 @@ def test_a_workstations_gpu_and_clocks(machines, tmp_path):
     assert board.gpu == "NVIDIA H100 PCIe"
     assert board.cpu_clock == CpuClock(1, 3100000000, 800000000, 3900000000)
     assert board.clocks_locked is False
+
+
+def test_of_cores_that_differ_the_fastest_and_the_widest_range_are_told(machines, tmp_path):
+    khz = {0: (1190400, 1190400, 1190400), 1: (2265600, 729600, 2265600), 2: (115200, 115200, 1420800)}
+    for core, values in khz.items():
+        folder = f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        machines.plant(tmp_path, {f"{folder}/scaling_{n}_freq": v for n, v in zip(("cur", "min", "max"), values)})
+    clock = read_cpu_clock(tmp_path)
+    assert clock == CpuClock(3, 2265600000, 115200000, 2265600000)
+    assert not clock.locked

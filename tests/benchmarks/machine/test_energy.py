@@ -66,6 +66,11 @@ def test_a_counter_that_begins_again_is_unwound():
     assert mean_power_w(samples, meter, 0.5, 1.5) == {"package-0": pytest.approx(8.0)}
 
 
+def test_a_counter_that_stands_still_between_two_samples_has_not_begun_again():
+    samples = [(0.0, {"package-0": 90.0}), (1.0, {"package-0": 90.0}), (2.0, {"package-0": 96.0})]
+    assert mean_power_w(samples, Rapl({}, {"package-0": 100.0}), 0.0, 2.0) == {"package-0": pytest.approx(3.0)}
+
+
 @pytest.mark.parametrize("region_s", [(-1.0, 1.0), (1.0, 3.5), (1.0, 1.0)])
 def test_a_region_that_the_samples_do_not_span_has_no_energy(region_s):
     assert mean_power_w([(0.0, {"GPU": 1.0}), (3.0, {"GPU": 1.0})], POWER, *region_s) is None
@@ -86,3 +91,15 @@ def test_two_regions_side_by_side_take_what_they_take_as_one(steps, share):
     parts = [(0.0, middle_s), (middle_s, end_s)]
     joules = [mean_power_w(samples, POWER, *region)["GPU"] * (region[1] - region[0]) for region in parts]
     assert sum(joules) == pytest.approx(mean_power_w(samples, POWER, 0.0, end_s)["GPU"] * end_s, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("idle_w", [8.0, 9.0])
+def test_power_that_is_not_above_idle_gives_no_frames_a_watt(idle_w):
+    energy = Energy("INA3221", 20.0, 160, 8.0, 200, {"GPU": 8.0}, idle_w)
+    assert energy.mj_per_frame_above_idle == pytest.approx((8 - idle_w) * 8 / 200 * 1e3)
+    assert energy.fps_per_watt_above_idle is None
+    assert Energy("INA3221", 20.0, 160, 8.0, 200, {"GPU": 0.0}, None).fps_per_watt is None
+
+
+def test_samples_at_the_ends_of_the_region_lie_in_it():
+    assert count_inside([(stamp_s, {}) for stamp_s in (0.9, 1.0, 1.5, 2.0, 2.1)], 1.0, 2.0) == 3

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irvis.runtime.cameras.frame import FramePool
-from irvis.runtime.cameras.matcher import QUEUE, Matcher
+from irvis.runtime.cameras.matcher import QUEUE, FramePair, Matcher
 from irvis.runtime.errors import FrameError
 
 
@@ -116,7 +116,7 @@ def test_whatever_the_stamps_and_the_order_of_arrival(infrared, visible, slop, r
         assert len(bench.pairs) >= len(strict_pairs(infrared, visible, slop))
     left = bench.made - 2 * matcher.paired - sum(matcher.dropped.values()) - sum(matcher.late.values())
     assert left == 0
-    assert len(bench.pool.free) == len(set(map(id, bench.pool.free)))
+    assert len(bench.pool.free) == len(set(map(id, bench.pool.free))) == bench.pool._made  # each is given back, once
 
 
 def strict_pairs(infrared, visible, slop):
@@ -167,9 +167,27 @@ def test_frames_out_of_order_are_late():
     bench.arrive("visible", 0.9)
     bench.arrive("visible", 1.0)
     assert bench.matcher.late["visible"] == 2
+    assert len(bench.pool.free) == 2  # given back
 
 
 @pytest.mark.parametrize("slop_s", [0, -1, float("nan"), float("inf")])
 def test_a_slop_must_be_a_time(slop_s):
     with pytest.raises(FrameError, match="slop must be a time above 0"):
         Matcher(slop_s)
+
+
+def test_it_is_finished_once_a_side_has_ended_and_its_last_frame_is_gone():
+    bench = Bench(0.02)
+    assert not bench.matcher.finished
+    bench.arrive("visible", 1.0)
+    bench.matcher.end("visible")
+    assert not bench.matcher.finished  # an infrared frame may still come
+    bench.arrive("infrared", 1.004)
+    assert bench.pairs == [(1.004, 1.0)]
+    assert bench.matcher.finished
+
+
+def test_the_skew_is_how_many_milliseconds_later_the_infrared_was_captured():
+    infrared, visible = FramePool().take(), FramePool().take()
+    infrared.stamp_s, visible.stamp_s = 1.004, 1.0
+    assert FramePair(infrared, visible).skew_ms == pytest.approx(4)

@@ -41,6 +41,12 @@ def test_what_is_saved_is_loaded_to_the_bit(path):
     assert [getattr(loaded, name) for name in names] == [getattr(REGISTRATION, name) for name in names]
 
 
+@pytest.mark.parametrize("confidence", [0, 0.25, 1])
+def test_any_confidence_from_0_to_1_is_kept(tmp_path, confidence):
+    Registration(MATRIX, (256, 320), (480, 640), "automatic", confidence=confidence).save(tmp_path / "r.json")
+    assert Registration.load(tmp_path / "r.json").confidence == confidence
+
+
 def test_the_file_is_plain_to_read(path):
     record = json.loads(path.read_text())
     assert record["schema_version"] == 1
@@ -65,6 +71,11 @@ def test_identity_leaves_every_pixel_in_its_place():
     assert registration.infrared_size == registration.visible_size == (48, 64)
 
 
+def test_a_frame_reaches_half_a_pixel_beyond_the_centres_of_its_outermost_pixels():
+    corners = [[-0.5, -0.5], [63.5, -0.5], [63.5, 47.5], [-0.5, 47.5]]
+    np.testing.assert_array_equal(corners_of((48, 64)), corners)
+
+
 def test_project_divides_by_the_third_coordinate():
     x, y, w = MATRIX @ (100.0, 50.0, 1.0)
     np.testing.assert_allclose(project(MATRIX, np.array([[100, 50]])), [[x / w, y / w]])
@@ -84,7 +95,11 @@ def nested(levels):
 
 BAD_FIELDS = {
     "no version": ({"schema_version": None}, "no schema_version"),
+    "version of truth": ({"schema_version": True}, "no schema_version"),
+    "version before the first": ({"schema_version": 0}, "no schema_version"),
     "later version": ({"schema_version": 2}, "schema 2, this irvis knows 1"),
+    "no matrix": ({"homography": None}, "three rows of three"),
+    "rows that are none": ({"homography": [1, 2, 3]}, "three rows of three"),
     "two rows": ({"homography": MATRIX[:2].tolist()}, "three rows of three"),
     "text in the matrix": ({"homography": [["1", 0, 0], [0, 1, 0], [0, 0, 1]]}, "three rows of three"),
     "not a number": ({"homography": [[float("nan"), 0, 0], [0, 1, 0], [0, 0, 1]]}, "three rows of three"),
@@ -95,16 +110,24 @@ BAD_FIELDS = {
     "mirrored": ({"homography": [[-1, 0, 320], [0, 1, 0], [0, 0, 1]]}, "mirrors"),
     "folded": ({"homography": [[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]]}, "folds"),
     "absurdly small": ({"homography": [[1e-3, 0, 0], [0, 1e-3, 0], [0, 0, 1]]}, "1e-06 to 1e-06 visible pixels"),
+    "absurdly large": ({"homography": [[200, 0, 0], [0, 200, 0], [0, 0, 1]]}, "4e+04 to 4e+04 visible pixels"),
+    "large beside the horizon": ({"homography": [[1, 0, 0], [0, 1, 0], [-3.07e-3, 0, 1]]}, "e+05 visible pixels"),
+    "small on one side": ({"homography": [[1, 0, 0], [0, 1, 0], [0.1, 0, 1]]}, "pixel 2.8e-05 to 1.17"),
     "size as a list": ({"infrared_size": [256, 320]}, '{"height": 480, "width": 640}'),
     "size of fractions": ({"infrared_size": {"height": 256.5, "width": 320}}, "(height, width), 16 to 16384"),
     "size of truth": ({"visible_size": {"height": True, "width": 640}}, "(height, width), 16 to 16384"),
     "huge size": ({"visible_size": {"height": 480, "width": 10**9}}, "(height, width), 16 to 16384"),
+    "tiny size": ({"infrared_size": {"height": 15, "width": 320}}, "(height, width), 16 to 16384"),
     "two large sides": ({"visible_size": {"height": 16384, "width": 16384}}, "67108864 together"),
     "lists within lists": ({"method": nested(90)}, "method must be a name. Got [[[[[["),
     "no name": ({"method": ""}, "method must be a name"),
+    "a name without end": ({"method": "x" * 41}, "method must be a name"),
     "negative error": ({"error_px": -1}, "error_px must be null or a number"),
+    "negative worst": ({"worst_px": -1}, "worst_px must be null or a number"),
+    "negative count": ({"points": -1}, "points must be a count"),
     "more used than given": ({"points": 11}, "11 of 10"),
     "sure beyond doubt": ({"confidence": 1.2}, "in [0, 1]"),
+    "less than unsure": ({"confidence": -0.1}, "in [0, 1]"),
 }
 
 

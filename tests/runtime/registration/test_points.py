@@ -173,6 +173,8 @@ BAD = {
     "three.csv": ("1,2,3\n", "point 1 must be four numbers"),
     "word.csv": ("1,2,3,4\n1,2,x,4\n", "point 2 must be four numbers"),
     "nan.csv": ("1,2,nan,4\n", "point 1 must be four numbers"),
+    "far.csv": ("1,2,3,2e6\n", "point 1 must be four numbers"),
+    "many.csv": ("1,2,3,4\n" * 10_001, "too many points in .*10001 of at most 10000"),
     "header.csv": ("x,y,u,v\n1,2,3,4\n", "its header must name infrared_x"),
     "short.csv": ("infrared_x,infrared_y,visible_x,visible_y\n1,2\n", "point 1 must be four numbers"),
     "broken.json": ("[[1, 2", "cannot read the points"),
