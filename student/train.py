@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from irvis.runtime.cli import leave_terminal
-from irvis.runtime.errors import IrvisError
+from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, check_outputs_apart
 from irvis.runtime.locks import claimed
 from irvis.runtime.pairs import Pair, files_of, pairs_of
@@ -103,10 +103,10 @@ def train(
 
     Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
     from which the same call goes on after what Stop heeds or a kill. A downstream task that learnt is written to
-    ``OUTPUT.downstream.safetensors``. Raises IrvisError, also where one of these would take the place of an input.
+    ``OUTPUT.downstream.safetensors``. Raises IrvisError, also where one of these would take the place of an input,
+    or OUTPUT is there and no state is.
     """
-    written = [output, *(beside(output, ending) for ending in (STEPS, VALIDATIONS, PICTURE, STATE, TASK))]
-    check_outputs(written, [init, *files_of([*pairs, *options.validation])])
+    _check_output(output, init, [*pairs, *options.validation])
     with claimed(output) if among.is_first else nullcontext():
         drawn = draw(pairs, config.crops, config.crop_side, config.seed)
         crops = drawn.crops
@@ -132,6 +132,14 @@ def train(
             state_path.unlink(missing_ok=True)
         among.wait()  # the file may be what the others start from next
         return trainer.best
+
+
+def _check_output(output: Path, init: Optional[Path], pairs: Sequence[Pair]) -> None:
+    """Raise FileError where a run would write over what it reads, or over what was trained."""
+    written = [output, *(beside(output, ending) for ending in (STEPS, VALIDATIONS, PICTURE, STATE, TASK))]
+    check_outputs(written, [init, *files_of(pairs)])
+    if output.exists() and not beside(output, STATE).exists():
+        raise FileError(f"{output} is there already; remove it to train anew, or give another output")
 
 
 def _joint(
@@ -202,6 +210,7 @@ def main(arguments: argparse.Namespace) -> int:
         tensorboard=not arguments.no_tensorboard,
     )
     check_outputs_apart([arguments.output], named_inputs(arguments))
+    _check_output(arguments.output, None, [*pairs, *held_out])  # before a recipe's base is trained
     with processes(arguments.device) as among:
         teachers = teachers_of(arguments, among.device)
         init, base = init_of(arguments), base_of(arguments)

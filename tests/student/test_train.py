@@ -378,6 +378,18 @@ def test_a_run_can_start_from_a_checkpoint(straight, pairs, tmp_path):
     assert read_metadata(output)["training"].count('"init": ""') == 0
 
 
+def test_what_was_trained_is_not_written_over(samples, tmp_path, capsys):
+    output = tmp_path / "s.safetensors"
+    command = ["train", str(samples), "-o", str(output), "--steps", "1", *OPTIONS]
+    assert main(command) == 0
+    trained = output.read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--seed", "1"]) == 1
+    said = f"irvis train: {output} is there already; remove it to train anew, or give another output\n"
+    assert capsys.readouterr().err == said
+    assert output.read_bytes() == trained
+
+
 @pytest.mark.parametrize(
     ("options", "strides"),
     [([], (1, 1)), (["--fusion-stride", "2"], (1, 2)), (["--recipe", "fast", "--global-stride", "4"], (4, 2))],
@@ -423,6 +435,7 @@ def test_a_new_run_of_the_same_output_leaves_no_validation_of_the_one_before(sam
     beside = [output.with_name(output.name + suffix) for suffix in (".validation.csv", ".jpg")]
     assert main([*command, "--validation", str(samples), "--validation-pairs", "1"]) == 0
     assert [path.exists() for path in beside] == [True, True]
+    output.unlink()
     assert main(command) == 0
     assert [path.exists() for path in beside] == [False, False]
 
@@ -583,6 +596,7 @@ def test_what_another_run_left_is_not_started_from(samples, tmp_path, chained, c
     command = ["train", str(samples), "--no-tensorboard", "-o", str(output), "--recipe", "second"]
     assert main(command) == 0
     left = base.read_bytes()
+    output.unlink()
     assert main([*command, *options]) == int(said is not None)
     assert base.read_bytes() == left
     if said:
@@ -625,7 +639,7 @@ def test_the_fast_recipe_starts_from_and_learns_from_the_shipped_student_or_what
         ([], "student", shipped),
         (["--teacher", str(mine), "--init", "fast"], "mine", find_model("fast", ".safetensors")),
     ):
-        output = tmp_path / "s.safetensors"
+        output = tmp_path / f"taught-by-{teacher}.safetensors"
         assert main([*command, "-o", str(output), *options]) == 0
         training = json.loads(read_metadata(output)["training"])
         assert list(training["teachers"]) == [teacher]

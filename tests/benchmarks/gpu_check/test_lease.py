@@ -101,9 +101,9 @@ def test_called_again_it_unpacks_nothing_and_trains_last(parts: Path, tmp_path: 
     work = tmp_path / "work"
     count = len(list(parts.glob("part.*")))
     for _ in range(2):
-        running = lease(parts, count, Path(os.path.relpath(work)), 50)
+        running = lease(parts, count, Path(os.path.relpath(work)), 99)
         assert running.communicate(timeout=120)[0].count(" s: ") == 8
-        assert running.returncode == 130  # what the training ends with where it can go on
+        assert running.returncode == 130  # of the training, which can go on
         for part in parts.glob("part.*"):
             part.unlink()
     assert noted(work)[-1] == "trained"
