@@ -4,6 +4,7 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
@@ -31,7 +32,8 @@ def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float],
     student.eval()
     values: List[Dict[str, float]] = []
     rows: List[np.ndarray] = []
-    for pair in pairs:
+    # Seconds a pair on a CPU, at whose end the bar of the training stands.
+    for pair in tqdm(pairs, desc="validation", unit="pair", leave=False, disable=None):
         infrared, visible = read_luminance(pair)
         fused = fuse_planes(student, infrared, visible)
         values.append(evaluate_fusion(infrared, visible, fused))
