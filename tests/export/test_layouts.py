@@ -31,6 +31,7 @@ def conversions_of(model, size=None):
 def converted(nodes):
     """Name what is converted in a graph of (1, 32, 16, 24) from ``x`` to ``out``."""
     weights = {"dense": (32, 32, 1, 1), "deep": (32, 1, 3, 3), "plane": (1, 32, 1, 1), "one": (32, 1, 1, 1)}
+    weights.update(seven=(7, 32, 1, 1), eight=(8, 32, 1, 1))
     shapes = {"heads": [4, 8, -1], "frame": [1, 32, *SIZE]}
     graph = helper.make_graph(
         nodes,
@@ -71,6 +72,16 @@ def test_a_tensor_is_converted_on_its_way_to_a_product_and_back():
         conv("e", "out"),
     ]
     assert converted(nodes) == {"b": 2 * FRAME_BYTES, "d": 2 * FRAME_BYTES}
+
+
+@pytest.mark.parametrize(("weight", "names"), [("seven", []), ("eight", ["a"])])
+def test_channels_that_fill_no_vector_have_no_layout(weight, names):
+    nodes = [
+        conv("x", "a", weight),
+        node("Transpose", "a", "turned", perm=[0, 1, 3, 2]),
+        node("MatMul", "a turned", "out"),
+    ]
+    assert list(converted(nodes)) == names
 
 
 def test_a_copied_transpose_wants_rows():
