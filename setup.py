@@ -36,6 +36,7 @@ setup(
         "irvis.runtime.web": ["*.html", "*.js", "*.css"],
         "irvis.benchmarks": ["py.typed", "published.json"],
         "irvis.benchmarks.experiments": ["published_detection.json"],
+        "irvis.benchmarks.gpu_check": ["*.sh", "runs.json"],
         "irvis.benchmarks.report": ["schema.json"],
         "irvis.benchmarks.roofline": ["devices.json", "efficiency.json"],
     },
