@@ -1,12 +1,12 @@
 """The engines that a GPU check is made of, and its part ``build``: each by the command that a user types."""
 
-import subprocess
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from irvis.benchmarks.gpu_check.programs import run_program
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sidecar import read_sidecar
@@ -15,7 +15,6 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 # Each of these libraries is larger than all the rest together, so a machine that was prepared for the check lacks them.
 WITHOUT_LIBRARIES = "--tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN"
 PEERS = ("SeAFusion", "SFDFusion", "SHIP", "DATFuse")
-TAIL = 2000  # characters of a build's output that are kept
 
 
 class EngineSpec(NamedTuple):
@@ -117,10 +116,9 @@ def build(spec: EngineSpec, out: Path, data: Path, models: Path) -> Dict[str, An
     if not onnx.exists():
         return {"failed": f"{onnx} is not there"}
     begun = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    said = done.stdout.decode(errors="replace")[-TAIL:].strip()
-    if done.returncode != 0:
-        return {"failed": f"exit {done.returncode}: {said}"}
+    code, said = run_program(command)
+    if code != 0:
+        return {"failed": f"exit {code}: {said}"}
     return {
         "command": " ".join(command[3:]),
         "seconds": round(time.monotonic() - begun, 1),
