@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
     name: str
     config: TrainConfig
-    teachers: Sequence[str] = ()  # names of published networks and of shipped students
+    teachers: Sequence[str] = ()  # names of runs, of shipped students and of published networks
     init: str = ""  # name of the run, or of the shipped student, that it starts from
     network: Optional[StudentConfig] = None  # None: that of what it starts from, else the paper's
 
@@ -70,7 +70,7 @@ def runs_of(names: Sequence[str]) -> List[Run]:
 
     A file holds a list of objects: ``name``, and where wanted ``recipe``, ``options`` (of TrainConfig, over the
     recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). ``init`` must be there where the recipe starts
-    from another's student: the name of a run, or "" for random weights. Raises IrvisError.
+    from another's student: the name of a run, or "" for random weights. A teacher may be a run too. Raises IrvisError.
     """
     runs: Dict[str, Run] = {}
     for name in names:
@@ -165,14 +165,15 @@ class Queue:
         """Start what can be started; ``options`` go to the Trainer."""
         for run in list(self.waiting):
             told = self.progress["runs"][run.name]
-            before = self.progress["runs"].get(run.init, {"status": "done"})["status"]
+            before = {name: self._status(name) for name in (run.init, *run.teachers)}
+            failed = [name for name, status in before.items() if status.startswith("failed")]
             if student_path(self.out, run.name).exists():
                 self.waiting.remove(run)
                 told["status"] = "done"
-            elif before.startswith("failed"):
+            elif failed:
                 self.waiting.remove(run)
-                told["status"] = f"failed: {run.init} did"
-            elif len(self.active) < together and before == "done":
+                told["status"] = f"failed: {failed[0]} did"
+            elif len(self.active) < together and set(before.values()) == {"done"}:
                 self.waiting.remove(run)
                 try:
                     self.active.append(self._started(run, told, options))
@@ -194,6 +195,11 @@ class Queue:
         for one in self.active:
             one.trainer.save(state_path(self.out, one.run.name))
         write_json(self.out / PROGRESS, self.progress)
+
+    def _status(self, name: str) -> str:
+        """Give how far a run is; what is no run, as a published network, is there already."""
+        told = self.progress["runs"].get(name, {"status": "done"})
+        return str(told["status"])
 
     def _look(self, one: Active) -> None:
         if one.read():
@@ -219,7 +225,9 @@ class Queue:
     def _taught(self, name: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
         """Give a teacher and its maps on the crops, kept for the next run that wants them."""
         if (name, key) not in self._maps:
-            teacher = open_teacher(teacher_spec(self.folder, name), self.among.device)
+            is_run = name in self.progress["runs"]
+            spec = str(student_path(self.out, name)) if is_run else teacher_spec(self.folder, name)
+            teacher = open_teacher(spec, self.among.device)
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as those that are cached
                 parts = [
                     teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
@@ -277,7 +285,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train the runs; give the exit code: 0 when all is done, 130 when stopped and resumable."""
     runs = runs_of(arguments.runs)
     written = [path_of(arguments.out, run.name) for run in runs for path_of in (student_path, state_path)]
-    teachers = [teacher_file(teacher_spec(arguments.teachers, name)) for run in runs for name in run.teachers]
+    names = {name for run in runs for name in run.teachers} - {run.name for run in runs}
+    teachers = [teacher_file(teacher_spec(arguments.teachers, name)) for name in sorted(names)]
     check_outputs([arguments.out / PROGRESS, *written], [arguments.pack, *teachers, *_described_in(arguments.runs)])
     crops = read_pack(arguments.pack)
     with processes(arguments.device) as among:

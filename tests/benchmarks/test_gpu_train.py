@@ -146,6 +146,31 @@ def test_a_run_starts_from_a_run_or_else_from_a_shipped_student(packed, tmp_path
     assert list(made["b"]["teachers"]) == ["student"]
 
 
+def test_a_run_is_taught_by_a_run_when_that_is_done(packed, tmp_path, monkeypatch):
+    specs = []
+    monkeypatch.setattr(gpu_train, "open_teacher", lambda spec, device: specs.append(spec) or Toy("teacher"))
+    runs = [gpu_train.Run("a", SMALL, ("b",), "student"), gpu_train.Run("b", replace(SMALL, steps=3))]
+    queue = Queue(runs, gpu_train.read_pack(packed), tmp_path / "out", tmp_path, ALONE)
+    queue.start(together=2)
+    assert [one.run.name for one in queue.active] == ["b"]
+    assert train_queue(queue, seconds=999, together=2)
+    assert specs == [str(tmp_path / "out" / "b.safetensors")]
+    assert {name: told["status"] for name, told in queue.progress["runs"].items()} == {"a": "done", "b": "done"}
+
+
+def test_a_run_whose_teacher_failed_is_not_started(packed, tmp_path):
+    wild = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)
+    queue = Queue(
+        [gpu_train.Run("a", SMALL, ("b",)), gpu_train.Run("b", wild)],
+        gpu_train.read_pack(packed),
+        tmp_path / "out",
+        tmp_path,
+        ALONE,
+    )
+    assert train_queue(queue, seconds=999, together=1)
+    assert queue.progress["runs"]["a"]["status"] == "failed: b did"
+
+
 def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     command = ["--runs", "shipped", "--device", "cpu"]
