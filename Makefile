@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.workstation
 	$(BIN)/python -m pytest $(FAST)
 
-# All 25 TNO pairs through PyTorch and ONNX Runtime, and the like: minutes rather than seconds.
+# All 25 TNO pairs through PyTorch and ONNX Runtime, and similar tests that take minutes rather than seconds.
 test-slow: $(VENV)/.workstation
 	$(BIN)/python -m pytest -m "slow"
 
@@ -32,8 +32,8 @@ test-slow: $(VENV)/.workstation
 test-gpu:
 	$(BIN)/python -m pytest -m "gpu"
 
-# What only a GPU can show, part by part, each going on where it was stopped; on a machine that has both, GPU_PYTHON
-# being an interpreter with TensorRT and pycuda, TORCH_PYTHON one with PyTorch. docs/gpu.md says more.
+# The checks that need a GPU, part by part; an interrupted part resumes where it stopped. GPU_PYTHON is an interpreter
+# with TensorRT and pycuda, TORCH_PYTHON one with PyTorch; see docs/gpu.md.
 GPU_PYTHON ?= python3
 TORCH_PYTHON ?= python3
 GPU_DATA ?= ../shared/data
@@ -45,20 +45,20 @@ gpu-check:
 figures: $(VENV)/.workstation
 	$(BIN)/python -m irvis.benchmarks.figures
 
-# The pages as a site in build/docs, where a warning is an error. Their links to other sites, which come and go, apart.
+# The pages as a site in build/docs; a warning is an error. Links to other sites, which come and go, are checked apart.
 docs: $(VENV)/.workstation
 	$(BIN)/python -m sphinx -b html -n -W -E --keep-going -q docs build/docs
 linkcheck: $(VENV)/.workstation
 	$(BIN)/python -m sphinx -b linkcheck -q docs build/linkcheck
 
-# What runs on the Xavier, as JetPack 5 has it: Python 3.8, numpy 1.23, no torch.
+# The code that runs on the Xavier, in an environment like JetPack 5's: Python 3.8, numpy 1.23, no torch.
 DEVICE_TESTS := tests/runtime tests/benchmarks tests/export tests/faults
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
 	.venv-device/bin/python -m pytest $(FAST) $(DEVICE_TESTS)
 
-# The dependencies at both ends of what setup.py allows, and the Pythons at both ends of what irvis is for.
+# The oldest and newest dependencies that setup.py allows, with the oldest and newest Python that irvis supports.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
 test-oldest: .venv-tools/.tools
 	$(call fresh,.venv-oldest,$(PYTHON38),--resolution lowest-direct,cpu$(comma)dev,$(DEVICE_TESTS))
@@ -74,7 +74,7 @@ define fresh
 endef
 comma := ,
 
-# A release, wheel and source; then each of the two in empty environments, where it must fuse a pair.
+# A release as wheel and source; test-dist installs each into empty environments, where it must fuse a pair.
 PYTHONS ?= $(PYTHON38) $(PYTHON) $(PYTHON313)
 dist: .venv-tools/.tools
 	rm -rf dist
@@ -88,13 +88,14 @@ test-dist: dist
 	  .venv-tools/bin/uv pip install --quiet --python build/dist "irvis[cpu] @ file://$(CURDIR)/$$release" && \
 	  (cd build/dist/empty && ../bin/python "$(CURDIR)/tests/release/smoke.py" "$(CURDIR)/build/files.txt") || exit 1; done; done
 
-# The images: lint and wheels (IMAGES=--quick), or builds on stand-ins, as root; and what they install, from setup.py.
+# docker-check lints the images, finds their wheels and, without IMAGES=--quick, builds them on stand-ins, as root;
+# docker-lock updates the lists of what they install, from setup.py.
 docker-check: .venv-tools/.tools
 	docker/check.sh $(IMAGES)
 docker-lock: .venv-tools/.tools
 	UV=.venv-tools/bin/uv docker/lock.sh
 
-# What is known against what an installation would draw in, and what that is: a CycloneDX bill of materials for each use.
+# Known vulnerabilities in what an installation would pull in, and a CycloneDX bill of materials for each use.
 EXTRAS := cpu jetson workstation
 build/requirements-%.txt: setup.py .venv-tools/.tools
 	mkdir -p build

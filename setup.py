@@ -1,4 +1,4 @@
-"""Maps the folders at the root to the packages of the namespace ``irvis``, and says what each use of it needs."""
+"""Maps the root folders to packages of the namespace ``irvis``, and lists the dependencies of each use."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ PARTS = {
 PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
 PACKAGES.update({f"irvis.{stage}.{part}": f"{stage}/{part}" for stage, parts in PARTS.items() for part in parts})
 
-# Why each, for ten years: the field's reference implementation, permissive licence, kept by more than one person.
+# Chosen to last ten years: the field's reference implementation, permissive licence, more than one maintainer.
 OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
 ONNXRUNTIME = "onnxruntime>=1.15,<2"  # the reference runtime of the ONNX format
-AIOHTTP = "aiohttp>=3.9,<4"  # the live view's server: HTTP and WebSocket in one, and still made for Python 3.8
+AIOHTTP = "aiohttp>=3.9,<4"  # the live view's server: HTTP and WebSocket in one, and still available for Python 3.8
 ROSBAGS = "rosbags>=0.9.20,<1"  # recordings of ROS 1 and 2 without ROS; pure Python
 
 setup(
@@ -47,15 +47,15 @@ setup(
     extras_require={
         "cpu": [OPENCV, ONNXRUNTIME, AIOHTTP],
         "gpu": [OPENCV, ONNXRUNTIME.replace("onnxruntime", "onnxruntime-gpu"), AIOHTTP],
-        "system": [ONNXRUNTIME, AIOHTTP, ROSBAGS],  # with OpenCV, and its GStreamer, from the system's python3-opencv
+        "system": [ONNXRUNTIME, AIOHTTP, ROSBAGS],  # OpenCV, with GStreamer, is the system's python3-opencv
         "web": [AIOHTTP],
         # TensorRT and OpenCV (with GStreamer) come from JetPack, and pip's would shadow them.
         "jetson": [
             "numpy>=1.21,<1.24",  # TensorRT 8.5's binding uses np.bool, which 1.24 removed
             "pycuda>=2022.2,<2026",  # CUDA's driver API from Python: buffers, streams, events
-            ONNXRUNTIME,  # on the CPU, the reference that every engine is held against
+            ONNXRUNTIME,  # on the CPU, the reference that every engine is compared with
             AIOHTTP,
-            "jetson-stats>=4.2,<8",  # optional reading of power mode and clocks; AGPL, never imported unless present
+            "jetson-stats>=4.2,<8",  # optional, reads power mode and clocks; AGPL, never imported unless present
         ],
         "workstation": [
             OPENCV,
@@ -63,21 +63,21 @@ setup(
             AIOHTTP,
             ROSBAGS,
             "torch>=2.4,<3",  # the network and its training
-            "tensorboard>=2.12,<3",  # curves and pictures of a training run, in the format that everyone reads
+            "tensorboard>=2.12,<3",  # curves and pictures of a training run, in the common format
             "matplotlib>=3.6,<4",  # curves and heat maps as pictures
-            "scipy>=1.6,<2",  # transforms, exact and kept; scikit-image stands on it too
+            "scipy>=1.6,<2",  # exact, maintained transforms; scikit-image depends on it too
             "onnx>=1.16,<2",  # the format of the graph
             "onnxscript>=0.1,<1",  # torch's exporter imports it
             "safetensors>=0.4,<1",  # weights without code
             "scikit-image>=0.19,<1",  # SSIM as its authors define it
-            "thop>=0.1.1.post2209072238,<1",  # the counter that the paper's multiply-adds were made with
+            "thop>=0.1.1.post2209072238,<1",  # the counter that produced the paper's multiply-adds
         ],
         "detection": [
             "transformers>=5.24,<6; python_version >= '3.11'",  # D-FINE, without torchvision, which must match torch
-            "pycocotools>=2.0.7,<3",  # average precision as COCO defines it, by those who did
+            "pycocotools>=2.0.7,<3",  # average precision as COCO defines it, from its authors
         ],
         "docs": [
-            "sphinx>=8.2,<10; python_version >= '3.11'",  # pages and docstrings as HTML; the one that lasts
+            "sphinx>=8.2,<10; python_version >= '3.11'",  # pages and docstrings as HTML; the one most likely to last
             "myst-parser>=5,<6; python_version >= '3.11'",  # Markdown for Sphinx, as GitHub reads it
             "furo>=2024.8.6,<2028; python_version >= '3.11'",  # a theme without outside fonts or scripts
         ],
@@ -85,7 +85,7 @@ setup(
             "pytest>=7,<10",
             "hypothesis>=6,<7",  # properties over random frames and options
             ROSBAGS,
-            "jsonschema>=4,<5",  # the report of bench.py against its schema
+            "jsonschema>=4,<5",  # checks bench.py's report against its schema
             "ruff>=0.6,<1",
             "mypy>=1.8,<3",
         ],

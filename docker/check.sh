@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Proves of the images what can be proved without their bases and without Docker.
-#   docker/check.sh --quick            lints them; finds a wheel for the Jetson for whatever they do not compile
-#   docker/check.sh [cpu] [gpu] [jetson] the same, builds these by Debian's buildah, as root, and runs irvis in them
-# What stands for each base is said where it is made, below. PYTHON38 is an interpreter that can be copied.
+# Checks as much of the images as is possible without their base images and without Docker.
+#   docker/check.sh --quick            lints them; finds a wheel for the Jetson for each package that is not compiled
+#   docker/check.sh [cpu] [gpu] [jetson] the same; builds these with Debian's buildah, as root, and runs irvis in them
+# Each base image's stand-in is described where it is made, below. PYTHON38 is an interpreter that can be copied.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.venv-tools/bin
@@ -34,7 +34,7 @@ install_tools() {
     apt-get install -qq --yes --no-install-recommends buildah debootstrap > /dev/null
 }
 
-# In a store of its own, where the stand-ins' names are nobody else's.
+# In a separate store, where the stand-ins' names cannot clash with real images.
 engine() { buildah --root "$PWD/$work/store" --runroot "$PWD/$work/run" "$@"; }
 
 build() { # image, build arguments
@@ -64,7 +64,7 @@ health() { # image: its HEALTHCHECK, once
     inside "$1" "${check[@]}"
 }
 
-use() { # image: fuses in it; shows the live view, asks for the page as compose.yaml does, and ends it by SIGTERM
+use() { # image: fuses in it; starts the live view, requests the page as compose.yaml does, and ends it with SIGTERM
     say "using irvis:$1"
     inside "$1" sh -ec '
         id; irvis --version; du -sh /opt/irvis
@@ -78,7 +78,7 @@ use() { # image: fuses in it; shows the live view, asks for the page as compose.
 
 page_check() { sed -n 's/.*"\(import urllib.request.*\)".*/\1/p' docker/compose.yaml | head -1 | sed "s/8080/$1/"; }
 
-# For python:3.11.14-slim-bookworm: Debian 12 with its own Python 3.11, and how this machine reaches its package index.
+# For python:3.11.14-slim-bookworm: Debian 12 with its own Python 3.11, and this machine's certificates and pip.conf.
 make_python() {
     local name=docker.io/library/python:3.11.14-slim-bookworm container root
     engine inspect --type image "$name" > /dev/null 2>&1 && return
@@ -93,7 +93,7 @@ make_python() {
 }
 
 # For l4t-jetpack, in both stages: the above with Python 3.8; pip's OpenCV 4.5.4 for NVIDIA's; CUDA 11.8's headers for
-# 11.4's, without the compiler, which pycuda looks for and does not run; empty packages by the names of NVIDIA's.
+# 11.4's, with an empty nvcc, which pycuda looks for but does not run; empty packages with the names of NVIDIA's.
 make_jetpack() {
     local name=nvcr.io/nvidia/l4t-jetpack:r35.4.1 container root python package
     engine inspect --type image "$name" > /dev/null 2>&1 && return
@@ -123,12 +123,12 @@ make_jetpack() {
 
 check_cpu() { build cpu; use cpu; health cpu && echo "healthy"; }
 
-# Without TensorRT, whose libraries are on NVIDIA's index alone.
+# Without TensorRT, whose libraries are only on NVIDIA's index.
 check_gpu() { build gpu --build-arg TENSORRT=; use gpu; expect_no_driver gpu; }
 
 check_jetson() { make_jetpack; build jetson; use jetson; expect_no_driver jetson; }
 
-expect_no_driver() { # image: its health check must find the driver missing here, and nothing else
+expect_no_driver() { # image: its health check must fail here, and only because the driver is missing
     local said
     said=$(health "$1" 2>&1) && { echo "healthy without a driver"; return 1; }
     grep 'ImportError: libcuda.so.1' <<< "$said" || { echo "$said"; return 1; }

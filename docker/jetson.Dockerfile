@@ -1,5 +1,5 @@
 # irvis on a Jetson AGX Xavier with JetPack 5.1: TensorRT 8.5.2 and OpenCV 4.5.4 are NVIDIA's; docs/docker.md.
-# RUNTIME is what the image stands on: all of JetPack, or TensorRT alone (nvcr.io/nvidia/l4t-tensorrt:r8.5.2-runtime).
+# RUNTIME is the final image's base: all of JetPack, or TensorRT alone (nvcr.io/nvidia/l4t-tensorrt:r8.5.2-runtime).
 ARG JETPACK=nvcr.io/nvidia/l4t-jetpack:r35.4.1
 ARG RUNTIME=${JETPACK}
 
@@ -8,14 +8,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# Not as root: to build a package runs its code.
+# Not as root: building a package runs its code.
 RUN useradd --create-home build && install --directory --owner build /opt/irvis /src
 USER build
-# JetPack's own pip is older than the wheels' tags.
+# JetPack's own pip is too old to know the wheels' tags.
 RUN python3 -m venv /opt/irvis && /opt/irvis/bin/pip install pip==25.0.1
 COPY docker/requirements-jetson.txt docker/source-jetson.txt /src/docker/
 RUN /opt/irvis/bin/pip install --require-hashes --only-binary=:all: -r /src/docker/requirements-jetson.txt
-# By nvcc, pycuda finds CUDA's headers and the stub of the driver's libcuda.
+# Through nvcc, pycuda finds CUDA's headers and the stub of the driver's libcuda.
 ENV PATH=/usr/local/cuda/bin:$PATH
 RUN printf 'CUDA_ENABLE_CURAND = False\n' > ~/.aksetup-defaults.py \
     && /opt/irvis/bin/pip install --require-hashes --no-deps --no-build-isolation -r /src/docker/source-jetson.txt
@@ -36,12 +36,12 @@ RUN apt-get update \
 # The group video owns the cameras and, on a Jetson, the GPU.
 RUN useradd --create-home --groups video irvis && install --directory --owner irvis /data
 COPY --from=build /opt/irvis /opt/irvis
-# OpenBLAS takes the Xavier's cores for ones that they are not.
+# OpenBLAS misidentifies the Xavier's cores.
 ENV PATH=/opt/irvis/bin:$PATH OPENBLAS_CORETYPE=ARMV8
 USER irvis
 WORKDIR /data
 STOPSIGNAL SIGTERM
-# Fails where the container was started without --runtime nvidia, which brings the driver.
+# Fails if the container was started without --runtime nvidia, which brings the driver.
 HEALTHCHECK --interval=5m --timeout=1m \
     CMD ["python3", "-c", "import irvis.runtime, pycuda.driver as cuda, tensorrt; cuda.init()"]
 CMD ["irvis", "--help"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Writes what the images install, with hashes, from setup.py and docker/*.in: requirements-IMAGE.txt are wheels,
-# source-IMAGE.txt is what has none and is compiled. Versions stay unless setup.py asks for others; `--upgrade` renews.
-# UV: how uv is called.
+# Writes the packages that the images install, with hashes, from setup.py and docker/*.in: requirements-IMAGE.txt lists
+# wheels, source-IMAGE.txt the packages without one, which are compiled. Versions stay unless setup.py requires others;
+# `--upgrade` updates them. UV is the command that runs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-"""Sphinx's settings: the pages of this folder and the reference as HTML. ``make docs`` builds them into build/docs."""
+"""Sphinx settings: this folder's pages and the reference as HTML. ``make docs`` builds them into build/docs."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ author = "the authors of irvis"
 version = release = irvis_version()
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_reference"]
 exclude_patterns = ["results"]
-smartquotes = False  # which makes one dash of an option's two
+smartquotes = False  # smart quotes turn an option's two dashes into one
 
 html_theme = "furo"
 html_title = f"irvis {version}"
@@ -25,15 +25,15 @@ html_copy_source = False
 myst_heading_anchors = 3  # as GitHub makes them: page.md#a-heading
 
 autodoc_default_options = {"members": True, "special-members": "__call__"}
-autodoc_inherit_docstrings = False  # what PyTorch says of every forward
+autodoc_inherit_docstrings = False  # else every forward repeats PyTorch's docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
-# A type of a signature is a link where the type is on these pages. What torch and numpy have would need the internet.
+# A signature's type links to its entry on these pages, if any. Links to torch's and numpy's would need the internet.
 nitpick_ignore_regex = [("py:.*", ".*")]
 
-# Pages outside this folder that the site has as pages of its own, by the name that the others link to.
+# Files outside this folder that the site includes as pages, by the path that other pages link to.
 TAKEN_IN = {
     "../README.md": "index.md",
     "../CONTRIBUTING.md": "project/contributing.md",
@@ -45,20 +45,20 @@ TAKEN_IN = {
 
 
 def link_within(_: Sphinx, name: str, source: list) -> None:
-    """Let a page's links to what is taken in lead to the site's page, where GitHub leads to the file."""
+    """Point a page's links to included files at the site's pages; on GitHub they lead to the files."""
     up = "../" * name.count("/")
     for path, page in TAKEN_IN.items():
         source[0] = re.sub(rf"\]\({re.escape(up + path)}(?=[)#])", f"]({up}{page}", source[0])
 
 
 def link_from_taken_in(_: Sphinx, __: Path, ___: str, content: list) -> None:
-    """Do so in what project/ takes in, whose links are from the root."""
+    """Do the same in the files that project/ includes, whose links are relative to the root."""
     for path, page in TAKEN_IN.items():
         content[0] = content[0].replace(f"]({path[3:]})", f"](../{page})")
 
 
 def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: dict, lines: list) -> None:
-    """Let an indented paragraph be code and |x| a magnitude; drop what a named tuple says of its fields."""
+    """Treat an indented paragraph as code and |x| as a magnitude; drop a named tuple's generated field descriptions."""
     text = re.sub(r"^Alias for field number.*", "", "\n".join(lines))
     text = re.sub(r"^(\S.*)\n\n(?=    \S)", r"\1\n\n::\n\n", text, flags=re.MULTILINE)
     text = re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", text)
@@ -66,7 +66,7 @@ def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: di
 
 
 def setup(app: Sphinx) -> None:
-    """Register the above."""
+    """Connect the functions above to Sphinx's events."""
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon
     app.connect("source-read", link_within)
     app.connect("include-read", link_from_taken_in)

@@ -1,8 +1,8 @@
-"""Record synchronised pairs of two cameras, 16 bits and all, then fuse the recording, every frame of it, into a video.
+"""Record synchronised pairs from two cameras, at their full 16 bits, then fuse every frame of them into a video.
 
     python examples/record_and_replay.py recording "v4l2:///dev/video1?format=Y16" csi://0
 
-The recording is two folders, recording/ir and recording/vi, which every command of irvis takes.
+The recording is two folders, recording/ir and recording/vi, which every irvis command accepts.
 """
 
 import itertools
@@ -21,8 +21,8 @@ def record(folder, infrared, visible, pairs):
             write_image(folder / "ir" / f"{number:06}.png", pair.infrared.image)
             write_image(folder / "vi" / f"{number:06}.png", pair.visible.image)
             print(f"pair {number}: infrared {pair.skew_ms:+.1f} ms after visible")
-        skipped = sources.status()["skipped"]  # a disk slower than the cameras costs pairs, never their pairing
-    print(f"recorded into {folder}; {skipped} pairs came while the disk was busy")
+        skipped = sources.status()["skipped"]  # a disk slower than the cameras loses pairs, but never mismatches them
+    print(f"recorded into {folder}; {skipped} pairs were skipped while the disk was busy")
 
 
 def replay(folder, output, fps):

@@ -1,4 +1,4 @@
-"""A ROS 1 node of one's own: fuses two topics, and sends JPEG on ``fused/compressed`` for a slow link.
+"""A custom ROS 1 node: fuses two topics and publishes JPEG on ``fused/compressed``, for a slow link.
 
 python examples/ros_node.py infrared:=/lepton/image visible:=/camera/image _engine:=student.engine
 """
@@ -19,7 +19,7 @@ def compressed(fused):
 
 
 def main():
-    # rospy's own handler of Ctrl-C would close the topics from within publish, and wait for ever for what that holds.
+    # rospy's own Ctrl-C handler would close the topics from within publish, and wait forever for publish's lock.
     rospy.init_node("fused_jpeg", disable_signals=True)
     publisher = rospy.Publisher("fused/compressed", CompressedImage, queue_size=1)
     core = FusionCore(

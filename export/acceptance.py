@@ -1,7 +1,7 @@
-"""The gate that every built engine passes: what it gives on real pairs is held against the ONNX in FP32.
+"""The gate that every built engine must pass: its output on pairs of frames is compared with the ONNX's in FP32.
 
-A pin can be passed over, a kernel can accumulate in FP16, a calibration can be of another scene: none of these fails a
-build, and all of them show here.
+A pin can be ignored, a kernel can accumulate in FP16, a calibration can come from another scene: none of these fails a
+build, but all of them show up here.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from irvis.runtime.errors import ModelError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.providers import CPU_ONLY
 
-LEAST_PSNR_DB = {"fp32": 60.0, "fp16": 45.0, "int8": 35.0}  # of the worst pair
+LEAST_PSNR_DB = {"fp32": 60.0, "fp16": 45.0, "int8": 35.0}  # on the worst pair
 PAIRS_AT_MOST = 25
-SAME_DB = 200.0  # stands for no difference at all: JSON has no infinity
+SAME_DB = 200.0  # means no difference at all, since JSON has no infinity
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]  # frames -> uint8 BGR (H, W, 3), or float32 (H, W) in [0, 1]
 
@@ -34,18 +34,18 @@ def measure_error(
     say: Callable[[str], None],
     progress: Callable[[str], None],
 ) -> Optional[Dict[str, Any]]:
-    """Run pairs through the engine and the ONNX in FP32 on the CPU; give how far they differ, as ``summarise`` does.
+    """Run pairs through the engine, and the ONNX in FP32 on the CPU; return the differences as ``summarise`` does.
 
     Args:
         engine: the engine, with its sidecar beside it.
-        onnx: what it was built from.
-        frames: whether the engine takes frames; then what two Fusers give is compared, to whole grey levels.
-        scenes: each gives frames of the engine's size.
-        say: gets a line for each thing worth telling.
-        progress: gets "3 of 25" before each pair that the ONNX fuses, which takes the time.
+        onnx: the ONNX that it was built from.
+        frames: whether the engine takes frames; if so, the outputs of two Fusers are compared, in whole grey levels.
+        scenes: each returns frames of the engine's size.
+        say: called with each line worth reporting.
+        progress: called with "3 of 25" before each pair that the ONNX fuses, the slow part.
 
-    None where ONNX Runtime is missing or cannot run the ONNX. Raises ModelError where the engine fails, or gives values
-    that are not finite.
+    Returns None if ONNX Runtime is missing or cannot run the ONNX. Raises ModelError if the engine fails or returns
+    values that are not finite.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         say("not measured: onnxruntime is not installed")
@@ -64,20 +64,20 @@ def measure_error(
 
 
 def compare(found: np.ndarray, wanted: np.ndarray) -> Tuple[float, float]:
-    """Give the PSNR in dB, 200 at most, and the largest difference, of a range of 1.
+    """Return the PSNR in dB, at most 200, and the largest difference, relative to a range of 1.
 
     Args:
-        found: of the engine, uint8 in 0..255 or floating in [0, 1].
-        wanted: of the ONNX, of the same shape and type.
+        found: the engine's output, uint8 in 0..255 or floating-point in [0, 1].
+        wanted: the ONNX's output.
 
-    Raises ModelError where one of them is not finite.
+    Raises ModelError if their shapes or types differ, or either is not finite.
     """
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        raise ModelError(f"the engine gives {found.dtype} {found.shape}, the ONNX {wanted.dtype} {wanted.shape}")
+        raise ModelError(f"the engine returns {found.dtype} {found.shape}, the ONNX {wanted.dtype} {wanted.shape}")
     if not np.isfinite(found).all():
-        raise ModelError("the engine gives values that are not finite; nothing was written, try --fp32")
+        raise ModelError("the engine returns values that are not finite; nothing was written, try --fp32")
     if not np.isfinite(wanted).all():
-        raise ModelError("the ONNX itself gives values that are not finite, so no engine of it can be held against it")
+        raise ModelError("the ONNX itself returns values that are not finite, so no engine can be compared with it")
     peak = 255.0 if found.dtype == np.uint8 else 1.0
     difference = (found.astype(np.float64) - wanted) / peak
     mse = float(np.mean(difference**2))
@@ -85,7 +85,7 @@ def compare(found: np.ndarray, wanted: np.ndarray) -> Tuple[float, float]:
 
 
 def summarise(errors: Sequence[Tuple[float, float]]) -> Dict[str, Any]:
-    """Give the sidecar's ``measured_error`` of several pairs: the worst and the mean PSNR and the largest error."""
+    """Return the sidecar's ``measured_error`` of several pairs: the worst and the mean PSNR and the largest error."""
     psnr_db, largest = zip(*errors)
     return {
         "pairs": len(errors),
@@ -96,9 +96,9 @@ def summarise(errors: Sequence[Tuple[float, float]]) -> Dict[str, Any]:
 
 
 def judge(measured: Optional[Dict[str, Any]], precision: str, force: bool = False) -> Optional[bool]:
-    """Tell whether an engine is near enough to its ONNX; None where that was not measured.
+    """Return whether an engine is close enough to its ONNX; None if that was not measured.
 
-    Raises ModelError where it is not, unless ``force``.
+    Raises ModelError if it is not, unless ``force``.
     """
     if measured is None:
         return None
@@ -110,7 +110,8 @@ def judge(measured: Optional[Dict[str, Any]], precision: str, force: bool = Fals
     instead = {"fp32": "", "fp16": "--fp32, or ", "int8": "--fp16, or "}[precision]
     raise ModelError(
         f"the engine is {found_db:.1f} dB from its ONNX on the worst of {measured['pairs']} pairs, where "
-        f"{precision.upper()} must reach {least_db:.0f} dB; nothing was written, try {instead}--force to have it so"
+        f"{precision.upper()} must reach {least_db:.0f} dB; nothing was written, "
+        f"try {instead}--force to write it anyway"
     )
 
 

@@ -1,6 +1,6 @@
 """ONNX to TensorRT engine, on the machine that will run it: ``build_engine.py student.onnx`` writes ``student.engine``.
 
-Beside it goes its sidecar, ``student.engine.json``. Needs tensorrt and pycuda, and neither torch nor onnx.
+Its sidecar, ``student.engine.json``, goes beside it. Needs tensorrt and pycuda, but neither torch nor onnx.
 """
 
 import argparse
@@ -28,27 +28,27 @@ PROGRAM = "build_engine.py"
 
 
 def parse_tactic_sources(text: str) -> Tuple[str, ...]:
-    """``"-CUBLAS,+CUDNN"`` or ``"CUBLAS,CUDNN"`` -> its names. Raises argparse.ArgumentTypeError."""
+    """``"-CUBLAS,+CUDNN"`` or ``"CUBLAS,CUDNN"`` -> the names. Raises argparse.ArgumentTypeError."""
     names = tuple(name.strip().upper() for name in text.split(","))
     if any(re.fullmatch(r"[+-]?[A-Z_]+", name) is None for name in names):
-        raise argparse.ArgumentTypeError(f"a list such as -CUBLAS,-CUDNN or CUBLAS,CUDNN is wanted. Got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a list such as -CUBLAS,-CUDNN or CUBLAS,CUDNN. Got {text!r}")
     if len({name[0] in "+-" for name in names}) > 1:
         raise argparse.ArgumentTypeError(f"give + or - to each name or to none. Got {text!r}")
     return names
 
 
 def parse_mebibytes(text: str) -> int:
-    """Give a whole number from 1. Raises argparse.ArgumentTypeError."""
+    """Return a whole number of MiB, 1 or more. Raises argparse.ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of MiB from 1 is wanted. Got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of MiB, 1 or more. Got {text!r}")
     return int(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Build a TensorRT engine from an ONNX, on the very machine that will run it.",
+        description="Build a TensorRT engine from an ONNX, on the machine that will run it.",
     )
     parser.add_argument(
         "onnx", type=Path, nargs="?", metavar="ONNX", help="model, or irvis's own: student (default) or fast"
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="ENGINE",
-        help="engine to write (default: the ONNX's name with .engine, beside it; of the shipped student, here)",
+        help="engine to write (default: the ONNX's name with .engine, beside it or, if shipped, in the current folder)",
     )
     precision = parser.add_mutually_exclusive_group()
     for name, help_text in (
@@ -74,11 +74,11 @@ def make_parser() -> argparse.ArgumentParser:
         dest="frames",
         action="store_true",
         default=None,
-        help="take and give uint8 frames: luminance, colour and rounding are done on the GPU (the default, "
-        "or planes where this TensorRT cannot build frames)",
+        help="take and return uint8 frames: luminance, colour and rounding are done on the GPU (the default, "
+        "or planes if this TensorRT cannot build frames)",
     )
     interface.add_argument(
-        "--planes", dest="frames", action="store_false", help="take and give float32 planes in [0, 1], as the ONNX does"
+        "--planes", dest="frames", action="store_false", help="take and return float32 planes in [0, 1], like the ONNX"
     )
     parser.add_argument(
         "--no-pins",
@@ -87,26 +87,25 @@ def make_parser() -> argparse.ArgumentParser:
         help="let reductions, softmax and norms run in FP16 too, to measure what keeping them in FP32 costs",
     )
     parser.add_argument(
-        "--calibrate", type=Path, metavar="FOLDER", help="registered pairs, 8 bits, to find the ranges of INT8 on"
+        "--calibrate", type=Path, metavar="FOLDER", help="registered 8-bit pairs to find INT8's ranges on"
     )
     parser.add_argument(
         "--calibration-cache",
         type=Path,
         metavar="FILE",
-        help="keep those ranges here (default: ENGINE.calibration); they serve again for the same ONNX, TensorRT and "
-        "pairs",
+        help="keep those ranges here (default: ENGINE.calibration), to be reused for the same ONNX, TensorRT and pairs",
     )
     parser.add_argument(
         "--size",
         type=parse_size,
         metavar="HEIGHTxWIDTH",
-        help="frame size (default: the ONNX's own, or 480x640 where that is dynamic)",
+        help="frame size (default: the ONNX's own, or 480x640 if that is dynamic)",
     )
     parser.add_argument(
         "--workspace",
         type=parse_mebibytes,
         metavar="MIB",
-        help="memory that layers may use while they run, in MiB (default: half of what is free)",
+        help="memory that layers may use while they run, in MiB (default: half of the free memory)",
     )
     parser.add_argument(
         "--timing-cache", type=Path, metavar="FILE", help="keep tactic timings here, which makes the next build fast"
@@ -123,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--pairs",
         type=Path,
         metavar="FOLDER",
-        help="registered pairs, 8 bits, to measure the engine against the ONNX on (default: generated ones)",
+        help="registered 8-bit pairs on which to compare the engine with the ONNX (default: generated ones)",
     )
     parser.add_argument(
         "--force", action="store_true", help="write the engine even if it is too far from the ONNX; its sidecar says so"
@@ -136,23 +135,23 @@ def make_parser() -> argparse.ArgumentParser:
         help="write each layer's time and precision to PLACE.profile.json, or into the folder PLACE, and a plot beside "
         "it (default: beside the engine); such an engine keeps its layers' details, which makes a run start later",
     )
-    parser.add_argument("--verbose", action="store_true", help="show all that TensorRT says")
+    parser.add_argument("--verbose", action="store_true", help="show everything that TensorRT logs")
     return parser
 
 
 def check_together(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """End with the usage where options do not go together."""
+    """Exit with a usage error if options contradict each other."""
     if arguments.precision == "int8" and arguments.calibrate is None:
         parser.error("--int8 needs --calibrate FOLDER, registered pairs to find its ranges on")
     for name in ("calibrate", "calibration_cache"):
         if arguments.precision != "int8" and getattr(arguments, name) is not None:
-            parser.error(f"--{name.replace('_', '-')} is for --int8 alone")
+            parser.error(f"--{name.replace('_', '-')} is only for --int8")
     if arguments.profile is not None and arguments.profile.endswith(".onnx"):
-        parser.error(f"--profile has taken {arguments.profile} for its PLACE: give the ONNX first")
+        parser.error(f"--profile took {arguments.profile} as its PLACE: give the ONNX first")
 
 
 def profile_path(place: str, engine: Path) -> Path:
-    """Give the profile's file: beside the engine for ``""``, in ``place`` if that is a folder, else named after it."""
+    """Return the profile's path: beside the engine for ``""``, in ``place`` if it is a folder, else named after it."""
     if not place:
         return engine.with_suffix(".profile.json")
     if Path(place).is_dir():
@@ -161,7 +160,7 @@ def profile_path(place: str, engine: Path) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line says. Raises FileError and ModelError."""
+    """Build the engine and print its properties. Raises FileError and ModelError."""
     onnx, engine = find_model(arguments.onnx), arguments.output
     if engine is None:
         engine = onnx.with_suffix(".engine") if onnx == arguments.onnx else Path(onnx.stem + ".engine")
@@ -199,7 +198,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _verbose_log() -> Iterator[None]:
-    """Let all that TensorRT says go to stderr inside ``with``."""
+    """Log everything that TensorRT says to stderr inside ``with``."""
     logger, handler = logging.getLogger("irvis.tensorrt"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("[%(levelname)s] %(message)s"))
     level = logger.level
@@ -213,7 +212,7 @@ def _verbose_log() -> Iterator[None]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the command; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
+    """Run the command; return the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
     parser = make_parser()
     arguments = parse(parser, argv)
     check_together(parser, arguments)
@@ -221,7 +220,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if code == INTERRUPTED and is_at_work():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # TensorRT is still building, and would bring down an interpreter that ends under it
+        os._exit(code)  # TensorRT is still building, and would crash an interpreter that exits normally
     return code
 
 

@@ -1,4 +1,4 @@
-"""How an engine is to be built, as a program gives it and as the command line does."""
+"""How to build an engine: the options of a program and of the command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,13 @@ class BuildOptions:
     """How to build. None leaves the choice to the ONNX, the memory or TensorRT."""
 
     precision: str = "fp16"  # or "fp32", or "int8", which needs ``calibrate``
-    size: Optional[Tuple[int, int]] = None  # (H, W); None: the ONNX's own, or 480x640 where that is dynamic
-    workspace_mib: Optional[int] = None  # None: half of the memory that is free
+    size: Optional[Tuple[int, int]] = None  # (H, W); None: the ONNX's own, or 480x640 if that is dynamic
+    workspace_mib: Optional[int] = None  # None: half of the free memory
     timing_cache: Optional[Path] = None
-    tactic_sources: Tuple[str, ...] = ()  # names, all of them with + or -, or none
-    # Uint8 frames in and out; False: float32 planes in [0, 1]; None: frames where this TensorRT can build them.
+    tactic_sources: Tuple[str, ...] = ()  # names, either all with + or -, or all without
+    # Uint8 frames in and out; False: float32 planes in [0, 1]; None: frames if this TensorRT can build them.
     frames: Optional[bool] = None
-    pins: bool = True  # keep FP32 where FP16 would lose too much, as irvis.export.pins says
+    pins: bool = True  # keep FP32 where FP16 would lose too much; see irvis.export.pins
     calibrate: Optional[Path] = None  # folder of registered pairs
     calibration_cache: Optional[Path] = None  # None: beside the engine
     pairs: Optional[Path] = None  # folder of registered pairs to measure the engine on; None: generated ones
@@ -26,7 +26,7 @@ class BuildOptions:
     profile: Optional[Path] = None  # JSON of the layers' times to write, with a plot beside it
 
     def arguments(self) -> List[str]:
-        """Give the words of the command line that build the same elsewhere, but for the ONNX and the size."""
+        """Return the command-line words that repeat the build elsewhere, without the ONNX and the size."""
         words = [f"--{self.precision}"]
         words += ["--planes"] if self.frames is False else []
         words += [] if self.pins else ["--no-pins"]

@@ -1,6 +1,6 @@
-"""The ranges of an INT8 engine: TensorRT runs real pairs in FP32 and keeps, tensor by tensor, what loses least.
+"""The ranges of an INT8 engine: TensorRT runs real pairs in FP32 and chooses, for each tensor, what loses least.
 
-They are kept in a file, so that the next build of the same ONNX by the same TensorRT from the same pairs goes without.
+They are kept in a file, so the next build of the same ONNX with the same TensorRT and pairs needs no calibration.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ MAGIC = b"irvis calibration "
 def calibration_key(
     onnx_sha256: str, tensorrt_version: str, size: Tuple[int, int], frames: bool, pairs: Sequence[Pair]
 ) -> str:
-    """Give the SHA-256 of all that a calibration depends on, the content of the pairs' files with it.
+    """Return the SHA-256 of all that a calibration depends on, including the content of the pairs' files.
 
-    Raises FileError where one cannot be read.
+    Raises FileError if one cannot be read.
     """
     digest = hashlib.sha256(repr((onnx_sha256, tensorrt_version, tuple(size), frames)).encode())
     for pair in pairs:
@@ -35,7 +35,7 @@ def calibration_key(
 
 
 def make_batch(pair: Pair, size: Tuple[int, int], frames: bool) -> Dict[str, np.ndarray]:
-    """Give a pair as the network's inputs by name: uint8 (H, W) and (H, W, 3), or float32 (1, 1, H, W) in [0, 1].
+    """Return a pair as the network's inputs by name: uint8 (H, W) and (H, W, 3), or float32 (1, 1, H, W) in [0, 1].
 
     Raises FileError.
     """
@@ -45,20 +45,20 @@ def make_batch(pair: Pair, size: Tuple[int, int], frames: bool) -> Dict[str, np.
 
 
 def read_ranges(path: Path, key: str) -> Optional[bytes]:
-    """Give the ranges that a file keeps, or None where they are of another key. Raises FileError."""
+    """Return the ranges kept in a file, or None if they belong to another key. Raises FileError."""
     header, _, ranges = read_bytes(path, "calibration cache").partition(b"\n")
     return ranges if header == MAGIC + key.encode() and ranges else None
 
 
 def write_ranges(path: Path, key: str, ranges: bytes) -> None:
-    """Keep ranges, TensorRT's own text, below a line with the key of what they are of. Raises FileError."""
+    """Write ranges, TensorRT's own text, below a line with the key that they belong to. Raises FileError."""
     write_bytes(path, MAGIC + key.encode() + b"\n" + ranges)
 
 
 class Calibration:
-    """What an INT8 build calibrates on, and TensorRT's calibrator, which asks for one pair after the other.
+    """The pairs that an INT8 build calibrates on, and TensorRT's calibrator, which requests them one by one.
 
-    TensorRT prints what its callbacks raise and goes on without, so that is kept, for ``check`` to raise.
+    TensorRT prints exceptions raised in its callbacks and carries on, so they are stored for ``check`` to raise.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Calibration:
         self.calibrator = _make_calibrator(trt, self)
 
     def start(self) -> Optional[bytes]:
-        """Give the ranges, or None to have the pairs asked for, from the first on."""
+        """Return the ranges, or None to make TensorRT request the pairs, from the first on."""
         self._next = 0
         return self.ranges
 
     def next_batch(self, names: Sequence[str]) -> List[int]:
-        """Give where on the GPU the inputs of the next pair are, by the order of ``names``; [] after the last."""
+        """Return the GPU addresses of the next pair's inputs, in the order of ``names``; [] when done or failed."""
         if self._next == len(self._pairs) or self._failure is not None:
             return []
         self._progress(f"calibrating, pair {self._next + 1} of {len(self._pairs)}")
@@ -97,12 +97,12 @@ class Calibration:
             return []
 
     def finish(self, ranges: bytes) -> None:
-        """Take the ranges that TensorRT has found."""
+        """Store the ranges that TensorRT found."""
         self.ranges = ranges
         self._progress("")
 
     def check(self) -> None:
-        """Raise what went wrong with a pair."""
+        """Raise the error that a pair caused, if any."""
         if isinstance(self._failure, IrvisError):
             raise self._failure
         if self._failure is not None:

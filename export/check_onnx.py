@@ -1,4 +1,4 @@
-"""Whether the parser of TensorRT 8.5, the newest that a Jetson AGX Xavier can have, takes an ONNX; if not, which node.
+"""Whether TensorRT 8.5, the newest for a Jetson AGX Xavier, can parse an ONNX; if not, which node it refuses.
 
 Sources: ``docs/operators.md`` and the importers of onnx-tensorrt, branch 8.5-GA.
 """
@@ -28,7 +28,7 @@ OPERATORS = frozenset(
 
 
 def find_obstacles(model: onnx.ModelProto) -> List[str]:
-    """Give a line for each thing that TensorRT 8.5 would refuse, or silently compute otherwise; none: it is fit."""
+    """Return a line for each thing that TensorRT 8.5 would refuse or silently compute differently; [] for none."""
     obstacles = [
         f"opset {opset.version} of {opset.domain or 'ai.onnx'}: the parser knows {NEWEST_OPSET} at most"
         for opset in model.opset_import
@@ -44,7 +44,7 @@ def find_obstacles(model: onnx.ModelProto) -> List[str]:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Iterate over all nodes, those inside If, Loop and Scan too."""
+    """Iterate over all nodes, including those inside If, Loop and Scan."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

@@ -1,12 +1,12 @@
-"""The student rewritten, exactly, into the graph that is best to run: fewer passes over H x W tensors, safe in FP16.
+"""The student rewritten, exactly, into a graph that runs better: fewer passes over H x W tensors, and safe in FP16.
 
-``DeployStudent(student)`` computes what ``student`` does, to rounding. Each rewrite states its proof where it is made.
-The batch is 1, as in a control loop.
+``DeployStudent(student)`` computes what ``student`` does, up to rounding. Each rewrite is proved where it is made. The
+batch is 1, as in a control loop.
 
 FP16 ends at 65504, and below 2^-14 it loses digits. So whatever is squared, multiplied or summed is scaled by powers of
-two, which cost nothing (they are in the weights) and change no digit. The powers come from bounds that hold for every
-input in [0, 1] (``intervals``). No sum is longer than a row or a column of the frame, since a running sum in FP16 stops
-growing after some thousand terms.
+two, which cost nothing (they are folded into the weights) and change no digit. The powers come from bounds that hold
+for every input in [0, 1] (``intervals``). No sum is longer than a row or a column of the frame, since a running sum in
+FP16 stops growing after some thousand terms.
 """
 
 import copy
@@ -40,17 +40,17 @@ from irvis.student.network import (
     shrink,
 )
 
-LIMIT = 2.0**15  # of every sum; half of what FP16 holds
-SIDE = 2**11  # pixels; frames may be up to that high and wide
+LIMIT = 2.0**15  # of every sum; half of FP16's range
+SIDE = 2**11  # pixels; the greatest height and width of a frame
 MAX_NORM_EXPONENT = 4  # LayerNorm's eps times 2^-8 is the least that FP16 does not round to 0
 
 
 class Basis(NamedTuple):
-    """How the residual stream of an RSTB is kept: y = diag(scale) Q x instead of x, (C,) at each pixel.
+    """How the residual stream of an RSTB is stored: y = diag(scale) Q x instead of x, (C,) at each pixel.
 
     Q is the orthogonal matrix (Householder's) with Q (1, ..., 1) / sqrt(C) = (1, 0, ..., 0). LayerNorm projects x off
-    that direction, so in y it drops the first coordinate: the mean is never computed, nor subtracted. ``scale`` is
-    powers of two. Linear maps into and out of the stream take both into their weights.
+    that direction, so in y it drops the first coordinate: the mean is neither computed nor subtracted. ``scale`` is
+    powers of two. Linear maps into and out of the stream absorb both into their weights.
     """
 
     rotation: Tensor  # Q, symmetric, float64 (C, C)
@@ -58,17 +58,17 @@ class Basis(NamedTuple):
 
     @property
     def enter(self) -> Tensor:
-        """The matrix that makes y of x."""
+        """The matrix that maps x to y."""
         return self.scale[:, None] * self.rotation
 
     @property
     def leave(self) -> Tensor:
-        """The matrix that makes x of y."""
+        """The matrix that maps y to x."""
         return self.rotation / self.scale
 
 
 def rotation(channels: int) -> Tensor:
-    """Give Q of ``Basis``, the reflection that swaps (1, ..., 1) / sqrt(C) and the first axis."""
+    """Return Q of ``Basis``, the reflection that swaps (1, ..., 1) / sqrt(C) and the first axis."""
     axis = torch.eye(channels, dtype=torch.float64)[0]
     normal = torch.full_like(axis, channels**-0.5) - axis
     if channels == 1:
@@ -80,11 +80,11 @@ def choose_basis(bound: Tensor, eps: float) -> Basis:
     """Scale the stream so that its squares stay in FP16's range.
 
     Args:
-        bound: of |Q x|, (C,), for every input and after every block.
-        eps: of the LayerNorms.
+        bound: the bound of |Q x|, (C,), for every input and after every block.
+        eps: the LayerNorms' epsilon.
 
-    The first coordinate, which no LayerNorm needs, is scaled further: LayerNorm's factor, up to 1 / sqrt(eps),
-    multiplies it all the same, and infinity times a weight of 0 would be NaN.
+    The first coordinate, which no LayerNorm needs, is scaled further: LayerNorm's factor, up to 1 / sqrt(eps), still
+    multiplies it, and infinity times a weight of 0 would be NaN.
     """
     largest = float(bound[1:].max()) if len(bound) > 1 else 0.0
     exponent = exponent_to_fit(largest, LIMIT**0.5)
@@ -94,26 +94,26 @@ def choose_basis(bound: Tensor, eps: float) -> Basis:
 
 
 def conv(weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> nn.Conv2d:
-    """Give the convolution of ``weight``, (O, I) or (O, I, k, k), that keeps the frame's size."""
+    """Return the convolution of ``weight``, (O, I) or (O, I, k, k), that keeps the frame's size."""
     if weight.ndim == 2:
         weight = weight[:, :, None, None]
     size = weight.shape[2]
     layer = nn.Conv2d(
         weight.shape[1] * groups, weight.shape[0], size, padding=size // 2, groups=groups, bias=bias is not None
     )
-    layer.weight.data = weight.double().clone()  # a copy of its own: it may be scaled in place
+    layer.weight.data = weight.double().clone()  # a copy, since it may be scaled in place
     if bias is not None:
         layer.bias.data = bias.double().clone()  # type: ignore[union-attr]
     return layer
 
 
 def matrix_of(layer: nn.Conv2d) -> Tensor:
-    """Give a 1x1 convolution's weight as a float64 matrix (O, I)."""
+    """Return a 1x1 convolution's weight as a float64 matrix (O, I)."""
     return layer.weight.data[:, :, 0, 0].double()
 
 
 class Growth(NamedTuple):
-    """Bound of what a block adds, whatever enters it, for it normalises that first: (C,) each."""
+    """Bounds of what a block adds, (C,) each. They hold for any input, since the block normalises it first."""
 
     plain: Tensor  # of |f|, added to x
     rotated: Tensor  # of |Q f|, added to Q x
@@ -127,8 +127,8 @@ class Growth(NamedTuple):
 class Normalise(nn.Module):
     """LayerNorm without mean, gain and bias, on the stream: y / sqrt(sum over i > 1 of y_i^2 / C + eps).
 
-    The mean of squares is a 1x1 convolution: it stays in the convolutions' layout, where a reduction over channels
-    would have to leave it. Of the stream's scale s, eps takes s^2.
+    The mean of squares is a 1x1 convolution, which stays in the convolutions' layout; a reduction over channels would
+    have to leave it. eps is multiplied by s^2, where s is the stream's scale.
     """
 
     def __init__(self, norm: ChannelLayerNorm, basis: Basis) -> None:
@@ -145,9 +145,9 @@ class Normalise(nn.Module):
 
 
 def after_norm(norm: ChannelLayerNorm, weight: Tensor, basis: Basis) -> nn.Conv2d:
-    """Give the 1x1 convolution of ``weight`` (O, C) that takes ``Normalise``'s output instead of the LayerNorm's.
+    """Return the 1x1 convolution of ``weight`` (O, C) that takes ``Normalise``'s output instead of the LayerNorm's.
 
-    W (g n + b) = (W diag(g) Q D) m + W b, with n = Q D m: m is Q n but for its first coordinate, which D drops.
+    W (g n + b) = (W diag(g) Q D) m + W b, with n = Q D m: m is Q n except for its first coordinate, which D drops.
     """
     folded = weight * norm.weight.double() @ basis.rotation
     folded[:, 0] = 0
@@ -167,7 +167,7 @@ def _largest_after_norm(point: nn.Conv2d) -> Tensor:
 
 
 def _raised(point: nn.Conv2d) -> nn.Conv2d:
-    """Scale each row of a layer behind ``Normalise`` that stays below 2 by the power of two that brings it there."""
+    """Scale up each row of a layer behind ``Normalise`` whose bound is at most 2, by a power of two, to above 2."""
     bounds = _largest_after_norm(point)
     scales = torch.tensor([2.0 ** -min(0, exponent_to_fill(float(bound), 4.0)) for bound in bounds])
     point.weight.data *= scales[:, None, None, None]
@@ -177,21 +177,22 @@ def _raised(point: nn.Conv2d) -> nn.Conv2d:
 
 
 class DeployAttention(nn.Module):
-    """Norm, transposed attention, projection and residual, of products over the frame no more than two.
+    """Norm, transposed attention, projection and residual, with at most two products over the frame.
 
     - q k^T / (|q| |k|) = (q/|q|) (k/|k|)^T: the Gram matrix is normalised, not the H x W maps q and k. |q|^2 and |k|^2
       are the diagonal of the Gram matrix G of q and k stacked, so nothing is squared and summed to get them.
     - G is the mean of G_y over the rows y of the frame: no running sum is longer than a row. Both factors come from one
-      copy with the rows outermost, of which the second is a transpose that a product takes as it is: TensorRT copies a
-      factor for any other (seen on a GPU: four copies of q and k an attention, a tenth of the FP32 engine's time).
-    - Two convolutions make q and k stacked, of half the heads each, and a third v: nothing is copied to split them. So
-      few that each fills a matrix unit's tile; softmax over the head's 8 of 16 columns is softmax over all with the
-      others far below, which the exponential makes exactly 0.
-    - The projection is a convolution of its own. W_p blockdiag(A_1, ..., A_h), one matrix applied to v, is one pass
-      less over memory by itself, but the residual is then added in three: TensorRT adds it inside the convolution, and
-      ONNX Runtime on a CPU keeps the blocked layout.
-    - Each channel of q and k has a scale of its own, a power of two, which the normalisation cancels. Nothing in
-      training holds them up, since only their directions count: what is small is scaled up in each of the two layers.
+      copy with the rows outermost. The second is a transpose of it that a product reads without another copy, which
+      TensorRT makes for any other (seen on a GPU: four copies of q and k per attention, a tenth of the FP32 engine's
+      time).
+    - Two convolutions compute q and k stacked, for half of the heads each, and a third v, so nothing is copied to split
+      them. There are so few that each fills a matrix unit's tile. Softmax over a head's 8 of 16 columns is softmax over
+      all 16 with the others so far below that the exponential makes them exactly 0.
+    - The projection is a separate convolution. Applying W_p blockdiag(A_1, ..., A_h) to v as one matrix would itself
+      save one pass over memory, but adding the residual would then take three: TensorRT adds it inside the convolution,
+      and ONNX Runtime on a CPU keeps the blocked layout.
+    - Each channel of q and k has its own scale, a power of two, which the normalisation cancels. Training does not keep
+      q and k large, since only their directions count, so small channels are scaled up in each of the two layers.
     """
 
     OTHER_HEADS = -(2.0**14)
@@ -231,8 +232,8 @@ class DeployAttention(nn.Module):
 
     def gram(self, qk: Tensor) -> Tensor:
         """(1, I, H, W) -> (1, I, I), the mean over rows of each row's Gram matrix."""
-        # Flattened, not squeezed, which is exported as a branch where the exporter lost track of the batch; and of four
-        # axes the product took ONNX Runtime longer (1.12 times the latency of the whole network).
+        # Flattened, not squeezed: a squeeze is exported as a branch where the exporter lost track of the batch. With
+        # four axes the product took ONNX Runtime longer (1.12 times the latency of the whole network).
         rows = qk.flatten(0, 1).transpose(0, 1)
         return (rows @ rows.transpose(1, 2)).mean(dim=0, keepdim=True)
 
@@ -249,9 +250,9 @@ class DeployAttention(nn.Module):
 
 
 class DeployFeedForward(nn.Module):
-    """Norm, gated feed-forward and residual; gate and value come from convolutions of their own: nothing is split.
+    """Norm, gated feed-forward and residual; gate and value come from separate convolutions, so nothing is split.
 
-    gelu(g) (2^-e v), with 2^e in the next weights, is gelu(g) v: the product stays small.
+    gelu(g) (2^-e v), with 2^e in the next weights, equals gelu(g) v, and the product stays small.
     """
 
     def __init__(self, norm: ChannelLayerNorm, feed_forward: GatedFeedForward, basis: Basis) -> None:
@@ -276,10 +277,10 @@ class DeployFeedForward(nn.Module):
 
 
 class DeployRSTBs(nn.Sequential):
-    """RSTBs in series on one stream, whose ``basis`` it chooses; ``leaving`` bounds x at their end.
+    """RSTBs in series on one stream, whose ``basis`` it chooses; ``leaving`` bounds x after the last.
 
     Args:
-        blocks: of the student.
+        blocks: the student's.
         entering: bounds x before the first.
         rotated: bounds Q x before the first.
     """
@@ -306,7 +307,7 @@ def _rstb_parts(blocks: List[RSTB], basis: Basis) -> List[Union[DeployAttention,
 class DeployDACB(nn.Module):
     """x + s d as one pointwise pass, s the squeeze-excite factors; the two small layers as 1x1 convolutions.
 
-    The mean over the frame is that of the rows' means. d is kept as 2^-e d and s as 2^e s.
+    The mean over the frame is the mean of the rows' means. d is stored as 2^-e d and s as 2^e s.
     """
 
     def __init__(self, block: DACB, entering: Interval) -> None:
@@ -332,7 +333,7 @@ class DeployDACB(nn.Module):
 class DeployEncoders(nn.Module):
     """Both encoders as one: [E_ir(ir); E_vis(vis)] = E([ir; vis]), with zeros where one would see the other's plane.
 
-    The 1x1 layer is dense, since two groups of one channel each fill no kernel; the 3x3 layer has two groups.
+    The 1x1 layer is dense, since two groups of one channel each would not fill a kernel; the 3x3 layer has two groups.
     """
 
     def __init__(self, infrared: Encoder, visible: Encoder) -> None:
@@ -355,9 +356,9 @@ class DeployEncoders(nn.Module):
 
 
 class Feature(NamedTuple):
-    """One of those that are fused, F_g or F_l, and how it is kept: as it is, or at a stride as its change from F_0."""
+    """A feature to be fused, F_g or F_l, and how it is stored: as it is, or, at a stride, as its change from F_0."""
 
-    leave: Tensor  # float64 (C, C): the matrix that makes it of how it is kept
+    leave: Tensor  # float64 (C, C): the matrix that maps the stored form to it
     leaving: Interval  # its bounds
     stride: int = 1
 
@@ -365,8 +366,8 @@ class Feature(NamedTuple):
 class DeployFusion(nn.Module):
     """Eq. 13: concatenation and 1x1 convolution as a sum, W [F_g; F_l] = W_g F_g + W_l F_l, then the RSTB.
 
-    ``features`` are those that there are, as the 1x1 convolution sees them, by the term of the sum that each enters. At
-    a stride W_g F_g = W_g F_0 + up(W_g change), for ``up`` works channel by channel: the convolution sees small frames.
+    ``features`` maps a term of the sum to its feature as the 1x1 convolution sees it, for the features that exist. At a
+    stride, W_g F_g = W_g F_0 + up(W_g change), as ``up`` works channel by channel: the convolution sees small frames.
     """
 
     of_input: nn.Conv2d
@@ -401,7 +402,7 @@ class DeployFusion(nn.Module):
 
 
 class DeployDecoder(nn.Module):
-    """Eq. 15 on the stream. LeakyReLU(2^-e z) = 2^-e LeakyReLU(z): the scale goes out just before the sigmoid."""
+    """Eq. 15 on the stream. LeakyReLU(2^-e z) = 2^-e LeakyReLU(z): the scale is undone just before the sigmoid."""
 
     def __init__(self, decoder: Decoder, fusion: DeployRSTBs) -> None:
         super().__init__()
@@ -419,9 +420,9 @@ class DeployDecoder(nn.Module):
 
 
 class DeployStudent(nn.Module):
-    """The student in deploy form: ``forward(infrared, visible)``, (1, 1, H, W) in [0, 1] each, gives I_f (1, 1, H, W).
+    """The student in deploy form: ``forward(infrared, visible)``, (1, 1, H, W) in [0, 1] each -> I_f (1, 1, H, W).
 
-    The weights are copied from ``student``, folded in float64, and have its type; ``student`` is left as it was.
+    The weights are copied from ``student``, folded in float64, and keep its dtype; ``student`` is not modified.
     """
 
     def __init__(self, student: Student) -> None:

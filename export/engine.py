@@ -32,10 +32,10 @@ Result = TypeVar("Result")
 
 
 def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = print, plain: bool = False) -> Sidecar:
-    """Build ``engine`` and its sidecar from ``onnx``; give the sidecar. Both files are written, or neither.
+    """Build ``engine`` and its sidecar from ``onnx``; return the sidecar. Both files are written, or neither.
 
-    ``say`` gets a line for each thing worth telling; the time goes to stderr, as lines if ``plain``. Raises FileError
-    and ModelError, the latter too where the engine is further from the ONNX than its precision is allowed to be.
+    ``say`` is called with each line worth reporting; the elapsed time goes to stderr, as lines if ``plain``. Raises
+    FileError and ModelError, the latter also if the engine is further from the ONNX than its precision allows.
     KeyboardInterrupt leaves no file behind, but TensorRT cannot be stopped: end the process.
     """
     model = read_onnx(onnx)
@@ -51,7 +51,7 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
     for note in build.notes:
         say(note)
     sidecar = _describe(build, source, name_onnx(onnx), frames, trt.__version__, time.monotonic() - started)
-    # Both are whole before either is put in place; the sidecar goes last, and an older one fails by the engine's hash.
+    # Both are complete before either is put in place; the sidecar comes last, and an older one fails the hash check.
     with replacing(sidecar_path(engine)) as new_sidecar, replacing(engine) as new_engine:
         new_engine.write_bytes(build.engine)
         try:
@@ -70,10 +70,10 @@ def build_engine(onnx: Path, engine: Path, options: BuildOptions, say: Say = pri
 
 
 def _build(trt: Any, source: Source, options: BuildOptions, label: str, plain: bool, say: Say) -> Tuple[Build, bool]:
-    """Give the built engine, and whether it takes frames; from planes where that was left open and frames fail.
+    """Return the built engine and whether it takes frames; if that was left open and frames fail, it takes planes.
 
-    Some TensorRT may fail on the frames' layers, with an assertion of its own, as 8.5.2 did when the size was fixed
-    after parsing; an engine of planes is as good, but for what the host then does.
+    A TensorRT version may fail on the frames' layers with an internal assertion, as 8.5.2 did when the size was fixed
+    after parsing. An engine of planes is as good, except for the work left to the host.
     """
 
     def built(frames: bool) -> Build:
@@ -87,14 +87,14 @@ def _build(trt: Any, source: Source, options: BuildOptions, label: str, plain: b
     except CannotBuild as error:
         if options.frames:
             raise
-        say(f"warning: no engine of frames: {error}. It is built from planes")
+        say(f"warning: no engine of frames: {error}. Building an engine of planes instead")
         return built(False), False
 
 
 def read_onnx(path: Path) -> bytes:
-    """Give the content of an ONNX.
+    """Return the content of an ONNX.
 
-    Raises FileError, and ModelError where it is another kind of file, cut off, or has external data.
+    Raises FileError, and ModelError if it is another kind of file, cut off, or has external data.
     """
     model = read_bytes(path, "ONNX")
     if not is_onnx(model):
@@ -104,7 +104,7 @@ def read_onnx(path: Path) -> bytes:
 
 
 def _check_outputs(onnx: Path, engine: Path, cache: Path, options: BuildOptions) -> None:
-    """Raise FileError where something cannot be written, or would cost an input: before minutes of work, not after."""
+    """Raise FileError if an output cannot be written or would overwrite an input: before minutes of work, not after."""
     pairs = [pair for folder in (options.calibrate, options.pairs) if folder is not None for pair in pairs_of(folder)]
     outputs = [engine, sidecar_path(engine), options.timing_cache, options.profile]
     check_outputs([*outputs, cache if options.precision == "int8" else None], [onnx, *files_of(pairs)])
@@ -113,7 +113,7 @@ def _check_outputs(onnx: Path, engine: Path, cache: Path, options: BuildOptions)
 
 
 def _find_pairs(options: BuildOptions) -> Tuple[List[Pair], List[Pair]]:
-    """Give the pairs to calibrate on and those to measure on; none where generated ones do."""
+    """Return the pairs to calibrate on and those to measure on; the latter are [] to use generated ones."""
     to_calibrate: List[Pair] = []
     if options.precision == "int8":
         if options.calibrate is None:
@@ -146,7 +146,7 @@ def _describe(build: Build, source: Source, name: str, frames: bool, version: st
 def _measure(
     engine: Path, onnx: Path, sidecar: Sidecar, pairs: List[Pair], say: Say, plain: bool
 ) -> Optional[Dict[str, Any]]:
-    """Give the sidecar's ``measured_error``, on ``pairs`` or on the generated scenes."""
+    """Return the sidecar's ``measured_error``, on ``pairs`` or on the generated scenes."""
     scenes: List[Callable[[], Frames]] = [functools.partial(read_frames, pair, sidecar.size) for pair in pairs] or [
         functools.partial(make_scene, name, *sidecar.size) for name in SCENES
     ]
@@ -164,12 +164,12 @@ def _measure(
 
 
 def _tell_of_int8(engine: Path, sidecar: Sidecar, say: Say) -> Sidecar:
-    """Say how many layers run in INT8, which TensorRT is free to take, and note it in the sidecar."""
+    """Report how many layers run in INT8, which TensorRT may or may not use, and record it in the sidecar."""
     try:
         count: Optional[int] = count_int8(parse_inspector(inspect_layers(engine)))
     except (FileError, ModelError) as error:
         count = None
-        say(f"warning: how many layers run in INT8 is not known: {error}")
+        say(f"warning: the number of layers that run in INT8 is unknown: {error}")
     if count == 0:
         say("warning: no layer runs in INT8: with the conversions that it needs, TensorRT found it no faster here")
     elif count:
@@ -178,7 +178,7 @@ def _tell_of_int8(engine: Path, sidecar: Sidecar, say: Say) -> Sidecar:
 
 
 def _profile(engine: Path, name: str, sidecar: Sidecar, output: Path, say: Say, plain: bool) -> None:
-    """Write the layers' times; what goes wrong is said, for the engine is worth more."""
+    """Write the layers' times; an error is only reported, since the engine is worth more."""
     try:
         found = _under_clock(lambda _: profile_layers(engine), "timing its layers", plain)
         for line in write_profile(describe_profile(found, name, sidecar), output):
@@ -188,6 +188,6 @@ def _profile(engine: Path, name: str, sidecar: Sidecar, output: Path, say: Say, 
 
 
 def _under_clock(work: Callable[[Callable[[str], None]], Result], label: str, plain: bool) -> Result:
-    """Give the result of ``work``, which is given what to tell of its progress to, with the time running on stderr."""
+    """Return the result of ``work``, which gets a function to report its stage, with the time running on stderr."""
     stages = [""]
     return under_clock(lambda: work(stages.append), lambda: f"{label}, {stages[-1]}" if stages[-1] else label, plain)

@@ -1,4 +1,4 @@
-"""An ONNX at one frame size: every tensor's shape known, and what follows from shapes and weights alone computed."""
+"""Fixes an ONNX to one frame size: infers every shape, and computes what depends only on shapes and weights."""
 
 import math
 from pathlib import Path
@@ -16,25 +16,25 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
 Shapes = Dict[str, Tuple[int, ...]]
 
-LARGEST_CONSTANT = 1 << 26  # elements of all that is computed together; a node of a few bytes can ask for any number
-SELECTIONS = frozenset(("Compress", "NonZero", "Unique"))  # of unknown length, but no more than they are given
+LARGEST_CONSTANT = 1 << 26  # elements of all computed constants; a node of a few bytes can ask for any number
+SELECTIONS = frozenset(("Compress", "NonZero", "Unique"))  # of unknown length, but no longer than their inputs
 
 
 def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
-    """Give the graph's inputs; before IR version 4 its weights are among them, and are left out."""
+    """Return the graph's inputs, without the weights, which before IR version 4 are among them."""
     weights = {weight.name for weight in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
 def load_planes_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX whose inputs are planes, float32 (1, C, H, W). Raises ModelError for others, FileError for none."""
+    """Read an ONNX whose inputs are planes, float32 (1, C, H, W). Raises ModelError for others, and FileError."""
     content = read_bytes(path, "ONNX")
     refuse_external_data(content, path)
     try:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
         check_names(model.graph)
-    except Exception as error:  # protobuf's, the checker's, and Python's for names that are no text
+    except Exception as error:  # protobuf's, the checker's, and Python's for names that are not text
         raise ModelError(f"not an ONNX: {path}: {one_line(error, 150)}") from error
     if not frame_inputs(model):
         raise ModelError(f"{path} has no input")
@@ -49,17 +49,17 @@ def load_planes_onnx(path: Path) -> onnx.ModelProto:
 
 
 def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -> Tuple[onnx.ModelProto, Shapes]:
-    """Give the model at one size, with constants in place of what only shapes and weights decide, and all shapes.
+    """Return the model at one size, with constants for all that depends only on shapes and weights, and all shapes.
 
     Args:
-        model: of planes; left as it was.
-        size: (H, W); None takes the size that the model is fixed to, or 480x640 where it takes any.
+        model: a model of planes; it is not modified.
+        size: (H, W); None takes the size that the model is fixed to, or 480x640 if it takes any.
 
-    Raises ModelError where the model is fixed to another size, or a shape depends on the pixels.
+    Raises ModelError if the model is fixed to another size, or a shape depends on the pixels.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    del fixed.graph.value_info[:]  # of the size that the model was traced at
+    del fixed.graph.value_info[:]  # shapes at the size that the model was traced with
     _fix_inputs(fixed, size)
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -70,7 +70,7 @@ def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -
         try:
             inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True)
         except onnx.shape_inference.InferenceError as error:
-            raise ModelError(f"the shapes of this ONNX do not follow: {one_line(error)}") from error
+            raise ModelError(f"cannot infer the shapes of this ONNX: {one_line(error)}") from error
         shapes = _known_shapes(inferred)
         folded = _fold(fixed, shapes, left)
         if folded is None:
@@ -100,7 +100,7 @@ def _fix_inputs(model: onnx.ModelProto, size: Optional[Tuple[int, int]]) -> None
         if size and found != [*size]:
             raise ModelError(
                 f"this ONNX is fixed to {format_size(found)}, not {format_size(size)}; irvis export --size "
-                f"{format_size(size)} makes one of that size, --dynamic one of any"
+                f"{format_size(size)} makes one of that size, --dynamic one of any size"
             )
 
 
@@ -115,10 +115,10 @@ def _known_shapes(model: onnx.ModelProto) -> Shapes:
 
 
 def _fold(model: onnx.ModelProto, shapes: Shapes, left: int) -> Optional[int]:
-    """Replace each node of known result by a constant; give how many elements these have, None where there was none.
+    """Replace each node whose result is known by a constant; return their number of elements, None if there are none.
 
-    What such a constant makes known in its turn is left for the next time, when its shape has been inferred. Raises
-    ModelError for more than ``left`` elements.
+    Results that become known through such a constant are left for the next call, when their shapes have been inferred.
+    Raises ModelError for more than ``left`` elements.
     """
     constants = {weight.name: weight for weight in model.graph.initializer}
     kept = []
@@ -147,7 +147,7 @@ def _fold(model: onnx.ModelProto, shapes: Shapes, left: int) -> Optional[int]:
 
 
 def _is_constant(node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], shapes: Shapes) -> bool:
-    """Tell whether a node's result is known beforehand, and how large it is at the most."""
+    """Return whether a node's result, and a bound of its size, are known beforehand."""
     if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
         return False  # a loop, which may never end
     if not all(name in constants for name in node.input if name):
@@ -156,9 +156,9 @@ def _is_constant(node: onnx.NodeProto, constants: Dict[str, onnx.TensorProto], s
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
-    """Drop the constants that only other constants were made of, of which ONNX Runtime would warn, one by one."""
+    """Drop constants that were only used to compute other constants; ONNX Runtime would warn about each."""
     if any(attribute.type == onnx.AttributeProto.GRAPH for node in graph.node for attribute in node.attribute):
-        return  # a graph in a node may use any
+        return  # a subgraph may use any of them
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [weight for weight in graph.initializer if weight.name in used]
     del graph.initializer[:]

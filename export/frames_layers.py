@@ -3,10 +3,10 @@
     Y = floor((1868 B + 9617 G + 4899 R) / 16384 + 1/2)    OpenCV's luminance, BT.601
     fused = clip(visible + (round(255 network(infrared / 255, Y / 255)) - Y), 0, 255)    for each of B, G and R
 
-Made through the network API, since the ONNX parser of TensorRT 8.5 may not take uint8. The frames stay as cameras give
-them, (H, W, 3), throughout: no transposition in, and none out. Up to the division by 255 and from the rounding on, all
-values are whole numbers (or 2^-14 of such) below 2^24, which float32 holds exactly and FP16 and TF32 do not: hence the
-pins, and hence products and a sum in place of a convolution.
+The layers are added through the network API, since the ONNX parser of TensorRT 8.5 may not accept uint8. Frames keep
+the cameras' layout, (H, W, 3), throughout, so nothing is transposed. Before the division by 255 and after the rounding,
+all values are whole numbers below 2^24, or 2^-14 times such numbers, which float32 holds exactly and FP16 and TF32 do
+not: hence the pins, and hence products and a sum instead of a convolution.
 """
 
 from typing import Any, List, Tuple
@@ -31,14 +31,14 @@ def add_frames(trt: Any, network: Any, size: Tuple[int, int]) -> None:
             (1, 1, H, W) each. Afterwards the inputs are uint8 (H, W) and BGR (H, W, 3), the output BGR (H, W, 3).
         size: (H, W).
 
-    The layers come after all that were there; those that compute are to be pinned to FP32 (``irvis.export.pins``).
-    Those that cast and reshape meet whole numbers up to 255 alone, which FP16 holds too.
+    The new layers come after all existing ones; those that compute must be pinned to FP32 (``irvis.export.pins``).
+    Those that cast and reshape only handle whole numbers up to 255, which FP16 holds too.
     """
     parsed = [network.get_layer(index) for index in range(network.num_layers)]
     planes = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
     fused = network.get_output(0)
     for tensor in (*planes.values(), fused):
-        tensor.name += "_plane"  # the frames take the names over
+        tensor.name += "_plane"  # the frames take over the names
     network.unmark_output(fused)
     layers = _Layers(trt, network, size)
     infrared, visible = (
@@ -53,12 +53,12 @@ def add_frames(trt: Any, network: Any, size: Tuple[int, int]) -> None:
     frame = layers.cast(layers.recolour(visible, y, fused), trt.uint8, "fused to uint8")
     frame.name = OUTPUT
     network.mark_output(frame)
-    if frame.dtype != trt.uint8:  # the parser of ONNX, too, sets the type of what it marks, or it were float32
+    if frame.dtype != trt.uint8:  # as the ONNX parser does for its outputs; the default is float32
         frame.dtype = trt.uint8
 
 
 def _rewire(layers: List[Any], old: Any, new: Any) -> None:
-    """Have every layer that reads ``old`` read ``new``."""
+    """Make every layer that reads ``old`` read ``new``."""
     for layer in layers:
         for index in range(layer.num_inputs):
             tensor = layer.get_input(index)
@@ -67,7 +67,7 @@ def _rewire(layers: List[Any], old: Any, new: Any) -> None:
 
 
 class _Layers:
-    """Adds layers to a network; each method takes tensors and gives the tensor that comes out.
+    """Adds layers to a network; each method takes tensors and returns the resulting tensor.
 
     Levels are whole numbers from 0 to 255 in float32.
     """
@@ -102,15 +102,15 @@ class _Layers:
         return self._output(activation, name)
 
     def elementwise(self, first: Any, operation: Any, second: Any, name: str) -> Any:
-        """Combine two tensors of one rank; sides of length 1 are repeated."""
+        """Combine two tensors of equal rank; axes of length 1 are broadcast."""
         return self._output(self.network.add_elementwise(first, second, operation), name)
 
     def constant(self, values: np.ndarray) -> Any:
-        """Float32 values that live as long as the build takes."""
+        """Add float32 values, which must live until the build is over."""
         return self.network.add_constant(values.shape, values).get_output(0)
 
     def reshape(self, tensor: Any, shape: Tuple[int, ...]) -> Any:
-        """Give the same elements another shape."""
+        """Change the shape; the elements stay the same."""
         shuffle = self.network.add_shuffle(tensor)
         shuffle.reshape_dims = shape
         return shuffle.get_output(0)

@@ -1,4 +1,4 @@
-"""A network of planes as one of frames: the runtime's pre- and post-processing, as operators that ONNX has."""
+"""Wraps a network of planes as one of frames: the runtime's pre- and post-processing, as ONNX operators."""
 
 from typing import Any, List, Optional, Tuple
 
@@ -12,10 +12,10 @@ from irvis.runtime.frames import join_luminance, split_luminance
 
 
 class FramesModule(nn.Module):
-    """Wraps a network of planes, float32 (1, 1, H, W) in [0, 1] each, to take and give frames, uint8.
+    """Wraps a network of planes, float32 (1, 1, H, W) in [0, 1] each, to take and return frames, uint8.
 
     Y = floor((1868 B + 9617 G + 4899 R) / 16384 + 1/2), OpenCV's luminance (BT.601), is exact: all its terms are whole
-    multiples of 2^-14 below 2^8. A product and a sum, not a matrix product, which a GPU may round to TF32.
+    multiples of 2^-14 below 2^8. It is a product and a sum, since a GPU may round a matrix product to TF32.
     """
 
     weights: Tensor
@@ -37,16 +37,16 @@ class FramesModule(nn.Module):
 def largest_level_difference(
     network: nn.Module, session: Any, pairs: List[Frames], size: Optional[Tuple[int, int]]
 ) -> int:
-    """Give the most grey levels by which an ONNX of frames differs from the runtime with ``network`` in its midst.
+    """Return the largest difference, in grey levels, between an ONNX of frames and the runtime around ``network``.
 
     Args:
-        network: of planes, on the CPU.
+        network: a network of planes, on the CPU.
         session: the ONNX, an ``onnxruntime.InferenceSession``.
-        pairs: to compare on, resized where ``size`` is fixed.
+        pairs: the frames to compare on, resized if ``size`` is fixed.
         size: (H, W) that the ONNX takes; None for any.
 
     Returns:
-        0 to 255; 256 where the network gives values that are not finite.
+        0 to 255; 256 if the network returns values that are not finite.
     """
     worst = 0
     for pair in pairs:

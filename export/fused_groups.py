@@ -1,24 +1,24 @@
 """Which operators of an ONNX run as one kernel, and the bytes that each kernel reads and writes: a model, not a run.
 
-The network is bound by memory bandwidth, so its time is the bytes that its kernels move. TensorRT decides on the GPU
-what it fuses. The rules here are after its "Layer Fusion Catalog" (docs.nvidia.com), kept simple, and the same for each
-graph; that reductions take in what feeds them, and that convolutions of one input merge, is assumed. A kernel reads
-each tensor from outside once, and writes each that is used outside, at 2 bytes an element (FP16), weights too.
+The network is bound by memory bandwidth, so its time follows from the bytes that its kernels move. TensorRT decides on
+the GPU what to fuse. The rules here follow its "Layer Fusion Catalog" (docs.nvidia.com), kept simple, and are the same
+for each graph; that reductions include what feeds them, and that convolutions of one input merge, is assumed. A kernel
+reads each outside tensor once, and writes each that is used outside, at 2 bytes an element (FP16), weights included.
 
-- Free: Reshape, Squeeze, Unsqueeze, Flatten, Identity; a Transpose that moves axes of length 1 alone; a Transpose
-  before MatMuls alone that swaps the last two axes. Any other is a copy, also where strides would do: TensorRT 8.5.2
+- Free: Reshape, Squeeze, Unsqueeze, Flatten, Identity; a Transpose that only moves axes of length 1; a Transpose
+  that only MatMuls read and that swaps the last two axes. Any other copies, even if strides would do: TensorRT 8.5.2
   was seen to copy such factors (docs/tensorrt.md).
-- A convolution does in its epilogue: its bias, the sum with a tensor of its output's shape, an activation (Relu,
-  LeakyRelu, Sigmoid, ...), in this order, where each is the only user of what it takes. Gelu and broadcast products are
-  none of it. Of two convolutions that are summed, the later takes the sum.
+- A convolution's epilogue includes its bias, the sum with a tensor of its output's shape, and an activation (Relu,
+  LeakyRelu, Sigmoid, ...), in this order, if each is the only user of its input. Gelu and broadcast products are not
+  part of it. If two convolutions are summed, the later one includes the sum.
 - Convolutions of one input and of the same kernel, strides, padding and kind (dense, or grouped) are one kernel.
-- A reduction, or Softmax, computes within its kernel the pointwise operators that it alone uses.
-- Other pointwise operators, broadcasts and Expand among them, join those whose results they use, as far as that leaves
-  no kernel waiting for itself: in LayerNorm, x - mean and its quotient are two kernels, since a reduction is between.
+- The kernel of a reduction, or Softmax, includes the pointwise operators that only it uses.
+- Other pointwise operators, including broadcasts and Expand, join those whose results they use, as long as no kernel
+  then waits for itself: in LayerNorm, x - mean and its quotient are two kernels, since a reduction is between them.
 - MatMul reads both factors and writes the product; nothing joins it.
-- Split, Slice, Gather, Concat, Pad, and each Transpose that is not free, copy: what they write is read, and written. So
-  taking q, k and v out of one tensor by Gather costs three reads and three writes beside the convolution's. TensorRT
-  may spare some of the copies (Concat's, by writing the parts in place); what is listed as copy bounds that.
+- Split, Slice, Gather, Concat, Pad, and each Transpose that is not free, copy: they read and write what they output. So
+  taking q, k and v out of one tensor by Gather costs three reads and three writes besides the convolution's. TensorRT
+  may avoid some of the copies (Concat's, by writing the parts in place); the kernels listed as copies bound the saving.
 - Any other operator reads its inputs and writes its outputs.
 """
 
@@ -102,7 +102,7 @@ def fused_groups(kernels: Sequence[Kernel], shapes: Shapes) -> List[Group]:
 
 
 def fused_kernels(model: onnx.ModelProto, shapes: Shapes) -> List[Kernel]:
-    """Give the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
+    """Return the kernels of a model from ``fix_shapes``, in the order in which each first appears."""
     operators, results = _operators(model, shapes)
     plan = _Plan(operators, results, shapes)
     plan.fuse_epilogues()
@@ -113,7 +113,7 @@ def fused_kernels(model: onnx.ModelProto, shapes: Shapes) -> List[Kernel]:
 
 
 def _operators(model: onnx.ModelProto, shapes: Shapes) -> Tuple[List[_Operator], Set[str]]:
-    """Give the operators that a result needs and that are not free, and the tensors that are results."""
+    """Return the operators that a result needs and that are not free, and the tensors that are results."""
     constants = {weight.name for weight in model.graph.initializer}
     users: Dict[str, List[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -156,7 +156,7 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 class _Plan:
-    """The kernel of each operator, by number, and which kernels use the results of which."""
+    """The kernel of each operator, by number, and which kernels use the results of which others."""
 
     def __init__(self, operators: List[_Operator], results: Set[str], shapes: Shapes) -> None:
         self.operators, self.results, self.shapes = operators, results, shapes
@@ -177,7 +177,7 @@ class _Plan:
         return next(iter(users)) if len(users) == 1 and name not in self.results else None
 
     def merge(self, first: int, second: int) -> bool:
-        """Make one kernel of two operators' kernels, unless it would wait for itself; tell whether they are one."""
+        """Merge two operators' kernels, unless the result would wait for itself; return whether they are one kernel."""
         one, other = self.kernel[first], self.kernel[second]
         if one == other:
             return True
@@ -195,7 +195,7 @@ class _Plan:
         return True
 
     def _leads_around(self, start: int, end: int) -> bool:
-        """Tell whether a third kernel uses results of ``start``, and ``end``, at last, its."""
+        """Return whether ``end`` depends on ``start`` through a third kernel."""
         seen, waiting = {start}, [kernel for kernel in self.after[start] if kernel != end]
         while waiting:
             kernel = waiting.pop()

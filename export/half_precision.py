@@ -1,8 +1,8 @@
-"""Runs an ONNX as a GPU would in FP16 at its worst: every tensor is rounded to FP16, and sums are accumulated in it.
+"""Runs an ONNX as a GPU would in FP16 at its worst: every tensor is rounded to FP16, and sums accumulate in FP16.
 
-How a kernel orders a sum is not known beforehand, and decides how far it goes wrong. So a sum is cut into blocks, which
-are summed exactly; the blocks' sums are rounded and added up in FP16 in two orders, one after the other, and in eight
-interleaved runs as threads do; the result that is farther from the exact one is taken, element by element.
+The order in which a kernel sums is not known beforehand, and determines the error. So a sum is split into blocks, which
+are summed exactly. The blocks' sums are rounded and added up in FP16 in two orders: one after the other, and in eight
+interleaved runs as threads do. For each element, the result farther from the exact one is taken.
 """
 
 from pathlib import Path
@@ -29,20 +29,20 @@ MOVES = frozenset(  # operators without arithmetic
 class HalfPrecision:
     """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, float32 (1, 1, H, W), in FP16.
 
-    At the first node whose output is not finite it stops: ``overflow`` names that node, and the fused plane is NaN.
-    Raises FileError and ModelError, the latter too for an operator, or a form of one, that it does not know.
+    It stops at the first node whose output is not finite: ``overflow`` names that node, and the fused plane is NaN.
+    Raises FileError and ModelError, the latter also for an operator, or a form of one, that it does not support.
     """
 
     def __init__(self, model: Path) -> None:
         graph = load_planes_onnx(model).graph
         unknown = sorted({node.op_type for node in graph.node} - set(OPERATORS))
         if unknown:
-            raise ModelError(f"{model} has operators that are not known here: {', '.join(unknown)}")
+            raise ModelError(f"{model} has operators that are not supported here: {', '.join(unknown)}")
         try:
             self.nodes = [(node, _attributes(node)) for node in graph.node]
             self.constants = {tensor.name: round_half(_tensor(tensor)) for tensor in graph.initializer}
-        except Exception as error:  # onnx's and torch's, of types that one of them lacks
-            raise ModelError(f"{model} has weights that are not known here: {one_line(error, 150)}") from error
+        except Exception as error:  # onnx's and torch's, for types that one of them lacks
+            raise ModelError(f"{model} has weights that are not supported here: {one_line(error, 150)}") from error
         self.overflow: Optional[str] = None
 
     def __call__(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -62,12 +62,12 @@ class HalfPrecision:
                     results = results if isinstance(results, list) else [results]
                     if node.op_type not in MOVES:
                         results = [round_half(result) for result in results]
-                except Exception as error:  # TypeError for a form that is not known, torch's for shapes that do not fit
+                except Exception as error:  # TypeError for an unsupported form, torch's for wrong shapes
                     label = f"{node.name or ' '.join(node.output)} ({node.op_type})"
                     raise ModelError(f"{label} cannot be computed here: {one_line(error, 150)}") from error
                 for name, result in zip(node.output, results):
                     values[name] = result
-                    # The sum of FP16's finite values is finite in float32, and cheaper than to look at each.
+                    # A sum of finite FP16 values is finite in float32, and is cheaper than checking each.
                     if result.is_floating_point() and not bool(torch.isfinite(values[name].sum())):
                         self.overflow = node.name or name
                         return np.full_like(infrared, np.nan)
@@ -86,14 +86,14 @@ def round_half(x: Tensor) -> Tensor:
 
 
 def accumulate(blocks: Sequence[Tensor]) -> Tensor:
-    """Add up equal tensors in FP16, in the worse of two orders for each element."""
+    """Add up tensors of one shape in FP16, in the worse of two orders for each element."""
     forward = round_half(blocks[0])
     runs = [forward]
     exact = blocks[0]
     for index, block in enumerate(blocks[1:], 1):
         rounded = round_half(block)
         forward = round_half(forward + rounded)
-        if len(blocks) > 2:  # else there is one order
+        if len(blocks) > 2:  # else there is only one order
             exact = exact + block
             if index < RUNS:
                 runs.append(rounded)
@@ -119,7 +119,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Any = None, **attributes: Any) -> Ten
     groups, pads = attributes.get("group", 1), attributes.get("pads", [0, 0, 0, 0])
     sizes = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
     if sizes != ([1, 1], [1, 1]) or pads[:2] != pads[2:]:
-        raise ModelError(f"a convolution with {attributes} is not known here")
+        raise ModelError(f"a convolution with {attributes} is not supported here")
     inputs = weight.shape[1]
     if inputs <= CONV_BLOCK:
         result = round_half(F.conv2d(x, weight, padding=pads[:2], groups=groups))
@@ -167,7 +167,7 @@ def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Any = N
     for axis, start, end in zip(axes.tolist(), starts.tolist(), ends.tolist()):
         index[axis] = slice(start, end)
     if steps is not None and set(steps.tolist()) != {1}:
-        raise ModelError("a slice with steps is not known here")
+        raise ModelError("a slice with steps is not supported here")
     return x[tuple(index)]
 
 
@@ -201,7 +201,7 @@ def _clip(x: Tensor, low: Any = None, high: Any = None) -> Tensor:
 def _resize(x: Tensor, roi: Any, scales: Any, sizes: Tensor, **attributes: Any) -> Tensor:
     kind = attributes.get("mode"), attributes.get("coordinate_transformation_mode")
     if kind not in ((b"linear", b"half_pixel"), (b"linear", b"pytorch_half_pixel")) or x.ndim != 4:
-        raise ModelError(f"a resize with {attributes} is not known here")
+        raise ModelError(f"a resize with {attributes} is not supported here")
     return F.interpolate(x, size=sizes.tolist()[2:], mode="bilinear", align_corners=False)
 
 
@@ -209,7 +209,7 @@ def _split(x: Tensor, sizes: Tensor, axis: int = 0) -> List[Tensor]:
     return list(x.split(sizes.tolist(), axis))
 
 
-# What irvis exports, plain and deploy, of fixed and of any size. Each gives float32 that is rounded afterwards.
+# All that irvis exports, plain and deploy, of fixed and of any size. Each returns float32, which is rounded afterwards.
 OPERATORS: Dict[str, Callable[..., Any]] = {
     "Add": torch.add,
     "Cast": lambda x, to: x.to(_dtype(to)),

@@ -1,8 +1,9 @@
 """Runs an ONNX on a CPU as TensorRT would in INT8: chosen convolutions see rounded inputs and weights.
 
-TensorRT's scheme: of an activation one scale for the whole tensor, of weights one for each output channel, both
-symmetric, x = s q with whole q up to 127. Here s is the greatest magnitude that calibration saw, over 127; TensorRT's
-entropy calibrator clips what is rare. Sums are exact, as INT8's are; the rest stays in FP32, where TensorRT has FP16.
+TensorRT's scheme: an activation has one scale for the whole tensor, weights one for each output channel. Both are
+symmetric, x = s q with whole q up to 127. Here s is the greatest magnitude that calibration saw, divided by 127, while
+TensorRT's entropy calibrator clips rare values. Sums are exact, as in INT8; the rest stays in FP32, where TensorRT uses
+FP16.
 """
 
 from pathlib import Path
@@ -22,20 +23,20 @@ from irvis.runtime.providers import CPU_ONLY, FATAL
 Planes = Callable[[Tuple[int, int]], Iterable[np.ndarray]]
 
 LEVELS = 127
-RANGE = "irvis/greatest_of/"  # names of what the calibration adds
+RANGE = "irvis/greatest_of/"  # begins the names of what the calibration adds
 
 
 class Int8Emulation:
     """An ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, float32 (1, 1, H, W), at one size.
 
-    ``convolutions`` are its own by name, in the order of the graph; ``allowed`` those that the builder lets be INT8.
+    ``convolutions`` are their names, in the order of the graph; ``allowed`` are those that the builder lets be INT8.
 
     Args:
         model: the ONNX.
-        size: (H, W); None takes that which the ONNX is fixed to, or 480x640.
-        planes: gives the pairs to calibrate on, of a size (H, W): float32 (2, H, W) in [0, 1] each.
+        size: (H, W); None takes the size that the ONNX is fixed to, or 480x640.
+        planes: returns the pairs to calibrate on, at a size (H, W): float32 (2, H, W) in [0, 1] each.
 
-    Raises FileError, and ModelError where it is no such ONNX, or ONNX Runtime cannot run it.
+    Raises FileError, and ModelError if it is not such an ONNX or ONNX Runtime cannot run it.
     """
 
     def __init__(self, model: Path, size: Optional[Tuple[int, int]], planes: Planes) -> None:
@@ -53,7 +54,7 @@ class Int8Emulation:
         self._greatest = self._calibrate(planes(self.size))
 
     def open(self, convolutions: Collection[str]) -> "Int8Session":
-        """Give the ONNX with these convolutions in INT8, ready to run."""
+        """Return the ONNX with these convolutions in INT8, ready to run."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
@@ -85,7 +86,7 @@ class Int8Emulation:
         ]
 
     def _calibrate(self, planes: Iterable[np.ndarray]) -> Dict[str, float]:
-        """Give the greatest magnitude of each convolution's input over the pairs."""
+        """Return the greatest magnitude of each convolution's input over the pairs."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         sources = list(dict.fromkeys(node.input[0] for node in self._nodes.values()))
@@ -103,7 +104,7 @@ class Int8Emulation:
 
 
 class Int8Session:
-    """One choice of convolutions: float32 (2, H, W) -> float32 (H, W). Raises ModelError."""
+    """Runs one choice of convolutions in INT8: float32 (2, H, W) -> float32 (H, W). Raises ModelError."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._session = _session(model)
@@ -114,7 +115,7 @@ class Int8Session:
 
 
 def round_weight(weight: np.ndarray) -> np.ndarray:
-    """Give a convolution's weight (O, ...) as INT8 has it, float32: one scale for each output."""
+    """Return a convolution's weight (O, ...) rounded as in INT8, float32: one scale for each output."""
     scale = np.abs(weight).reshape(len(weight), -1).max(axis=1) / np.float32(LEVELS)
     scale = np.where(scale > 0, scale, 1).astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
     return (np.rint(weight / scale) * scale).astype(np.float32)
@@ -122,7 +123,7 @@ def round_weight(weight: np.ndarray) -> np.ndarray:
 
 def _session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
+    options.log_severity_level = FATAL  # failures are raised too, and need no second report
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # its own INT8 kernels would round outputs, too
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=CPU_ONLY)

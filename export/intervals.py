@@ -1,6 +1,6 @@
 """How large the student's tensors can get for any input in [0, 1]: interval arithmetic, channel by channel.
 
-The bounds hold for every pair of frames, whatever its size; scales that keep FP16 from overflowing are chosen by them.
+The bounds hold for every pair of frames, whatever its size; the scales that keep FP16 from overflowing rely on them.
 """
 
 import math
@@ -25,12 +25,12 @@ class Interval(NamedTuple):
         return Interval(self.low + other.low, self.high + other.high)
 
     def with_zero(self) -> "Interval":
-        """Widen to hold 0, as padding and a factor in [0, 1] do."""
+        """Widen to include 0, as padding and a factor in [0, 1] require."""
         return Interval(self.low.clamp(max=0), self.high.clamp(min=0))
 
 
 def symmetric(magnitude: Tensor) -> Interval:
-    """Give [-m, m]."""
+    """Return [-m, m]."""
     return Interval(-magnitude, magnitude)
 
 
@@ -55,10 +55,10 @@ def through_leaky_relu(x: Interval, slope: float = 0.01) -> Interval:
 
 
 def exponent_to_fit(bound: float, limit: float) -> int:
-    """Give the least e >= 0 for which bound * 2^-e <= limit."""
+    """Return the least e >= 0 for which bound * 2^-e <= limit."""
     return max(0, exponent_to_fill(bound, limit))
 
 
 def exponent_to_fill(bound: float, limit: float) -> int:
-    """Give the least e, of either sign, for which bound * 2^-e <= limit; 0 for what is always 0."""
+    """Return the least e, of either sign, for which bound * 2^-e <= limit; 0 for a bound of 0."""
     return math.ceil(math.log2(bound / limit)) if bound > 0 else 0

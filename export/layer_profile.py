@@ -1,7 +1,7 @@
 """Per-layer times of an engine, as a table in JSON and as a plot: ``python -m irvis.export.layer_profile X.json``.
 
-``build_engine.py --profile`` writes both where matplotlib is there; elsewhere the JSON can be drawn later. The fields
-are those of TensorRT's engine inspector in JSON, which 8.5 and 10 write alike but for the names of the formats ("Row
+``build_engine.py --profile`` writes both if matplotlib is installed; otherwise the JSON can be drawn later. The fields
+are those of TensorRT's engine inspector in JSON, which 8.5 and 10 write alike except for the names of the formats ("Row
 major linear FP16 format", "Half"); 11 splits ``Format/Datatype`` in two.
 """
 
@@ -21,14 +21,14 @@ from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, save_figur
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
-BARS = 30  # of the plot: the slowest layers
+BARS = 30  # in the plot: the slowest layers
 COLOURS = {"fp32": "#d62728", "fp16": "#1f77b4", "int8": "#2ca02c", "uint8": "#9467bd"}
 OTHER_COLOUR = "#7f7f7f"
 
-# What a profile must have to be drawn.
+# Texts that a profile needs to be drawn.
 TEXTS = ("engine", "tensorrt_version", "gpu_name", "precision")
 
-# By the words of TensorRT's formats: the name that irvis uses, and the bytes of an element.
+# A word in TensorRT's formats -> the name that irvis uses, and the bytes of an element.
 TYPES = {
     "fp32": ("fp32", 4),
     "float": ("fp32", 4),
@@ -46,14 +46,14 @@ TYPES = {
 
 
 class LayerTimes(NamedTuple):
-    """What an engine tells of its layers (the inspector's JSON), and their times in ms by name, run by run."""
+    """An engine's description of its layers (the inspector's JSON), and their times in ms by name, for each run."""
 
     inspector: str
     runs: List[Dict[str, float]]
 
 
 def describe_profile(found: LayerTimes, engine: str, sidecar: Sidecar) -> Dict[str, Any]:
-    """Give the profile's document: what was run where, the totals, and the layers with their times."""
+    """Return the profile's document: what was run where, the totals, and the layers with their times."""
     layers = merge(parse_inspector(found.inspector), found.runs)
     reformats = [layer for layer in layers if layer["type"] == "Reformat"]
     return {
@@ -70,27 +70,27 @@ def describe_profile(found: LayerTimes, engine: str, sidecar: Sidecar) -> Dict[s
 
 
 def parse_inspector(text: str) -> List[Dict[str, Any]]:
-    """Give the layers of the inspector's JSON: name, type, precision, bytes moved, tactic, inputs, outputs.
+    """Return the layers of the inspector's JSON: name, type, precision, bytes moved, tactic, inputs, outputs.
 
     Precision is that of the first input, which is the layer's own; bytes are those of all inputs and outputs, without
-    padding, None where a format is unknown. Of layers that keep no details only the name is known. Raises ModelError.
+    padding, None if a format is unknown. For layers without details only the name is known. Raises ModelError.
     """
     try:
         layers = json.loads(text, strict=False)["Layers"]  # names of TensorRT 8.6 on hold control characters
         return [_parse_layer({"Name": layer} if isinstance(layer, str) else layer) for layer in layers]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError("TensorRT's engine inspector gave no list of layers in JSON") from error
+        raise ModelError("TensorRT's engine inspector returned no list of layers in JSON") from error
 
 
 def count_int8(layers: List[Dict[str, Any]]) -> int:
-    """Give how many of ``parse_inspector``'s layers compute in INT8; a reformat from it computes nothing."""
+    """Return how many of ``parse_inspector``'s layers compute in INT8; reformats compute nothing."""
     return sum(layer["precision"] == "int8" and layer["type"] != "Reformat" for layer in layers)
 
 
 def merge(layers: List[Dict[str, Any]], runs: List[Dict[str, float]]) -> List[Dict[str, Any]]:
-    """Give the layers with ``median_ms`` and ``mean_ms`` over the runs, None where a layer was not timed.
+    """Return the layers with ``median_ms`` and ``mean_ms`` over the runs, None if a layer was not timed.
 
-    A name that was timed and is none of the layers' becomes a layer of its own, so that the times are complete.
+    A timed name that matches no layer becomes a layer of its own, so that the times are complete.
     """
     times: Dict[str, List[float]] = {}
     for run in runs:
@@ -98,12 +98,12 @@ def merge(layers: List[Dict[str, Any]], runs: List[Dict[str, float]]) -> List[Di
             times.setdefault(name, []).append(ms)
     merged = []
     for layer in layers:
-        merged.append({**layer, **_statistics(times.pop(layer["name"], []))})  # the first of two of one name has it
+        merged.append({**layer, **_statistics(times.pop(layer["name"], []))})  # of two layers of one name, the first
     return merged + [{**_parse_layer({"Name": name}), **_statistics(own)} for name, own in times.items()]
 
 
 def write_profile(document: Dict[str, Any], path: Path) -> List[str]:
-    """Write the document as JSON and, with matplotlib, as a plot beside it; give lines to tell. Raises FileError."""
+    """Write the document as JSON and, with matplotlib, as a plot beside it; return lines to print. Raises FileError."""
     write_json(path, document)
     reformats = document["reformats"]
     lines = [
@@ -114,12 +114,12 @@ def write_profile(document: Dict[str, Any], path: Path) -> List[str]:
     try:
         draw_profile(document, picture)
     except ImportError:
-        return [*lines, f"no plot: matplotlib is not installed; `{PROGRAM} {path}` draws it where it is"]
+        return [*lines, f"no plot: matplotlib is not installed; once it is, run `{PROGRAM} {path}`"]
     return [*lines, f"wrote {picture}"]
 
 
 def read_profile(path: Path) -> Dict[str, Any]:
-    """Give the document that ``write_profile`` wrote. Raises FileError."""
+    """Return the document that ``write_profile`` wrote. Raises FileError."""
     try:
         document = parse_json(read_bytes(path, "profile", LARGEST_JSON))
         complete = (
@@ -169,7 +169,7 @@ def draw_profile(document: Dict[str, Any], output: Path) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Draw a profile; give the exit code."""
+    """Draw a profile; return the exit code."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Draw what build_engine.py --profile measured.")
     parser.add_argument("profile", type=Path, help="JSON that build_engine.py --profile wrote")
     parser.add_argument("-o", "--output", type=Path, metavar="PNG", help="picture to write (default: beside it)")
@@ -228,7 +228,7 @@ def _statistics(times_ms: List[float]) -> Dict[str, Optional[float]]:
 
 
 def _totals(layers: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """Give the sum of the layers' medians, and of the bytes that are known to be moved."""
+    """Return the sum of the layers' medians, and of the known bytes moved."""
     return {
         "median_ms": round(sum(layer["median_ms"] or 0.0 for layer in layers), 5),
         "bytes": sum(layer["bytes"] or 0 for layer in layers),

@@ -1,9 +1,9 @@
-"""Which tensors TensorRT converts from one layout to another in FP16: a model, after what engines were seen to do.
+"""Which tensors TensorRT converts from one layout to another in FP16: a model, based on observed engines.
 
-In FP16 a dense convolution wants the channels of a pixel side by side, eight to a vector, where a matrix product, and a
-transpose before it, wants each channel as rows. What works on either takes the layout of the largest tensor that it
-reads. So a tensor is read and written once more on its way from convolutions to products, and once on its way back: in
-an attention q, k and v, and what comes of them. TensorRT 8.5.2's FP16 engines of both shipped students convert these
+In FP16 a dense convolution needs the channels of a pixel side by side, eight to a vector, while a matrix product, and a
+transpose before it, needs each channel as rows. A kernel that accepts both takes the layout of the largest tensor that
+it reads. So a tensor is read and written once more on its way from convolutions to products, and once on its way back:
+in an attention, q, k and v, and the result. TensorRT 8.5.2's FP16 engines of both shipped students convert these
 four and no other large tensor (docs/tensorrt.md). In FP32 convolutions take rows as well, and next to nothing is
 converted.
 """
@@ -17,17 +17,17 @@ from irvis.export.fused_groups import BYTES, Group, Kernel
 CONVERSION = "conversion"  # the kind of such a kernel
 
 CHANNELS, ROWS = "channels", "rows"
-VECTOR = 8  # channels; fewer fill no vector, and have no layout to speak of
+VECTOR = 8  # channels; fewer do not fill a vector, and count as having no layout
 
 
 def conversions(kernels: Sequence[Kernel], shapes: Shapes) -> List[Group]:
-    """Give the kernels that convert between ``fused_kernels``' kernels; ``nodes`` is the tensor's name."""
+    """Return the kernels that convert between ``fused_kernels``' kernels; ``nodes`` is the tensor's name."""
     sizes = [(name, BYTES * math.prod(shapes[name])) for name in converted_tensors(kernels, shapes)]
     return [Group(CONVERSION, (name,), size, size) for name, size in sizes]
 
 
 def converted_tensors(kernels: Sequence[Kernel], shapes: Shapes) -> List[str]:
-    """Name what ``fused_kernels``' kernels read in another layout than it was written in."""
+    """Return the names of tensors that ``fused_kernels``' kernels read in another layout than they were written in."""
     layouts: Dict[str, str] = {}
     converted: Dict[str, None] = {}
     for kernel in _as_they_run(kernels):

@@ -1,4 +1,4 @@
-"""The little of an ONNX file's wire format (protobuf) that building an engine needs, for a device without ``onnx``.
+"""The parts of an ONNX file's wire format (protobuf) that building an engine needs, for a device without ``onnx``.
 
 Field numbers are those of ``onnx.proto``: ModelProto.graph = 7; GraphProto.node = 1, input = 11, output = 12;
 NodeProto.output = 2, name = 3, op_type = 4; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1;
@@ -11,14 +11,14 @@ GRAPH, NODE, INPUT, OUTPUT = 7, 1, 11, 12
 VALUE_NAME, DIMENSION, LENGTH = 1, 1, 1
 SHAPE = (2, 1, 2)  # ValueInfoProto.type, .tensor_type, .shape
 NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE = 2, 3, 4
-LARGEST_LENGTH = (1 << 63) - 1  # of an int64; what is above is a negative number
+LARGEST_LENGTH = (1 << 63) - 1  # of an int64; anything above is a negative number
 
 Field = Tuple[int, Union[int, memoryview]]
 Change = Callable[[memoryview], bytes]
 
 
 def is_onnx(model: bytes) -> bool:
-    """Tell whether these bytes hold one graph with nodes, whole in all that is read of it here."""
+    """Return whether these bytes hold one graph with nodes, in which all that this module reads is complete."""
     try:
         graphs = _numbered(memoryview(model), GRAPH)
         if len(graphs) != 1:
@@ -36,7 +36,7 @@ def is_onnx(model: bytes) -> bool:
 
 
 def node_label(model: bytes, index: int) -> str:
-    """Give node ``index`` of the graph as a person finds it: ``node 12 MatMul '/rstb/attn/MatMul' -> /rstb/q``."""
+    """Return a readable label of node ``index``: ``node 12 MatMul '/rstb/attn/MatMul' -> /rstb/q``."""
     graph = next((value for number, value in read_fields(memoryview(model)) if number == GRAPH), memoryview(b""))
     nodes = [value for number, value in read_fields(_message(graph)) if number == NODE]
     if not 0 <= index < len(nodes):
@@ -49,9 +49,9 @@ def node_label(model: bytes, index: int) -> str:
 
 
 def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:
-    """Give the shape of an input, None for what is dynamic; None where the ONNX has no such input or tells no shape.
+    """Return the shape of an input, dynamic lengths as None; None if the ONNX has no such input or gives no shape.
 
-    Raises ValueError where the message is cut off or is none.
+    Raises ValueError if the message is cut off or invalid.
     """
     for graph in _numbered(memoryview(model), GRAPH):
         for described in _numbered(graph, INPUT):
@@ -61,16 +61,16 @@ def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:
 
 
 def own_size(model: bytes, name: str) -> Optional[Tuple[int, int]]:
-    """Give (H, W), the last two lengths of an input's shape; None where one is dynamic. Raises as ``input_shape``."""
+    """Return (H, W), the last two lengths of an input's shape; None if one is dynamic. Raises as ``input_shape``."""
     shape = input_shape(model, name) or []
     height, width = shape[-2:] if len(shape) > 1 else (None, None)
     return (height, width) if height and width else None
 
 
 def fix_shape(model: bytes, name: str, shape: Sequence[int]) -> bytes:
-    """Give the ONNX with the lengths of ``shape`` for what is dynamic in an input or output; the rest stays as it is.
+    """Return the ONNX with an input's or output's dynamic lengths set to those of ``shape``; all else stays as it is.
 
-    One of another rank is left alone. Raises ValueError as ``input_shape`` does.
+    A tensor of another rank is left alone. Raises ValueError as ``input_shape`` does.
     """
 
     def fixed(described: memoryview) -> bytes:
@@ -96,7 +96,7 @@ def _shape(described: memoryview) -> List[Optional[int]]:
 
 
 def _changed(message: memoryview, path: Sequence[int], change: Change) -> bytes:
-    """Give a message with each message at the end of ``path``, of field numbers, as ``change`` has it."""
+    """Return a message in which ``change`` was applied to each message at the end of ``path``, of field numbers."""
     if not path:
         return change(message)
     parts: List[bytes] = []
@@ -116,15 +116,15 @@ def _fixed(dimension: memoryview, length: int) -> bytes:
 
 
 def read_fields(message: memoryview) -> Iterator[Field]:
-    """Give each field of a message as its number and value: a view for texts and messages, else an int.
+    """Iterate over a message's fields as number and value: a view for texts and messages, else an int.
 
-    Raises ValueError where the message is cut off or is none.
+    Raises ValueError if the message is cut off or invalid.
     """
     return ((number, value) for number, value, _ in _walk(message))
 
 
 def _walk(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview], int]]:
-    """Give each field's number, value and where it ends."""
+    """Yield each field's number, its value and where it ends."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -172,7 +172,7 @@ def _numbered(message: memoryview, wanted: int) -> List[memoryview]:
 
 
 def _length(message: memoryview) -> Optional[int]:
-    """Give dim_value; None where it has none, or 0 or -1, by which some exporters say that it is dynamic."""
+    """Return dim_value; None if it is missing, or 0 or -1, which some exporters write for a dynamic length."""
     values = [value for number, value in read_fields(message) if number == LENGTH and isinstance(value, int)]
     return values[0] if values and 0 < values[0] <= LARGEST_LENGTH else None
 

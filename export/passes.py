@@ -1,8 +1,8 @@
 """Counts the memory traffic of a plain ONNX and of its deploy form: ``irvis passes plain.onnx deploy.onnx``.
 
-One pass is one read or one write of a (1, 32, H, W) tensor in FP16, 19.7 MB at 480x640. What counts as one kernel is in
-``fused_groups``, what is converted between two of them in ``layouts``. It is a model: it ranks graphs, and tells what a
-graph costs at the least, but measures nothing.
+One pass is one read or one write of a (1, 32, H, W) tensor in FP16, 19.7 MB at 480x640. ``fused_groups`` defines what
+counts as one kernel, ``layouts`` what is converted between two kernels. It is a model: it ranks graphs and gives the
+least that a graph costs, but measures nothing.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from irvis.runtime.files import check_outputs, new_figure, save_figure, write_js
 from irvis.runtime.sizes import format_size, parse_size
 
 KINDS = (*FUSED_KINDS, CONVERSION)
-CHANNELS = 32  # of the tensor that is the unit; the paper's student has as many
-# Jetson AGX Xavier: 256 bits of LPDDR4x at 4266 MT/s (NVIDIA's data sheet). What kernels get of it was not measured.
+CHANNELS = 32  # of the tensor that is the unit, as many as in the paper's student
+# Jetson AGX Xavier: 256 bits of LPDDR4x at 4266 MT/s (NVIDIA's data sheet). Kernels' share of it was not measured.
 PEAK_GB_PER_S = 136.5
 USABLE_SHARE = 0.75
 
@@ -33,7 +33,7 @@ class Traffic(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Read and written, of all kernels."""
+        """Bytes read and written by all kernels."""
         return sum(group.bytes for group in self.groups)
 
     @property
@@ -42,24 +42,24 @@ class Traffic(NamedTuple):
         return self.in_passes(self.bytes)
 
     def in_passes(self, count: int) -> float:
-        """Give bytes in passes."""
+        """Return bytes in passes."""
         return count / (CHANNELS * self.size[0] * self.size[1] * BYTES)
 
     def of_kind(self, kind: str) -> List[Group]:
-        """Give the kernels of one of KINDS."""
+        """Return the kernels of one of KINDS."""
         return [group for group in self.groups if group.kind == kind]
 
     def heaviest(self, count: int) -> List[Group]:
-        """Give the kernels that move most."""
+        """Return the ``count`` kernels that move most."""
         return sorted(self.groups, key=lambda group: -group.bytes)[:count]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis passes``."""
+    """Add the arguments of ``irvis passes``."""
     parser.add_argument("plain", type=Path, help="ONNX of irvis export --plain")
     parser.add_argument("deploy", type=Path, help="ONNX of irvis export, to compare with it")
     parser.add_argument(
-        "--size", type=parse_size, metavar="HEIGHTxWIDTH", help="of ONNX that take any size (default: 480x640)"
+        "--size", type=parse_size, metavar="HEIGHTxWIDTH", help="size for ONNX files that take any (default: 480x640)"
     )
     parser.add_argument("--top", type=_count, default=0, metavar="N", help="list the N heaviest kernels of each graph")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all kernels of both, for programs")
@@ -89,7 +89,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def count_traffic(path: Path, size: Optional[Tuple[int, int]] = None) -> Traffic:
-    """Count what an ONNX of planes moves at a size (H, W), else at its own. Raises ModelError."""
+    """Count what an ONNX of planes moves at a size (H, W), or else at its own. Raises ModelError."""
     model, shapes = fix_shapes(load_planes_onnx(path), size)
     height, width = shapes[frame_inputs(model)[0].name][2:]
     kernels = fused_kernels(model, shapes)
@@ -99,7 +99,7 @@ def count_traffic(path: Path, size: Optional[Tuple[int, int]] = None) -> Traffic
 
 
 def as_table(traffic: Traffic, top: int = 0) -> str:
-    """Give kernels, passes and megabytes by kind, the total with its time on a Xavier, and the heaviest kernels."""
+    """Return kernels, passes and megabytes by kind, the total with its time on a Xavier, and the heaviest kernels."""
     lines = [
         f"{traffic.name}, {format_size(traffic.size)}, FP16",
         f"  {'kind':<20}{'kernels':>8}{'passes':>9}{'MB':>9}",
@@ -120,7 +120,7 @@ def as_table(traffic: Traffic, top: int = 0) -> str:
 
 
 def as_json(traffic: Traffic) -> Dict[str, Any]:
-    """Give the same for programs: numbers in bytes, passes and ms."""
+    """Return the same for programs: numbers in bytes, passes and ms."""
     return {
         "file": traffic.name,
         "size": [*traffic.size],

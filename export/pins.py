@@ -2,37 +2,38 @@
 
 The rule. Pinned to FP32 are
 
-1. reductions over more than 4096 elements, and of matrix products of at most eight planes of H x W elements, such as
-   the mean of the rows' Gram matrices, which are small or not by the width of the frame;
-2. softmax, reductions, element-wise layers, activations, unary functions and convolutions that read and write small
-   tensors alone, of at most two planes of H x W elements: the norms of a pixel, the Gram matrices of the attention and
+1. reductions over more than 4096 elements, and reductions of matrix products of at most eight planes of H x W elements,
+   such as the mean of the rows' Gram matrices, which count as small or not depending on the width of the frame;
+2. softmax, reductions, element-wise layers, activations, unary functions and convolutions that only read and write
+   small tensors, of at most two planes of H x W elements: the norms of a pixel, the Gram matrices of the attention and
    their normalisation, squeeze-excite;
-3. what turns frames into planes and back, which must be exact to a grey level.
+3. the layers that turn frames into planes and back, which must be exact to a grey level.
 
-Of the second point one thing is spared: element-wise layers from a tensor that is not pinned, or from an activation, to
-a large element-wise layer, such as LayerNorm's 1/sigma and squeeze-excite's sigmoid. TensorRT merges those into the
-large one, where they cost nothing; a pin keeps them apart, with a conversion before and after, and keeps the large ones
-apart, too: squeeze-excite's product and the sum behind it were one kernel with a sigmoid that is not pinned, and two
-with one that is. An activation, other than a root or a quotient, is no steeper than 1: what FP16 takes from its
-argument grows no further.
+The second point has one exception: element-wise layers that lead from a tensor that is not pinned, or from an
+activation, to a large element-wise layer, such as LayerNorm's 1/sigma and squeeze-excite's sigmoid. TensorRT merges
+those into the large one, where they cost nothing. A pin keeps them separate, with a conversion before and after, and
+keeps the large ones separate too: squeeze-excite's product and the sum behind it were one kernel when the sigmoid was
+not pinned, and two when it was. Unlike a root or a quotient, an activation has a slope of at most 1, so FP16's error in
+its argument does not grow.
 
 Why. FP16 ends at 65504 and has eleven bits: a running sum stops growing after some thousand terms, and an epsilon of
-1e-12 is zero. The square root, the quotient and the exponential of a small tensor multiply what was lost before. Small
-tensors cost nothing in FP32. A tensor of C x H x W does: each one that a pin makes FP32 is written and read at twice
-its size, and often converted before and after (19.7 MB, read and written at a Xavier's 136.5 GB/s: 0.3 ms). So none is
-pinned but where a long sum reads it. The deploy form of the student has no such sum, and is safe in FP16 by itself
-(``irvis.export.deploy``): the pins are the second lock, and ``--no-pins``, which leaves the third point alone, measures
+1e-12 is zero. The square root, the quotient and the exponential of a small tensor amplify earlier errors. Small tensors
+cost nothing in FP32. A tensor of C x H x W does: each one that a pin makes FP32 is written and read at twice its size,
+and often converted before and after (19.7 MB, read and written at a Xavier's 136.5 GB/s: 0.3 ms). So a large tensor is
+pinned only where a long sum reads it. The student's deploy form has no such sum, and is safe in FP16 without pins
+(``irvis.export.deploy``): the pins are a second safeguard, and ``--no-pins``, which keeps the third point, measures
 their cost.
 
-In an FP16 engine every other layer that reads or writes a large tensor is held to FP16 (``hold_large_to``). Left free,
-it is timed in FP32 too, with each conversion, which was about half of a build (TensorRT 8.5.2, H200); and a convolution
-is merged with the pinned layer behind it into one in FP32, which reads 32 planes of twice the size: LayerNorm's sum of
-squares with what converts before and after it took 0.62 of 5.1 ms, and alone in FP16 a fifth of its own. What touches
-small tensors alone is not held to it: a convolution of one pixel in FP16, merged with a pinned ReLU, has no kernel.
+In an FP16 engine every other layer that reads or writes a large tensor is held to FP16 (``hold_large_to``). If it is
+left free, TensorRT times it in FP32 too, with each conversion, which was about half of a build (TensorRT 8.5.2, H200).
+TensorRT also merges a convolution with the pinned layer behind it into one in FP32, which reads 32 planes of twice the
+size: LayerNorm's sum of squares with the conversions before and after it took 0.62 of 5.1 ms, and alone in FP16 a fifth
+of its own time. Layers that only touch small tensors are not held to FP16: a convolution of one pixel in FP16, merged
+with a pinned ReLU, has no kernel.
 
-In an INT8 engine only convolutions run in it, and of these (``may_be_int8``) neither the first two nor the last three:
-what is lost there reaches the picture undamped. Nor do those that write a small tensor, such as LayerNorm's sums, where
-INT8 saves little. ``irvis int8`` measures on a CPU what the rule gives; docs/deploy.md has it.
+In an INT8 engine only convolutions run in INT8 (``may_be_int8``), but not the first two and the last three, whose
+errors reach the image undamped, nor those that write a small tensor, such as LayerNorm's sums, where INT8 saves little.
+``irvis int8`` measures the effect of the rule on a CPU; docs/deploy.md has the results.
 
 Layers of whole numbers and truth values (Shape, Gather and the arithmetic of shapes) are left alone.
 """
@@ -47,14 +48,14 @@ FIRST, LAST = 2, 3  # convolutions that INT8 must not touch, in the order of the
 
 
 def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sensitive: bool = True) -> Set[int]:
-    """Pin the layers that the rule above names to FP32; give their indices.
+    """Pin the layers that the rule above names to FP32; return their indices.
 
     Args:
         trt: the module ``tensorrt``.
         network: a ``trt.INetworkDefinition`` of fixed size.
         size: (H, W) of the frames.
-        parsed: how many of its layers come from the ONNX; those after them turn frames into planes and back.
-        sensitive: whether the rule's first two points hold.
+        parsed: how many of its layers come from the ONNX; the later ones turn frames into planes and back.
+        sensitive: whether the rule's first two points apply.
     """
     layers = list(layers_of(network))
     mergeable = _ending_in_a_large_one(trt, layers, size)
@@ -77,7 +78,7 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
 
 
 def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool = False) -> bool:
-    """Tell whether the first two points of the rule name a layer, which reads a matrix product or not."""
+    """Return whether the rule's first two points name a layer; ``of_product``: it reads a matrix product."""
     sensitive = (
         trt.LayerType.SOFTMAX,
         trt.LayerType.REDUCE,
@@ -96,7 +97,7 @@ def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool =
 
 
 def hold_large_to(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:
-    """Hold every layer that reads or writes a large tensor to ``dtype``, and what it writes; give their number.
+    """Hold every layer that reads or writes a large tensor to ``dtype``, with its outputs; return their number.
 
     Args:
         trt: the module ``tensorrt``.
@@ -120,10 +121,10 @@ def hold_large_to(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pin
 
 
 def may_be_int8(written: Sequence[int], size: Tuple[int, int]) -> List[bool]:
-    """Tell for each convolution whether INT8 may run it.
+    """Return for each convolution whether INT8 may run it.
 
     Args:
-        written: how many elements each writes, in the order of the graph.
+        written: how many elements each one writes, in the order of the graph.
         size: (H, W) of the frames.
     """
     inner = range(FIRST, len(written) - LAST)
@@ -131,11 +132,11 @@ def may_be_int8(written: Sequence[int], size: Tuple[int, int]) -> List[bool]:
 
 
 def int8_convolutions(graph: Any, shapes: Dict[str, Tuple[int, ...]]) -> Set[str]:
-    """Give the outputs of those convolutions of an ONNX that INT8 may run.
+    """Return the outputs of the convolutions of an ONNX that INT8 may run.
 
     Args:
         graph: an ``onnx.GraphProto`` of planes.
-        shapes: of all its tensors, as ``fix_shapes`` gives them.
+        shapes: the shapes of all its tensors, as ``fix_shapes`` returns them.
     """
     height, width = shapes[graph.input[0].name][2:]
     outputs = [node.output[0] for node in graph.node if node.op_type == "Conv"]
@@ -144,7 +145,7 @@ def int8_convolutions(graph: Any, shapes: Dict[str, Tuple[int, ...]]) -> Set[str
 
 
 def hold_all_but_int8(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:
-    """Hold every layer that INT8 must not touch to ``dtype``; give their number.
+    """Hold every layer that INT8 must not touch to ``dtype``; return their number.
 
     Args:
         trt: the module ``tensorrt``.
@@ -168,7 +169,7 @@ def hold_all_but_int8(trt: Any, network: Any, dtype: Any, size: Tuple[int, int],
 
 
 def _ending_in_a_large_one(trt: Any, layers: Sequence[Any], size: Tuple[int, int]) -> Set[int]:
-    """Give the indices of small element-wise layers that only large ones read, or such small ones."""
+    """Return the indices of small element-wise layers that are only read by large ones, or by other such small ones."""
     elementwise = (trt.LayerType.ELEMENTWISE, trt.LayerType.UNARY, trt.LayerType.ACTIVATION)
     read_by_others: Set[str] = set()  # tensors
     read_by_mergers: Set[str] = set()
@@ -190,12 +191,12 @@ def _names(get: Callable[[int], Any], count: int) -> Set[str]:
 
 
 def layers_of(network: Any) -> Iterator[Any]:
-    """Give each layer of a network."""
+    """Iterate over the layers of a network."""
     return map(network.get_layer, range(network.num_layers))
 
 
 def computes_in_float(trt: Any, layer: Any) -> bool:
-    """Tell whether a layer turns floating values into floating values: no constant, cast or arithmetic of shapes."""
+    """Return whether a layer turns floating values into floating values: no constant, cast or arithmetic of shapes."""
     if layer.num_inputs == 0:
         return False
     tensors = [layer.get_input(0), *map(layer.get_output, range(layer.num_outputs))]
@@ -204,13 +205,13 @@ def computes_in_float(trt: Any, layer: Any) -> bool:
 
 
 def _is_small(layer: Any, size: Tuple[int, int], planes: int = SMALL_PLANES) -> bool:
-    """Tell whether a layer reads and writes small tensors alone; False where TensorRT does not know that yet."""
+    """Return whether a layer only reads and writes small tensors; False if TensorRT does not know that yet."""
     elements = _elements(layer)
     return min(elements) >= 0 and max(elements) <= planes * size[0] * size[1]
 
 
 def _elements(layer: Any) -> List[int]:
-    """Give the number of elements of each input and output; -1 where TensorRT does not know it before the build."""
+    """Return the number of elements of each input and output; -1 if TensorRT does not know it before the build."""
     tensors = [*map(layer.get_input, range(layer.num_inputs)), *map(layer.get_output, range(layer.num_outputs))]
     return [_length(tensor) for tensor in tensors if tensor is not None]  # None: an optional input that is not given
 
@@ -218,6 +219,6 @@ def _elements(layer: Any) -> List[int]:
 def _length(tensor: Any) -> int:
     try:
         shape = tuple(tensor.shape)
-    except ValueError:  # how TensorRT says that not even the rank is known
+    except ValueError:  # raised by TensorRT if not even the rank is known
         return -1
     return -1 if any(length < 0 for length in shape) else math.prod(shape)

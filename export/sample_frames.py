@@ -1,4 +1,4 @@
-"""Registered frames of one size, as an engine sees them: what an engine is calibrated on and measured on."""
+"""Registered frames of one size, as an engine sees them, to calibrate an engine on and to measure it on."""
 
 from pathlib import Path
 from typing import List, Optional, Tuple
@@ -16,14 +16,14 @@ Frames = Tuple[np.ndarray, np.ndarray]  # infrared uint8 (H, W), visible uint8 B
 
 
 def find_pairs(folder: Path, at_most: int) -> List[Pair]:
-    """Give the pairs of a data set, ``at_most`` of them, evenly spread over it. Raises FileError where it has none."""
+    """Return up to ``at_most`` pairs of a data set, evenly spread over it. Raises FileError if it has none."""
     return spread_by_parts(pairs_of(folder), at_most)
 
 
 def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:
-    """Give a pair as frames of ``size`` (H, W), resized by area; a grey visible has its plane three times.
+    """Return a pair as frames of ``size`` (H, W), resized by area; a grey visible becomes three equal channels.
 
-    Raises FileError where a file cannot be read, holds 16 bits, or is no pair with the other.
+    Raises FileError if a file cannot be read or the infrared holds 16 bits, or if the two do not make a pair.
     """
     infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
     if infrared.dtype != np.uint8:
@@ -38,7 +38,7 @@ def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:
 
 
 def resized(frames: Frames, size: Optional[Tuple[int, int]]) -> Frames:
-    """Give frames of ``size`` (H, W), by area; None leaves them as they are."""
+    """Return frames of ``size`` (H, W), by area; None leaves them as they are."""
     if size is None or frames[0].shape == size:
         return frames
     infrared, visible = (cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames)
@@ -46,7 +46,7 @@ def resized(frames: Frames, size: Optional[Tuple[int, int]]) -> Frames:
 
 
 def to_planes(frames: Frames) -> np.ndarray:
-    """Give frames as the infrared and the luminance of the visible, float32 (2, H, W) in [0, 1]."""
+    """Return frames as the infrared and the luminance of the visible, float32 (2, H, W) in [0, 1]."""
     infrared, visible = frames
     planes = np.empty((2, *infrared.shape), np.float32)
     to_unit(infrared, planes[0])

@@ -1,4 +1,4 @@
-"""Shows that something long goes on, which itself says nothing, and stays open to Ctrl-C."""
+"""Shows that long, silent work is going on, and responds to Ctrl-C meanwhile."""
 
 import contextlib
 import sys
@@ -7,17 +7,17 @@ import time
 from typing import Callable, Iterator, List, TypeVar, Union
 
 THREAD_NAME = "irvis-under-clock"
-PLAIN_S, WHEEL_S = 10.0, 0.125  # between two signs of life: lines where stderr is no terminal, else a turning wheel
+PLAIN_S, WHEEL_S = 10.0, 0.125  # between updates: lines if stderr is not a terminal, else a turning wheel
 
 Result = TypeVar("Result")
-Label = Union[str, Callable[[], str]]  # a function: what is at work now
+Label = Union[str, Callable[[], str]]  # a function returns the current one
 
 
 def under_clock(work: Callable[[], Result], label: Label, plain: bool = False) -> Result:
-    """Give the result of ``work``, or raise what it raised, with the time running on stderr.
+    """Return the result of ``work``, or raise what it raised, with the time running on stderr.
 
-    TensorRT 8.5 reports no progress and cannot be stopped, so ``work`` has a thread of its own: this one stays open to
-    Ctrl-C. (``build_serialized_network`` lets go of Python's lock.)
+    TensorRT 8.5 reports no progress and cannot be stopped, so ``work`` has its own thread, and this one can respond to
+    Ctrl-C. (``build_serialized_network`` releases Python's GIL.)
     """
     results: List[Result] = []
     failures: List[BaseException] = []
@@ -42,7 +42,7 @@ def under_clock(work: Callable[[], Result], label: Label, plain: bool = False) -
 
 @contextlib.contextmanager
 def _clock(label: Label, plain: bool) -> Iterator[Callable[[], float]]:
-    """Give a function that shows the time since now, and gives the seconds after which to call it again."""
+    """Yield a function that shows the time since now, and returns the seconds after which to call it again."""
     started = time.monotonic()
 
     def tick() -> float:
@@ -63,5 +63,5 @@ def _clock(label: Label, plain: bool) -> Iterator[Callable[[], float]]:
 
 
 def is_at_work() -> bool:
-    """Tell whether some ``work`` outlived the Ctrl-C that ended the wait for it."""
+    """Return whether some ``work`` outlived the Ctrl-C that ended the wait for it."""
     return any(thread.name == THREAD_NAME for thread in threading.enumerate())

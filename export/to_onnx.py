@@ -35,17 +35,17 @@ OPSET = 13
 # The newer exporter emits opset 18 whatever it is asked for, which TensorRT 8.5 silently misreads.
 LEGACY: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 TOLERANCE = 1e-5  # of ONNX Runtime against PyTorch, on planes in [0, 1]
-PLAIN_TOLERANCE = 1e-4  # of the plain form, which sums H x W squares in one run: float32 itself loses digits there
-# Of a student with strides: where they do not divide the frame, places between pixels are rounded to float32.
+PLAIN_TOLERANCE = 1e-4  # of the plain form, which sums H x W squares in one run: float32 itself loses digits in it
+# Of a student with strides: if they do not divide the frame, positions between pixels are rounded to float32.
 STRIDED_TOLERANCE = 5e-5
-LEVELS_TOLERANCE = 1  # the same on frames, in grey levels: a value near the middle of two may be rounded to either
+LEVELS_TOLERANCE = 1  # the same on frames, in grey levels: a value midway between two may round to either
 
 # Infrared and visible: two uint8 planes (H, W), or, as frames, uint8 (H, W) and BGR (H, W, 3).
 Planes = Tuple[np.ndarray, np.ndarray]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis export``."""
+    """Add the arguments of ``irvis export``."""
     parser.add_argument("checkpoint", type=Path, help="student.safetensors, or a .pt or .pth state dict")
     parser.add_argument("-o", "--output", type=Path, help="ONNX to write (default: beside the checkpoint)")
     parser.add_argument(
@@ -55,12 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain",
         action="store_true",
-        help="the network as the paper has it, without the rewrites; of use as a teacher, whose feature F_f it keeps",
+        help="the network as in the paper, without the rewrites; useful as a teacher, since it keeps the feature F_f",
     )
     parser.add_argument(
         "--frames",
         action="store_true",
-        help="take and give uint8 frames, colour and scaling inside (for ONNX Runtime; engines are built from planes)",
+        help="take and return uint8 frames, with colour and scaling inside (for ONNX Runtime; engines are built from "
+        "planes)",
     )
     parser.add_argument("--pairs", type=Path, help="folder with ir/ and vi/ to check on (default: generated samples)")
 
@@ -96,7 +97,7 @@ def export(
     properties: Optional[Dict[str, str]] = None,
     pairs: Optional[List[Planes]] = None,
 ) -> float:
-    """Write the student as ONNX, once it has passed the checks; give the largest difference from PyTorch on ``pairs``.
+    """Write the student as ONNX if it passes the checks; return the largest difference from PyTorch on ``pairs``.
 
     Args:
         student: the trained network.
@@ -104,12 +105,12 @@ def export(
             with ``frames`` uint8 (H, W), BGR (H, W, 3) and BGR (H, W, 3).
         size: (H, W), or None for any.
         plain: keep the paper's graph instead of the deploy form.
-        frames: take and give frames instead of planes; the difference is then in grey levels.
+        frames: take and return frames instead of planes; the difference is then in grey levels.
         properties: further metadata.
         pairs: uint8 planes (H, W), or frames, to compare on; None takes generated samples.
 
-    Raises ModelError, and writes nothing, where a check fails: ``onnx.checker``, TensorRT 8.5's operators, or ONNX
-    Runtime against PyTorch to 1e-5 (5e-5 of a student with strides, 1e-4 in plain form), or to one grey level.
+    Raises ModelError, and writes nothing, if a check fails: ``onnx.checker``, TensorRT 8.5's operators, or ONNX Runtime
+    against PyTorch, to 1e-5 (5e-5 for a student with strides, 1e-4 in plain form), or to one grey level for frames.
     """
     student = student.eval()
     network: nn.Module = student if plain else DeployStudent(student).eval()
@@ -147,7 +148,7 @@ def export(
 
 
 def largest_difference(student: Student, model: Path, pairs: List[Planes], size: Optional[Tuple[int, int]]) -> float:
-    """Give max |ONNX Runtime - PyTorch| over the pairs, uint8 planes (H, W), resized where ``size`` is fixed."""
+    """Return max |ONNX Runtime - PyTorch| over the pairs, uint8 planes (H, W), resized if ``size`` is fixed."""
     session = _open_session(model)
     worst = 0.0
     for planes in pairs:
@@ -170,8 +171,8 @@ def _open_session(model: Path) -> onnxruntime.InferenceSession:
 
 
 def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:
-    """Write a network of two inputs as the exporter gives it, unchecked: planes, or uint8 frames; None: any size."""
-    height, width = size or (MINIMUM, MINIMUM)  # of any size, the graph is the same traced at the least
+    """Write the exporter's graph of a network of two planes, or of uint8 frames, unchecked; ``size`` None: any."""
+    height, width = size or (MINIMUM, MINIMUM)  # for any size, tracing at the smallest gives the same graph
     plane = torch.zeros(1, 1, height, width)
     example = plane, plane
     if frames:
@@ -179,7 +180,7 @@ def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]],
     axis = 0 if frames else 2
     axes = {name: {axis: "height", axis + 1: "width"} for name in ("infrared", "visible", "fused")}
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of the exporter's age, and of checks of shapes that tracing fixes
+        warnings.simplefilter("ignore")  # about the exporter's age, and about checks of shapes that tracing fixes
         torch.onnx.export(
             network,
             example,

@@ -1,8 +1,8 @@
-"""Two transposes of one tensor that differ in their last two axes alone: one copy instead of two.
+"""Makes one copy instead of two for two transposes of a tensor that differ only in their last two axes.
 
-A matrix product takes a factor with its last two axes swapped as it is (TensorRT's TransposeMatMulFusion, ONNX
-Runtime's FusedMatMul); any other transpose is a copy of the tensor. PyTorch's exporter joins a transpose of a transpose
-into one from the source, which hides that.
+A matrix product reads a factor with its last two axes swapped without a copy (TensorRT's TransposeMatMulFusion, ONNX
+Runtime's FusedMatMul); any other transpose copies the tensor. PyTorch's exporter merges a transpose of a transpose into
+one of the source, which hides this.
 """
 
 from typing import Dict, List, Tuple
@@ -11,7 +11,7 @@ import onnx
 
 
 def share_transposes(model: onnx.ModelProto) -> None:
-    """Let the later of two such transposes take its axes from the earlier one's output, in place."""
+    """Make the later of two such transposes swap the last two axes of the earlier one's output, in place."""
     seen: Dict[Tuple[str, Tuple[int, ...]], str] = {}  # (input, axes) -> output
     for node in model.graph.node:
         if node.op_type != "Transpose":

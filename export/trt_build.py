@@ -32,12 +32,12 @@ Progress = Callable[[str], None]
 
 
 class CannotBuild(ModelError):
-    """TensorRT took the network and then made no engine of it."""
+    """TensorRT accepted the network but could not build an engine from it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is built: the ONNX, and what INT8 is calibrated on."""
+    """What to build from: the ONNX, and the pairs that INT8 is calibrated on."""
 
     model: bytes
     sha256: str
@@ -48,7 +48,7 @@ class Source:
 
 @dataclass
 class Build:
-    """A built engine and what its sidecar says of it."""
+    """A built engine and what its sidecar says about it."""
 
     engine: bytes
     precision: str
@@ -56,11 +56,11 @@ class Build:
     gpu_name: str
     compute_capability: str
     options: Dict[str, Any]
-    notes: List[str]  # worth telling, warnings among them
+    notes: List[str]  # worth reporting, including warnings
 
 
 def build_on_gpu(trt: Any, source: Source, options: BuildOptions, progress: Progress) -> Build:
-    """Build an engine; ``progress`` gets what else it is at. Raises FileError and ModelError."""
+    """Build an engine; ``progress`` is called with the stage of a calibration. Raises FileError and ModelError."""
     gpu = Gpu()
     try:
         return _Builder(trt, gpu, source, options, progress).build()
@@ -93,9 +93,9 @@ class _Builder:
         set_workspace(trt, config, self.gpu, options.workspace_mib)
         set_tactic_sources(trt, config, options.tactic_sources)
         if options.timing_cache is not None:
-            # Named, since TensorRT keeps no reference of its own: it must outlive the build.
+            # Bound to a name: TensorRT keeps no reference to it, and it must outlive the build.
             _timing_cache = attach_timing_cache(config, options.timing_cache, self.notes)
-        details = options.profile is not None or precision == "int8"  # of INT8 it is asked what became of it
+        details = options.profile is not None or precision == "int8"  # they tell which layers run in INT8
         if details:
             keep_layer_details(trt, config)
         pinned: Set[int] = set()
@@ -135,7 +135,7 @@ class _Builder:
         )
 
     def _allow_precision(self, builder: Any, config: Any) -> str:
-        """Let layers run in the precision that is wanted, or in the next that there is; give that."""
+        """Allow the requested precision, or else the next that is available; return its name."""
         allowed = {"int8": allow_int8, "fp16": allow_fp16}
         for precision in {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ()}[self.options.precision]:
             reason = allowed[precision](self.trt, builder, config)
@@ -152,9 +152,9 @@ class _Builder:
         constraints: Sequence[str],
         check: Callable[[], None] = lambda: None,
     ) -> Tuple[bytes, Optional[str]]:
-        """Give the serialised engine, and how it took the layers' precisions: the first of ``constraints`` that works.
+        """Return the serialised engine and the first of ``constraints`` that works, None if there are none.
 
-        ``check`` raises what went wrong in a callback. Raises ModelError where TensorRT cannot build.
+        ``check`` raises an error that occurred in a callback. Raises CannotBuild if TensorRT cannot build.
         """
         for how in constraints or (None,):
             if how is not None:
@@ -167,26 +167,25 @@ class _Builder:
             if how == "obey":
                 self.notes.append(
                     f"warning: TensorRT cannot hold every layer to its precision ({errors}); "
-                    "built again with those as wishes, which it may pass over"
+                    "built again with the precisions as preferences, which it may ignore"
                 )
         raise CannotBuild(
-            f"TensorRT {self.trt.__version__} cannot build {self.source.name}: {errors}; "
-            "--verbose shows all that it says"
+            f"TensorRT {self.trt.__version__} cannot build {self.source.name}: {errors}; --verbose shows its full log"
         )
 
     def _calibrate_and_serialise(
         self, builder: Any, network: Any, config: Any, size: Tuple[int, int], constraints: Sequence[str]
     ) -> Tuple[bytes, Optional[str]]:
-        """Calibrate, or take the ranges that an earlier calibration kept, and give what ``_serialise`` does."""
+        """Calibrate, or reuse the ranges of an earlier calibration, and return what ``_serialise`` does."""
         pairs, path, frames = self.source.calibration_pairs, self.source.calibration_cache, bool(self.options.frames)
         key = calibration_key(self.source.sha256, self.trt.__version__, size, frames, pairs)
         kept = None
         if path.exists():
             kept = read_ranges(path, key)
             self.notes.append(
-                f"calibrated by {path}, of the same pairs"
+                f"calibrated with the ranges of {path}, from the same pairs"
                 if kept is not None
-                else f"calibrated anew: {path} was of another ONNX, TensorRT, size or pairs"
+                else f"calibrated anew: {path} is from another ONNX, TensorRT, size or pairs"
             )
         calibration = Calibration(self.trt, self.gpu, pairs, size, frames, kept, self.progress)
         config.int8_calibrator = calibration.calibrator
@@ -197,6 +196,6 @@ class _Builder:
         if calibration.ranges is not None and calibration.ranges != kept:
             try:
                 write_ranges(path, key, calibration.ranges)
-            except FileError as error:  # the engine is there all the same
+            except FileError as error:  # the engine has been built all the same
                 self.notes.append(f"warning: {error}")
         return built

@@ -1,4 +1,4 @@
-"""Settings of a TensorRT builder that need more than a line: memory, sources of kernels, cache of timings."""
+"""Settings of a TensorRT builder that need more than a line: memory, tactic sources, timing cache."""
 
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
@@ -10,20 +10,20 @@ from irvis.runtime.gpu import Gpu
 
 
 def set_workspace(trt: Any, config: Any, gpu: Gpu, wanted_mib: Optional[int]) -> None:
-    """Limit the memory that layers may use while they run, to half of what is free unless told otherwise."""
+    """Limit the memory that layers may use while they run; by default to half of the free memory."""
     if wanted_mib is not None:
         limit = wanted_mib * MIB
     else:
         with gpu.current():
             free, _ = gpu.cuda.mem_get_info()
-        limit = int(free) // 2  # TensorRT's own default is all of it, which on a Jetson is the CPU's memory as well
+        limit = int(free) // 2  # TensorRT's default is all of it, which a Jetson shares with the CPU
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
 
 
 def set_tactic_sources(trt: Any, config: Any, names: Tuple[str, ...]) -> None:
-    """Set the libraries to take kernels from: ``names`` all, or changes to the default with + and -.
+    """Set the libraries to take kernels from: exactly ``names``, or, with + and -, changes to the default.
 
-    Raises ModelError for a name that this TensorRT does not know, and where it refuses.
+    Raises ModelError for a name that this TensorRT does not know, and if it refuses the set.
     """
     if not names:
         return
@@ -41,13 +41,13 @@ def set_tactic_sources(trt: Any, config: Any, names: Tuple[str, ...]) -> None:
 
 
 def tactic_sources(trt: Any, config: Any) -> List[str]:
-    """Give the names of the libraries that kernels are taken from."""
+    """Return the names of the libraries that kernels are taken from."""
     mask = config.get_tactic_sources()
     return [name for name, source in trt.TacticSource.__members__.items() if mask >> int(source) & 1]
 
 
 def attach_timing_cache(config: Any, path: Path, notes: List[str]) -> Any:
-    """Give ``config`` the timings that a file keeps, or none; the cache given back must outlive the build."""
+    """Load a file's timings, if any, into ``config``; the returned cache must outlive the build."""
     data = read_bytes(path, "timing cache") if path.exists() else b""
     cache = config.create_timing_cache(data)
     if cache is None or not config.set_timing_cache(cache, False):
@@ -58,7 +58,7 @@ def attach_timing_cache(config: Any, path: Path, notes: List[str]) -> Any:
 
 
 def keep_timing_cache(config: Any, path: Path, notes: List[str]) -> None:
-    """Write the timings; where that fails it is noted, for the engine is there and worth more than its timings."""
+    """Write the timings; an error is only noted, since the engine is built and worth more than its timings."""
     try:
         write_bytes(path, bytes(config.get_timing_cache().serialize()))
     except FileError as error:

@@ -1,7 +1,7 @@
-"""An ONNX of irvis as a network of TensorRT, of one fixed size, taking planes or frames.
+"""Parses an ONNX of irvis into a TensorRT network of one fixed size, which takes planes or frames.
 
-The size is fixed in the ONNX, before TensorRT parses it. Given to the parsed network instead, by the shapes of its
-inputs, TensorRT 8.5.2 fails on the frames' layers with an assertion of its own (``checkSanity``), seen on an H200.
+The size is fixed in the ONNX, before TensorRT parses it. If it is set in the parsed network instead, as the shapes of
+its inputs, TensorRT 8.5.2 fails on the frames' layers with an internal assertion (``checkSanity``), seen on an H200.
 """
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
@@ -17,12 +17,12 @@ from irvis.runtime.tensorrt_messages import TensorRTErrors
 
 
 class Network(NamedTuple):
-    """A parsed network; keep all of it until the build is over, for the parser owns the weights."""
+    """A parsed network; keep all of it until the build is over, since the parser owns the weights."""
 
     definition: Any  # trt.INetworkDefinition
     parser: Any  # trt.OnnxParser
     size: Tuple[int, int]  # (H, W) of the frames
-    parsed: int  # layers that come from the ONNX; those after them turn frames into planes and back
+    parsed: int  # layers that come from the ONNX; the later ones turn frames into planes and back
 
 
 def make_network(
@@ -35,19 +35,19 @@ def make_network(
     size: Optional[Tuple[int, int]],
     frames: bool,
 ) -> Network:
-    """Parse an ONNX and fix its size; with ``frames``, let it take and give uint8 frames.
+    """Fix an ONNX's size and parse it; with ``frames``, make it take and return uint8 frames.
 
     Args:
         trt: the module ``tensorrt``.
         builder: a ``trt.Builder``.
         logger: its logger.
-        errors: what collects the messages of that logger.
+        errors: collects the messages of that logger.
         model: the content of the ONNX.
         name: what to call it in an error.
-        size: (H, W); None takes the ONNX's own, or 480x640 where that is dynamic.
-        frames: whether the engine takes and gives frames.
+        size: (H, W); None takes the ONNX's own, or 480x640 if that is dynamic.
+        frames: whether the engine takes and returns frames.
 
-    Raises ModelError where TensorRT cannot take the ONNX, or it is no fusion model, or of another size.
+    Raises ModelError if TensorRT cannot parse the ONNX, or if it is not a fusion model or has another size.
     """
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -63,7 +63,7 @@ def make_network(
 
 
 def tensor_specs(size: Tuple[int, int], frames: bool) -> Tuple[TensorSpecs, TensorSpecs]:
-    """Give what the sidecar says of the inputs and of the output of an engine of this size."""
+    """Return the sidecar's description of the inputs and the output of an engine of this size."""
     plane: Dict[str, Any] = {"shape": [1, 1, *size], "dtype": "float32"}
     if not frames:
         return dict.fromkeys(INPUTS, plane), {OUTPUT: plane}
@@ -72,19 +72,19 @@ def tensor_specs(size: Tuple[int, int], frames: bool) -> Tuple[TensorSpecs, Tens
 
 
 def fix_size(model: bytes, wanted: Optional[Tuple[int, int]]) -> Tuple[Tuple[int, int], bytes]:
-    """Give the size (H, W), ``wanted`` or the ONNX's own or 480x640, and the ONNX with it where that was dynamic."""
+    """Return the size (H, W), ``wanted`` or the ONNX's own or 480x640, and the ONNX with dynamic sizes set to it."""
     try:
         own = [size for size in (own_size(model, name) for name in INPUTS) if size]
         size = wanted or (own[0] if own else DEFAULT_SIZE)
         for name in (*INPUTS, OUTPUT):
             model = fix_shape(model, name, (1, 1, *size))
-    except ValueError:  # corrupt beyond what was read so far: the parser says how
+    except ValueError:  # corrupt in a part not read so far: the parser says how
         return wanted or DEFAULT_SIZE, model
     return size, model
 
 
 def check_planes(trt: Any, network: Any, name: str, size: Tuple[int, int]) -> None:
-    """Raise ModelError where a network does not take and give planes of this size (H, W)."""
+    """Raise ModelError if a network does not take and return planes of this size (H, W)."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     shapes = [tuple(tensor.shape) for tensor in inputs]
@@ -104,8 +104,8 @@ def check_planes(trt: Any, network: Any, name: str, size: Tuple[int, int]) -> No
     for tensor, shape in zip(inputs, shapes):
         if shape[2:] != size:
             raise ModelError(
-                f"{name} takes {tensor.name} of {format_size(shape[2:])} alone, not of {format_size(size)}: make one "
+                f"{name} only takes {tensor.name} of {format_size(shape[2:])}, not of {format_size(size)}: make one "
                 f"with `irvis export CHECKPOINT --size {format_size(size)}`, or give an ONNX of --dynamic size"
             )
     if any(own not in (-1, asked) for own, asked in zip(outputs[0].shape, (1, 1, *size))):  # -1: known once built
-        raise ModelError(f"{name} gives {tuple(outputs[0].shape)} from frames of {format_size(size)}, not their size")
+        raise ModelError(f"{name} returns {tuple(outputs[0].shape)} for frames of {format_size(size)}, not their size")

@@ -1,4 +1,4 @@
-"""Asks an engine for its layers, and times each, on the machine that it was built on."""
+"""Lists an engine's layers and times each one, on the machine that built it."""
 
 import contextlib
 from pathlib import Path
@@ -16,7 +16,7 @@ WARMUP_RUNS, RUNS = 20, 100
 
 
 def profile_layers(engine: Path, warmup_runs: int = WARMUP_RUNS, runs: int = RUNS) -> LayerTimes:
-    """Run an engine that keeps its layers' details and give each layer's times. Raises FileError and ModelError."""
+    """Run an engine that keeps its layers' details and return each layer's times. Raises FileError and ModelError."""
     sidecar = read_sidecar(engine)
     scene = make_scene(SCENES[0], *sidecar.size)
     infrared, visible = scene if sidecar.takes_frames else to_planes(scene)
@@ -31,7 +31,7 @@ def profile_layers(engine: Path, warmup_runs: int = WARMUP_RUNS, runs: int = RUN
 
 
 def inspect_layers(engine: Path) -> str:
-    """Give what TensorRT tells of the layers of an engine, as JSON. Raises FileError and ModelError."""
+    """Return TensorRT's description of an engine's layers, as JSON. Raises FileError and ModelError."""
     with contextlib.closing(LayerTimer(engine)) as timer:
         return timer.inspect()
 
@@ -45,26 +45,26 @@ class LayerTimer(TensorRTBackend):
         self._profiler: Any = None
 
     def start(self) -> None:
-        """Report from the next run on; each then ends before the next layer times are asked for."""
+        """Report times from the next run on; each run then ends before times of the next are reported."""
         self._profiler = _make_profiler(import_tensorrt(), self._runs)  # TensorRT keeps no reference of its own
         self._context.profiler = self._profiler
 
     def next_run(self) -> None:
-        """Begin a row of times."""
+        """Begin the times of another run."""
         self._runs.append({})
 
     def inspect(self) -> str:
-        """Give what TensorRT tells of the layers, as JSON. Raises ModelError where it tells nothing."""
+        """Return TensorRT's description of the layers, as JSON. Raises ModelError if there is none."""
         trt = import_tensorrt()
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         if not text:
-            raise ModelError(f"TensorRT {trt.__version__} tells nothing of the layers")
+            raise ModelError(f"TensorRT {trt.__version__} reports nothing about the layers")
         return str(text)
 
     def times(self) -> LayerTimes:
-        """Give what was reported, and ``inspect``'s. Raises ModelError where TensorRT tells nothing."""
+        """Return the reported times and ``inspect``'s text. Raises ModelError if TensorRT reported nothing."""
         if not any(self._runs):
             raise ModelError(f"TensorRT {import_tensorrt().__version__} reported no layer's time")
         return LayerTimes(self.inspect(), self._runs)

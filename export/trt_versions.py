@@ -1,7 +1,7 @@
-"""What differs between the versions of TensorRT that build_engine.py meets, 8.5 to 11, and nowhere else.
+"""Handles every difference between the TensorRT versions that build_engine.py meets, 8.5 to 11.
 
-From 10 an explicit batch is all there is; 11 takes every precision from the ONNX, and has neither the flags of
-precisions, nor ``layer.precision``, nor calibrators. Each is asked for by ``hasattr``, none by a version number.
+From 10 on, the batch is always explicit. 11 takes every precision from the ONNX, and has no precision flags, no
+``layer.precision`` and no calibrators. Each feature is detected by its attribute, never by a version number.
 """
 
 from typing import Any, List, Optional
@@ -11,13 +11,13 @@ from irvis.runtime.errors import one_line
 
 
 def network_flags(trt: Any) -> int:
-    """Give the flags of ``create_network``: an explicit batch dimension, which is all there is from TensorRT 10."""
+    """Return the flags of ``create_network``: an explicit batch dimension, the only kind from TensorRT 10 on."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def allow_fp16(trt: Any, builder: Any, config: Any) -> Optional[str]:
-    """Let layers run in FP16, or give the reason why not: the GPU gains nothing, or TensorRT 11."""
+    """Allow FP16 layers, or return the reason why not: the GPU gains nothing, or TensorRT is 11."""
     flag = getattr(trt.BuilderFlag, "FP16", None)
     if flag is None:
         return f"TensorRT {trt.__version__} takes precisions from the ONNX alone"
@@ -28,7 +28,7 @@ def allow_fp16(trt: Any, builder: Any, config: Any) -> Optional[str]:
 
 
 def allow_int8(trt: Any, builder: Any, config: Any) -> Optional[str]:
-    """Let layers run in INT8, or give the reason why not: the GPU gains nothing, or TensorRT 11."""
+    """Allow INT8 layers, or return the reason why not: the GPU gains nothing, or TensorRT is 11."""
     flag = getattr(trt.BuilderFlag, "INT8", None)
     if flag is None or not hasattr(trt, "IInt8EntropyCalibrator2"):
         return f"TensorRT {trt.__version__} has no calibrator"
@@ -39,18 +39,18 @@ def allow_int8(trt: Any, builder: Any, config: Any) -> Optional[str]:
 
 
 def forbid_tf32(trt: Any, config: Any) -> None:
-    """Make FP32 mean FP32: from Ampere on, TensorRT rounds the factors to ten bits unless told otherwise."""
+    """Make FP32 mean FP32: from Ampere on, TensorRT rounds factors to ten bits by default."""
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)
 
 
 def takes_constraints(trt: Any) -> bool:
-    """Tell whether single layers can be held to a precision."""
+    """Return whether single layers can be held to a precision."""
     return hasattr(trt.ILayer, "precision") and hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS")
 
 
 def set_constraints(trt: Any, config: Any, how: str) -> None:
-    """Make the layers' precisions an order (``how`` is "obey", and a build that cannot fails) or a wish ("prefer")."""
+    """Make the layers' precisions mandatory (``how`` is "obey": a build that cannot fails) or preferred ("prefer")."""
     flags = {
         "obey": trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS,
         "prefer": trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS,
@@ -63,12 +63,12 @@ def set_constraints(trt: Any, config: Any, how: str) -> None:
 
 
 def keep_layer_details(trt: Any, config: Any) -> None:
-    """Have the engine tell the types, formats and tactics of its layers, and not their names alone."""
+    """Make the engine keep the types, formats and tactics of its layers, not only their names."""
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
 
 
 def add_cast(network: Any, tensor: Any, dtype: Any) -> Any:
-    """Add a layer that changes the type of a tensor, and give it; 8.5 has none but an identity with another output."""
+    """Add and return a layer that changes a tensor's type; in 8.5, an identity with another output type."""
     add = getattr(network, "add_cast", None)
     if add is not None:
         return add(tensor, dtype)
@@ -78,11 +78,11 @@ def add_cast(network: Any, tensor: Any, dtype: Any) -> Any:
 
 
 def parser_errors(parser: Any, model: bytes) -> List[str]:
-    """Give a line for each thing that the parser took offence at, with the node; TensorRT 8.5 tells only its index.
+    """Return a line for each error of the parser, with the node, of which TensorRT 8.5 only gives the index.
 
     Args:
         parser: a ``trt.OnnxParser`` that has failed.
-        model: what it was given.
+        model: the ONNX that it was given.
     """
     lines = []
     for error in map(parser.get_error, range(parser.num_errors)):

@@ -17,14 +17,14 @@ IMAGES = {"cpu": ("cpu", "3.11"), "gpu": ("workstation", "3.11"), "jetson": ("je
 
 
 def instructions(image):
-    """Give the instructions of an image's Dockerfile, each on one line."""
+    """Return the instructions of an image's Dockerfile, each on one line."""
     text = (ROOT / "docker" / f"{image}.Dockerfile").read_text(encoding="utf-8")
     text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def locked(image):
-    """Give name and version of what an image installs from its index."""
+    """Return name and version of what an image installs from its index."""
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docker").glob(f"*-{image}.txt")))
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
 

@@ -44,7 +44,7 @@ def test_not_finite(bad: float) -> None:
     found[3, 5] = bad
     with pytest.raises(ModelError, match="not finite; nothing was written"):
         compare(found, np.zeros(SIZE, np.float32))
-    with pytest.raises(ModelError, match="the ONNX itself gives values that are not finite"):
+    with pytest.raises(ModelError, match="the ONNX itself returns values that are not finite"):
         compare(np.zeros(SIZE, np.float32), found)
 
 

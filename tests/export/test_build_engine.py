@@ -45,7 +45,7 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure(capsys: pytest.CaptureFixture, *argv: object) -> str:
-    """Run the command, which must exit with 1 and one line on stderr; give that line."""
+    """Run the command, which must exit with 1 and one line on stderr; return that line."""
     assert build_engine.main([str(argument) for argument in argv]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -319,7 +319,7 @@ def dotted(node: ast.AST) -> Tuple[str, ...]:
 
 
 def asked_of_tensorrt() -> Iterator[str]:
-    """Give ``BuilderFlag.TF32``, ``IBuilderConfig.set_flag`` and the like: each name that the sources use."""
+    """Yield ``BuilderFlag.TF32``, ``IBuilderConfig.set_flag`` and the like: each name that the sources use."""
     for module in SOURCES:
         stem = module.__name__.rsplit(".", 1)[1]
         tree = ast.parse(Path(module.__file__ or "").read_text())

@@ -26,7 +26,7 @@ from irvis.student.network import Student, StudentConfig
 
 
 def perturbed_student(seed, **config):
-    """Give a student whose every parameter is off its initial value: norms, temperatures and biases too."""
+    """Return a student whose every parameter is off its initial value: norms, temperatures and biases too."""
     torch.manual_seed(seed)
     student = Student(StudentConfig(**config)).eval()
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_the_rotation_takes_the_mean_to_the_first_axis(channels):
 
 
 def outputs_of(deployed, kind, planes):
-    """Give each module of a kind, its input and its output."""
+    """Return each module of a kind, its input and its output."""
     seen = []
     hooks = [
         module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
@@ -212,7 +212,7 @@ MOST, ROW = 2.0**15, 2.0**11
 
 
 def loud_student(seed, **factors):
-    """Give such a student with the weights of layers of some names multiplied."""
+    """Return such a student with the weights of layers of some names multiplied."""
     student = perturbed_student(seed).double()
     for name, factor in factors.items():
         for key, parameter in student.named_parameters():

@@ -126,7 +126,7 @@ def test_planes_where_tensorrt_cannot_build_frames(tmp_path: Path) -> None:
     assert "--planes" in sidecar.rebuild_command()
     warning = next(line for line in said if "frames" in line)
     assert warning.startswith("warning: no engine of frames: TensorRT 8.5.2.2 cannot build student.onnx: Assertion")
-    assert warning.endswith("It is built from planes")
+    assert warning.endswith(". Building an engine of planes instead")
 
 
 @pytest.mark.usefixtures("no_frames")
@@ -162,7 +162,7 @@ def test_a_bad_engine_by_force(stand_ins: Any, tmp_path: Path) -> None:
             0,
             "warning: no layer runs in INT8: with the conversions that it needs, TensorRT found it no faster here",
         ),
-        (None, "warning: how many layers run in INT8 is not known: it tells nothing"),
+        (None, "warning: the number of layers that run in INT8 is unknown: it tells nothing"),
     ],
 )
 def test_it_is_said_how_much_of_an_int8_engine_is_int8(
@@ -237,13 +237,13 @@ def test_a_profile_that_fails_costs_no_engine(stand_ins: Any, tmp_path: Path, mo
     stand_ins(0.0)
 
     def fail(engine: Path) -> Any:
-        raise ModelError("TensorRT tells nothing of the layers")
+        raise ModelError("TensorRT reports nothing about the layers")
 
     monkeypatch.setattr(engine_module, "profile_layers", fail)
     said: List[str] = []
     options = BuildOptions(profile=tmp_path / "a.profile.json")
     build_engine(SHIPPED_MODEL, tmp_path / "a.engine", options, said.append)
-    assert said[-1] == "warning: no profile of the layers: TensorRT tells nothing of the layers"
+    assert said[-1] == "warning: no profile of the layers: TensorRT reports nothing about the layers"
     assert files(tmp_path) == ["a.engine", "a.engine.json"]
 
 
@@ -317,7 +317,7 @@ def test_int8_calibrates_once(tmp_path: Path, samples: Path, frames: bool) -> No
     assert not [line for line in said if "calibrated" in line]
     kept = ranges.read_bytes()
     _, said = build(tmp_path / "a.engine", **given)
-    assert [line for line in said if line.startswith("calibrated by")]
+    assert [line for line in said if line.startswith("calibrated with the ranges of")]
     assert ranges.read_bytes() == kept
     _, said = build(tmp_path / "a.engine", **{**given, "size": (64, 64)})
     assert [line for line in said if line.startswith("calibrated anew")]

@@ -38,7 +38,7 @@ def groups_of(model):
 
 
 def count(nodes, outputs="out", inputs=("x",), weights=(W1, W3), channels=32):
-    """Give [(kind, nodes, passes read, passes written)], the bytes of weights left out."""
+    """Return [(kind, nodes, passes read, passes written)], the bytes of weights left out."""
     graph = helper.make_graph(
         nodes,
         "g",
@@ -125,6 +125,12 @@ def test_a_convolution_takes_an_activation(activation):
     assert count([conv("x", "a"), node(activation, "a", "out")]) == [("dense convolution", "a out", 1, 1)]
 
 
+def test_a_convolution_takes_a_clip_between_constants():
+    bounds = [weight("low", values=[0.0]), weight("high", values=[6.0])]
+    nodes = [conv("x", "a"), node("Clip", "a low high", "out")]
+    assert count(nodes, weights=[W1, *bounds]) == [("dense convolution", "a out", 1, 1)]
+
+
 @pytest.mark.parametrize(
     ("nodes", "outputs"),
     [
@@ -159,6 +165,21 @@ def test_convolutions_of_one_input_and_geometry_read_it_once():
     deep = node("Conv", "x w3", "c", kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=32)
     nodes = [conv("x", "a"), conv("x", "b"), deep]
     assert count(nodes, "a b c") == [("dense convolution", "a b", 1, 2), ("grouped convolution", "c", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"strides": [2, 2]}, {"pads": [2, 2, 2, 2]}, {"dilations": [2, 2]}, {"kernel_shape": [1, 1]}]
+)
+def test_convolutions_of_another_geometry_stay_apart(other):
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1], "dilations": [1, 1]}
+    kernel = weight("w", 32, 32, 3, 3)
+    nodes = [
+        node("Conv", "x w", "a", **same),
+        node("Conv", f"x {'w1' if 'kernel_shape' in other else 'w'}", "b", **{**same, **other}),
+    ]
+    assert [names for _, names, *_ in count(nodes, "a b", weights=[W1, kernel])] == ["a", "b"]
+    nodes = [node("Conv", "x w", "a", **same), node("Conv", "x w", "b", **same)]
+    assert [names for _, names, *_ in count(nodes, "a b", weights=[kernel])] == ["a b"]
 
 
 def test_convolutions_of_one_input_stay_apart_where_one_waits_for_the_other():

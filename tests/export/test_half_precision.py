@@ -87,7 +87,7 @@ def test_it_stops_at_the_first_overflow(tmp_path):
 
 def test_an_operator_that_is_not_known(tmp_path):
     path = graph_of(tmp_path / "m.onnx", [helper.make_node("Pow", ["infrared", "visible"], ["fused"])])
-    with pytest.raises(ModelError, match="not known here: Pow"):
+    with pytest.raises(ModelError, match="not supported here: Pow"):
         HalfPrecision(path)
 
 

@@ -131,7 +131,7 @@ def test_layers_that_keep_no_details() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"Layers": 3}', '{"Layers": [3]}', '{"Layers": [{}]}'])
 def test_what_is_no_inspectors(text: str) -> None:
-    with pytest.raises(ModelError, match="engine inspector gave no list of layers"):
+    with pytest.raises(ModelError, match="engine inspector returned no list of layers"):
         parse_inspector(text)
 
 
@@ -200,7 +200,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     path = tmp_path / "student.profile.json"
     lines = write_profile(document(), path)
     assert lines[1] == (
-        f"no plot: matplotlib is not installed; `python -m irvis.export.layer_profile {path}` draws it where it is"
+        f"no plot: matplotlib is not installed; once it is, run `python -m irvis.export.layer_profile {path}`"
     )
     assert read_profile(path) == document()
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

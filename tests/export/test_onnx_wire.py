@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.export.onnx_wire import fix_shape, input_shape, is_onnx, own_size
+from irvis.export.onnx_wire import fix_shape, input_shape, is_onnx, own_size, read_fields
 from irvis.runtime.shipped import SHIPPED_MODEL
 
 SHIPPED = SHIPPED_MODEL.read_bytes()
@@ -61,6 +61,23 @@ def test_a_length_that_is_none_is_dynamic(length: int) -> None:
     assert input_shape(content, "infrared") == [1, 1, None, None]
     assert own_size(content, "infrared") is None
     assert own_size(fix_shape(content, "infrared", (1, 1, 24, 32)), "infrared") == (24, 32)
+
+
+def test_fields_of_each_kind_are_read_and_none_of_them_cut_off() -> None:
+    fields = [b"\x08\xac\x02", b"\x11" + b"8 bytes.", b"\x1a\x02ab", b"\x25" + b"4bys"]
+    message = b"".join(fields)
+    whole = [
+        (number, value if isinstance(value, int) else bytes(value))
+        for number, value in read_fields(memoryview(message))
+    ]
+    assert whole == [(1, 300), (2, b"8 bytes."), (3, b"ab"), (4, b"4bys")]
+    ends = [sum(map(len, fields[:count])) for count in range(5)]
+    for cut in range(len(message)):
+        if cut in ends:
+            assert len(list(read_fields(memoryview(message[:cut])))) == ends.index(cut)
+        else:
+            with pytest.raises(ValueError, match="cut off"):
+                list(read_fields(memoryview(message[:cut])))
 
 
 def test_what_is_cut_off_is_refused() -> None:

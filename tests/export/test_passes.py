@@ -18,7 +18,7 @@ from irvis.student.network import Student
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and the lines on stderr of ``irvis passes``."""
+    """Return the exit code, stdout and the lines on stderr of ``irvis passes``."""
     code = cli.main(["passes", *map(str, arguments)])
     said = capsys.readouterr()
     return code, said.out, said.err.splitlines()

@@ -26,7 +26,7 @@ SIZE = (24, 37)
 
 
 def random_student(seed=0, **config):
-    """Give a student whose every parameter is off its initial value."""
+    """Return a student whose every parameter is off its initial value."""
     torch.manual_seed(seed)
     student = Student(StudentConfig(**config)).eval()
     with torch.no_grad():
@@ -52,7 +52,7 @@ def difference(model, student, size, seed=0):
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and the lines on stderr of ``irvis export``."""
+    """Return the exit code, stdout and the lines on stderr of ``irvis export``."""
     code = cli.main(["export", *map(str, arguments)])
     said = capsys.readouterr()
     return code, said.out, said.err.splitlines()
@@ -296,7 +296,7 @@ def test_pairs_to_check_on_that_are_none_are_one_line(checkpoint, tmp_path, caps
     write_image(tmp_path / "vi" / "odd.png", visible)
     code, said, trouble = run(capsys, checkpoint, "-o", tmp_path / "s.onnx", "--dynamic", "--pairs", tmp_path)
     assert (code, said, len(trouble)) == (1, "", 1)
-    assert trouble[0].startswith("irvis export: odd is no pair of 8-bit images")
+    assert trouble[0].startswith("irvis export: odd is not a pair of 8-bit images")
     assert not (tmp_path / "s.onnx").exists()
 
 

@@ -15,7 +15,7 @@ SHAPE = (3, 5, 7)
 
 
 def model_of(permutations: Sequence[Sequence[int]]) -> "onnx.ModelProto":
-    """Give a graph with one output for each transpose of its input, after an identity each."""
+    """Return a graph with one output for each transpose of its input, after an identity each."""
     nodes, outputs = [], []
     for index, axes in enumerate(permutations):
         nodes.append(helper.make_node("Transpose", ["x"], [f"t{index}"], perm=axes))

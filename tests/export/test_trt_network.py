@@ -39,7 +39,7 @@ def test_a_fixed_onnx_has_its_own() -> None:
         assert fix_size(fixed, wanted) == (size, fixed)
     network = Network((1, 1, 48, 64))
     check_planes(TRT, network, "a.onnx", (48, 64))
-    with pytest.raises(ModelError, match="takes infrared of 48x64 alone, not of 64x80: make one with"):
+    with pytest.raises(ModelError, match="only takes infrared of 48x64, not of 64x80: make one with"):
         check_planes(TRT, network, "a.onnx", (64, 80))
 
 
