@@ -1,1 +1,1 @@
-"""What a detector finds on fused images: the downstream task of the paper's section 4.7."""
+"""Object detection on fused images: the downstream task of the paper's section 4.7."""

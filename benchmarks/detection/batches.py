@@ -1,4 +1,4 @@
-"""Images and boxes as a network takes them, batch by batch."""
+"""Batches of images and boxes in the form that a network takes."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -11,15 +11,15 @@ from torch.utils.data import DataLoader, Dataset
 from irvis.benchmarks.detection.detector import Example, Settings
 from irvis.runtime.images import read_image
 
-WORKERS = 8  # processes that read images for a GPU
+WORKERS = 8  # processes that read images when training on a GPU
 
-# "class_labels": int64 (N,); "boxes": float32 (N, 4), centre x, y, width, height as parts of the image's sides
+# "class_labels": int64 (N,); "boxes": float32 (N, 4), centre x, centre y, width, height, relative to the image's size
 Target = Dict[str, Tensor]
 Batch = Tuple[Tensor, List[Target]]  # float32 (B, 3, side, side) in [0, 1], and each image's objects
 
 
 class Examples(Dataset[Tuple[Tensor, Target]]):
-    """Examples, flipped from left to right where that is said."""
+    """Examples, mirrored left to right where ``flipped`` is true."""
 
     def __init__(self, examples: Sequence[Example], flipped: Sequence[bool], side: int) -> None:
         self.examples, self.flipped, self.side = examples, flipped, side
@@ -39,7 +39,10 @@ class Examples(Dataset[Tuple[Tensor, Target]]):
 
 
 def epoch_batches(examples: Sequence[Example], settings: Settings, epoch: int, cuda: bool) -> "DataLoader[Any]":
-    """Give an epoch's batches, each a Batch, as the seed and the epoch alone order and flip them: runs resume."""
+    """Return an epoch's batches, each a Batch.
+
+    Order and flips depend only on the seed and the epoch, so that a run can resume.
+    """
     drawn = np.random.default_rng([settings.seed, epoch])
     order, flips = drawn.permutation(len(examples)), (drawn.random(len(examples)) < 0.5).tolist()
     seen = Examples([examples[index] for index in order], flips, settings.side)

@@ -1,10 +1,10 @@
-"""The detector that is trained on each method's images: D-FINE, or one of the user's own.
+"""The detector that is trained on each method's images: D-FINE, or one of your own.
 
-A detector of one's own is a function ``package.module:function`` that gives a Detector, found in the folder that the
-command is called from or where Python finds it. It is called ``function(classes, weights, device)``: the names of the
-classes; the path of ``--detector-weights`` or None; ``"cpu"`` or ``"cuda"``. Such a function may wrap what irvis cannot
-ship, as the paper's YOLOv5, whose licence is the AGPL: ``fit`` writes ``labels/NAME.txt`` beside copies of the images
-and calls its trainer with the settings, ``detect`` calls the model.
+Your own detector comes from a function ``package.module:function`` that returns a Detector, found in the folder that
+the command is called from or on Python's path. It is called as ``function(classes, weights, device)`` with the names of
+the classes, the path of ``--detector-weights`` or None, and ``"cpu"`` or ``"cuda"``. Such a function can wrap what
+irvis cannot ship, such as the paper's YOLOv5, whose licence is the AGPL: ``fit`` writes ``labels/NAME.txt`` beside
+copies of the images and calls its trainer with the settings; ``detect`` calls the model.
 """
 
 from pathlib import Path
@@ -27,37 +27,37 @@ class Example(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """How to train; the defaults are the paper's, for YOLOv5s."""
+    """How to train; the defaults are the paper's for YOLOv5s."""
 
     epochs: int = 100
     batch: int = 32
-    side: int = 640  # pixels; images are seen as squares of it
+    side: int = 640  # pixels; the detector sees images as squares of this side
     seed: int = 0
-    # Of stochastic gradient descent; a detector that does not learn by it has its own.
+    # For stochastic gradient descent; a detector with another optimiser has its own.
     learning_rate: float = 0.01
     momentum: float = 0.937
     weight_decay: float = 5e-4
 
 
 class Detector(Protocol):
-    """What is trained and tested."""
+    """What the experiment trains and tests."""
 
-    about: str  # what it is and how it learns, in a few words for the table
-    pretrained: bool  # on other images; what starts from random numbers is a smoke run
+    about: str  # what it is and how it is trained, in a few words for the table
+    pretrained: bool  # on other images; training from random weights is only a smoke run
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], settings: Settings, folder: Path) -> None:
-        """Train, and end with what did best on the validation images.
+        """Train, and end with the weights that did best on the validation images.
 
-        ``folder`` is for its state alone: where an earlier call with the same arguments left one, it goes on from it.
-        Raises IrvisError.
+        ``folder`` is for its state alone: if an earlier call with the same arguments left one, training resumes from
+        it. Raises IrvisError.
         """
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Give the objects in an image, uint8 BGR (H, W, 3); called after ``fit``."""
+        """Return the objects found in an image, uint8 BGR (H, W, 3); called after ``fit``."""
 
 
 def open_detector(name: str, classes: Sequence[str], weights: Optional[Path], device: str) -> Detector:
-    """Give the detector of a name, ``dfine`` or ``package.module:function``. Raises IrvisError, ModelError."""
+    """Return the detector with this name, ``dfine`` or ``package.module:function``. Raises IrvisError, ModelError."""
     if name == DEFAULT:
         try:
             from irvis.benchmarks.detection.dfine import DFine
@@ -65,9 +65,9 @@ def open_detector(name: str, classes: Sequence[str], weights: Optional[Path], de
             raise IrvisError(f"{one_line(error)}: pip install 'irvis[detection]', on Python 3.11 or newer") from error
         return DFine(classes, weights, device)
     if not FORM.fullmatch(name):
-        raise IrvisError(f"--detector is {DEFAULT} or package.module:function. Got {name!r}")
+        raise IrvisError(f"--detector must be {DEFAULT} or package.module:function. Got {name!r}")
     detector: Detector = call_function(name, classes, weights, device)
     missing = [part for part in ("about", "pretrained", "fit", "detect") if not hasattr(detector, part)]
     if missing:
-        raise ModelError(f"{name} must give a Detector. Its {', '.join(missing)} is missing")
+        raise ModelError(f"{name} must return a Detector. Missing: {', '.join(missing)}")
     return detector

@@ -1,10 +1,12 @@
-"""D-FINE, a detector of the DETR family under the Apache licence, as the library ``transformers`` has it.
+"""D-FINE, a detector of the DETR family under the Apache licence, as implemented in the library ``transformers``.
 
 With a folder of ``config.json`` and ``model.safetensors``, such as ustc-community/dfine-nano-coco (4 million
-parameters; YOLOv5s has 7) or dfine-small-coco (10), it is what these say, but for the layers that tell classes apart,
-which start anew as YOLOv5's do. Without, it is a network of half a million random numbers, for a smoke run.
+parameters; YOLOv5s has 7) or dfine-small-coco (10), it is that network with these weights, except for the
+classification layers, which start from random numbers, as YOLOv5's do. Without one, it is a network of half a million
+random parameters, for a smoke run.
 
-It learns by AdamW: by the paper's SGD a DETR does not. Images are stretched to a square and flipped at random.
+It is trained by AdamW, because a DETR does not learn by the paper's SGD. Images are stretched to a square and flipped
+at random.
 """
 
 import math
@@ -26,14 +28,14 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import replacing
 from irvis.runtime.images import read_image
 
-# Peak learning rates: from published weights its authors' own, brought to a batch of 32; from random numbers higher.
+# Peak learning rates: for published weights the authors' own, scaled to a batch of 32; for random ones a higher rate.
 FINE_TUNING, FROM_SCRATCH = 2e-4, 1e-3
 WEIGHT_DECAY, GRADIENT_NORM = 1e-4, 1.0
-WARM_UP = 0.05  # of the training
+WARM_UP = 0.05  # share of the training
 
 
 class DFine:
-    """A Detector. Raises FileError, ModelError where the weights are not there or of another network."""
+    """A Detector. Raises FileError if the weights are missing, ModelError if they are of another network."""
 
     def __init__(self, classes: Sequence[str], weights: Optional[Path], device: str) -> None:
         self.classes, self.device = len(classes), torch.device(device)
@@ -41,12 +43,12 @@ class DFine:
         self.rate = FINE_TUNING if self.pretrained else FROM_SCRATCH
         self.weights = weights
         if weights is not None:
-            published_network(weights, self.classes)  # to be told of what is wrong before hours of work
+            published_network(weights, self.classes)  # to report what is wrong before hours of work
         start = "from published weights" if self.pretrained else "from random numbers"
         self.about = f"D-FINE {start}, by AdamW at a peak rate of {self.rate:g}"
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], settings: Settings, folder: Path) -> None:
-        """Train, and keep a state after each epoch; see Detector."""
+        """Train, and save the state after each epoch; see Detector."""
         torch.manual_seed(settings.seed)
         self.side = settings.side
         start = random_network(self.classes) if self.weights is None else published_network(self.weights, self.classes)
@@ -58,11 +60,11 @@ class DFine:
         for epoch in tqdm(
             range(state["epoch"], settings.epochs), folder.name, settings.epochs, initial=state["epoch"], disable=None
         ):
-            torch.manual_seed(settings.seed + epoch)  # of the noise on boxes, so that a stopped training goes on alike
+            torch.manual_seed(settings.seed + epoch)  # for the noise on boxes, so that a resumed training is the same
             for at, batch in enumerate(epoch_batches(training, settings, epoch, self.device.type == "cuda")):
                 self._step(batch, self.rate * schedule((epoch + at / batches) / settings.epochs))
             precision = self._precision(validation)
-            if not precision < state["best"]:  # of two that are equal the later one has learnt longer
+            if not precision < state["best"]:  # on a tie, the later one, which has trained longer
                 state["best"] = precision
                 state["best_network"] = {name: value.clone() for name, value in self.network.state_dict().items()}
             state.update(epoch=epoch + 1, network=self.network.state_dict(), optimizer=self.optimizer.state_dict())
@@ -71,7 +73,7 @@ class DFine:
         self.network.load_state_dict(state["best_network"])
 
     def detect(self, image: np.ndarray) -> Detections:
-        """Give the boxes of the highest scores, as many as are counted; see Detector."""
+        """Return the boxes with the highest scores, at most MOST; see Detector."""
         self.network.eval()
         with torch.no_grad():
             found = self.network(pixel_values=to_planes(image, self.side)[None].to(self.device))
@@ -93,7 +95,7 @@ class DFine:
         self.optimizer.step()
 
     def _precision(self, examples: Sequence[Example]) -> float:
-        """Give the mean average precision, 0 where no image has an object."""
+        """Return the mean average precision, or 0 if no image has an object."""
         found = [self.detect(read_image(example.image)) for example in examples]
         precision = mean_precision(average_precisions(found, [example.objects for example in examples], self.classes))
         return 0.0 if math.isnan(precision) else precision
@@ -112,12 +114,12 @@ class DFine:
             EOFError,
             pickle.UnpicklingError,
         ) as error:
-            raise FileError(f"not the state of a training of D-FINE: {file}; remove it") from error
+            raise FileError(f"not a training state of D-FINE: {file}; remove it") from error
         return state
 
 
 def check_side(side: int, config: DFineConfig) -> None:
-    """Raise IrvisError unless images of this side have a place for each query."""
+    """Raise IrvisError if images of this side have fewer places than the network has queries."""
     places = sum((side // stride) ** 2 for stride in config.feat_strides)
     if places < config.num_queries:
         raise IrvisError(
@@ -127,7 +129,7 @@ def check_side(side: int, config: DFineConfig) -> None:
 
 
 def schedule(done: float) -> float:
-    """Give the learning rate as a part of its peak: a linear warm-up, then half a cosine. ``done`` is in [0, 1]."""
+    """Return the learning rate relative to its peak: linear warm-up, then half a cosine. ``done`` is in [0, 1]."""
     if done < WARM_UP:
         return (done + 1e-3) / (WARM_UP + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

@@ -1,4 +1,4 @@
-"""Networks of D-FINE: from a folder of published weights, or from random numbers."""
+"""D-FINE networks: from a folder of published weights, or with random weights."""
 
 from pathlib import Path
 from typing import Any, Dict
@@ -35,29 +35,29 @@ SMALL: Dict[str, Any] = {
     "decoder_attention_heads": 4,
     "decoder_layers": 2,
     "num_queries": 100,
-    "freeze_backbone_batch_norms": False,  # statistics of no training
+    "freeze_backbone_batch_norms": False,  # no training has set their statistics
 }
 
 
 def random_network(classes: int) -> DFineForObjectDetection:
-    """Give a small network of random numbers."""
+    """Return a small network with random weights."""
     return DFineForObjectDetection(DFineConfig(backbone_config=HGNetV2Config(**BACKBONE), num_labels=classes, **SMALL))
 
 
 def published_network(folder: Path, classes: int) -> DFineForObjectDetection:
-    """Give the network of ``config.json`` and ``model.safetensors``, but for the layers that tell classes apart.
+    """Return the network of ``config.json`` and ``model.safetensors``, with new classification layers.
 
     Nothing is downloaded, and no code in the files is run. Raises FileError, ModelError.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileError(f"detector's weights not found: {folder / name}; give the folder of {CONFIG} and {WEIGHTS}")
+            raise FileError(f"detector's weights not found: {folder / name}; give a folder with {CONFIG} and {WEIGHTS}")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind != DFineConfig.model_type:
-            raise ModelError(f"{folder / CONFIG} is not of D-FINE ({DFineConfig.model_type}). Got {kind}")
+            raise ModelError(f"{folder / CONFIG} is not a config of D-FINE ({DFineConfig.model_type}). Got {kind}")
         network, said = DFineForObjectDetection.from_pretrained(
             folder,
             num_labels=classes,
@@ -68,8 +68,8 @@ def published_network(folder: Path, classes: int) -> DFineForObjectDetection:
         )
     except ModelError:
         raise
-    except Exception as error:  # the library's own are of many kinds
-        raise ModelError(f"no weights of D-FINE in {folder}: {one_line(error)}") from error
-    if said["missing_keys"]:  # which the library fills with random numbers
-        raise ModelError(f"{folder / WEIGHTS} has not all weights of D-FINE: {min(said['missing_keys'])} is missing")
+    except Exception as error:  # the library raises many kinds
+        raise ModelError(f"cannot load D-FINE from {folder}: {one_line(error)}") from error
+    if said["missing_keys"]:  # the library fills these with random numbers
+        raise ModelError(f"{folder / WEIGHTS} lacks weights of D-FINE, such as {min(said['missing_keys'])}")
     return network

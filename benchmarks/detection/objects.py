@@ -1,4 +1,4 @@
-"""What stands where in an image: a data set's labels, and the split of the paper."""
+"""The objects in an image: a data set's labels, what a detector finds, and the paper's split."""
 
 from pathlib import Path
 from typing import List, NamedTuple, Sequence
@@ -9,22 +9,22 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.student.labels import label_of, read_boxes
 
-CLASSES = ("people", "car", "bus", "lamp", "motorcycle", "truck")  # of M3FD, in the order of its labels
-PARTS = 10  # of which one is validated on, one tested on
-AT_LEAST = 3  # pairs, one of each part of a split
+CLASSES = ("people", "car", "bus", "lamp", "motorcycle", "truck")  # of M3FD, in the order of its label numbers
+PARTS = 10  # of a data set: one for validation, one for testing
+AT_LEAST = 3  # pairs, one for each part of a split
 
 
 class Objects(NamedTuple):
-    """The objects of an image. A box is left, top, right, bottom, as parts of the image's width and height."""
+    """The objects in an image. A box is left, top, right, bottom, relative to the image's width and height."""
 
     boxes: np.ndarray  # float32 (N, 4) in [0, 1]
     classes: np.ndarray  # int64 (N,), from 0
 
 
 class Detections(NamedTuple):
-    """What a detector takes for objects, in any order."""
+    """The objects that a detector found, in any order."""
 
-    boxes: np.ndarray  # as of Objects
+    boxes: np.ndarray  # as in Objects
     classes: np.ndarray
     scores: np.ndarray  # float32 (N,) in [0, 1]
 
@@ -37,7 +37,7 @@ class Labelled(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The pairs that a detector is trained, chosen and tested on."""
+    """The pairs that a detector is trained, validated and tested on."""
 
     training: List[Labelled]
     validation: List[Labelled]
@@ -45,12 +45,12 @@ class Split(NamedTuple):
 
 
 def labelled_pairs(folder: Path, classes: int) -> List[Labelled]:
-    """Give the pairs of a data set with their objects, sorted by name. Raises FileError, naming the file."""
+    """Return the pairs of a data set with their objects, sorted by name. Raises FileError, naming the file."""
     return [Labelled(pair, read_objects(label_of(pair), classes)) for pair in pairs_of(folder)]
 
 
 def read_objects(path: Path, classes: int) -> Objects:
-    """Give the objects of a label file; what of a box lies outside the image is cut off. Raises FileError."""
+    """Return the objects in a label file, their boxes clipped to the image. Raises FileError."""
     values = read_boxes(path, classes)
     centre, half = values[:, 1:3], values[:, 3:] / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1).clip(0, 1)
@@ -58,12 +58,12 @@ def read_objects(path: Path, classes: int) -> Objects:
 
 
 def split_of(pairs: Sequence[Labelled], seed: int) -> Split:
-    """Split the pairs 8:1:1 at random, at least one each; it depends on the seed and on how many they are alone.
+    """Split the pairs 8:1:1 at random, at least one each; depends only on the seed and the number of pairs.
 
-    Raises IrvisError where there are fewer than 3.
+    Raises IrvisError if there are fewer than 3.
     """
     if len(pairs) < AT_LEAST:
-        raise IrvisError(f"a split in three takes {AT_LEAST} labelled pairs or more. Got {len(pairs)}")
+        raise IrvisError(f"a split in three needs {AT_LEAST} labelled pairs or more. Got {len(pairs)}")
     order = np.random.default_rng(seed).permutation(len(pairs))
     part = max(1, round(len(pairs) / PARTS))
     cuts = order[2 * part :], order[:part], order[part : 2 * part]

@@ -1,4 +1,4 @@
-"""Figure 10: what is labelled in an image, and what was found on each method's fusion of it."""
+"""Figure 10: an image's labels, and the detections on each method's fusion of it."""
 
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -8,10 +8,10 @@ import numpy as np
 from irvis.benchmarks.detection.objects import Detections, Objects
 from irvis.runtime.panels import side_by_side, stack_rows
 
-LEAST_SCORE = 0.25  # of what is drawn, as of YOLOv5's pictures
+LEAST_SCORE = 0.25  # to be drawn, as in YOLOv5's pictures
 COLUMNS = 3
-TILE_WIDTH = 800  # pixels; of a smaller image the letters would hide the objects
-COLOURS = (  # BGR, told apart on grey; of the classes in turn
+TILE_WIDTH = 800  # pixels; on a smaller image the text would hide the objects
+COLOURS = (  # BGR, distinguishable on grey; the classes take them in turn
     (80, 200, 255),
     (90, 230, 90),
     (255, 150, 60),
@@ -22,22 +22,22 @@ COLOURS = (  # BGR, told apart on grey; of the classes in turn
 
 
 class Tile(NamedTuple):
-    """An image, uint8 BGR (H, W, 3) or grey (H, W), and what is drawn on it."""
+    """An image, uint8 BGR (H, W, 3) or grey (H, W), and the boxes drawn on it."""
 
     title: str
     image: np.ndarray
     objects: Objects
-    scores: Optional[np.ndarray] = None  # float32 (N,) of detections; None: labels
+    scores: Optional[np.ndarray] = None  # float32 (N,) of detections; None for labels
 
 
 def detected(title: str, image: np.ndarray, found: Detections) -> Tile:
-    """Give the tile of the detections that are likely enough."""
+    """Return a tile with the detections that score LEAST_SCORE or more."""
     likely = found.scores >= LEAST_SCORE
     return Tile(title, image, Objects(found.boxes[likely], found.classes[likely]), found.scores[likely])
 
 
 def draw_grid(tiles: Sequence[Tile], classes: Sequence[str]) -> np.ndarray:
-    """Give the tiles, of one shape each, row by row with their titles: uint8 BGR (H', W', 3)."""
+    """Return the tiles, all of one shape, row by row with their titles: uint8 BGR (H', W', 3)."""
     drawn = [draw(tile, classes) for tile in tiles]
     drawn += [np.full_like(drawn[0], 32)] * (-len(tiles) % COLUMNS)
     titles = [tile.title for tile in tiles] + [""] * (-len(tiles) % COLUMNS)
@@ -49,12 +49,12 @@ def draw_grid(tiles: Sequence[Tile], classes: Sequence[str]) -> np.ndarray:
 
 
 def draw(tile: Tile, classes: Sequence[str]) -> np.ndarray:
-    """Draw a tile's boxes, each with its class and, where it was found, its score: uint8 BGR (H', 800, 3)."""
+    """Draw a tile's boxes, each with its class and, for a detection, its score: uint8 BGR (H', 800, 3)."""
     height = round(tile.image.shape[0] * TILE_WIDTH / tile.image.shape[1])
     canvas = cv2.resize(tile.image, (TILE_WIDTH, height), interpolation=cv2.INTER_LINEAR)
     canvas = cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR) if canvas.ndim == 2 else canvas
     scores = [None] * len(tile.objects.classes) if tile.scores is None else tile.scores
-    # The likeliest last, on top.
+    # The highest score last, on top.
     for box, kind, score in sorted(zip(*tile.objects, scores), key=lambda row: row[2] or 0):
         left, top, right, bottom = np.rint(box * ([TILE_WIDTH, height] * 2)).astype(int).tolist()
         colour = COLOURS[kind % len(COLOURS)]

@@ -1,8 +1,8 @@
-"""How well a detector does: the average precision of each class at an overlap of one half, as COCO counts it.
+"""How good a detector is: the average precision of each class at an overlap of one half, as COCO computes it.
 
-Precision is averaged over 101 recalls, as the paper's YOLOv5 does, but there it goes in straight lines between what was
-found and down to 0 at a recall of 1: some tenths of a percent more where nearly all is found, and several percent more
-where the detections end early. It counts 300 detections of an image, COCO 100.
+Precision is averaged over 101 recalls, as in the paper's YOLOv5. YOLOv5, however, interpolates it linearly between the
+points found and down to 0 at a recall of 1, which gives some tenths of a percent more if nearly all objects are found,
+and several percent more if the detections end early. It counts 300 detections per image, COCO 100.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ import numpy as np
 
 from irvis.benchmarks.detection.objects import Detections, Objects
 
-OVERLAP = 0.5  # intersection over union from which a box counts as found
-MOST = 100  # detections of an image that are counted, those of the highest scores
+OVERLAP = 0.5  # intersection over union at which a box counts as found
+MOST = 100  # detections counted per image, those with the highest scores
 
 
 def average_precisions(found: Sequence[Detections], wanted: Sequence[Objects], classes: int) -> List[float]:
-    """Give each class's average precision in [0, 1] over the images; NaN for a class without objects."""
-    # Here, since all of `irvis experiment` imports this module, also where the extra is not installed.
+    """Return each class's average precision in [0, 1] over the images; NaN for a class without objects."""
+    # Imported here, since all of `irvis experiment` imports this module, even without the extra installed.
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -35,10 +35,10 @@ def average_precisions(found: Sequence[Detections], wanted: Sequence[Objects], c
         for image, these in enumerate(found)
         for box, kind, score in zip(*these)
     ]
-    if not detections:  # which COCO does not take
+    if not detections:  # an empty list, which COCO rejects
         present = {entry["category_id"] for entry in objects}
         return [0.0 if kind in present else math.nan for kind in range(classes)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its timings
+    with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints its timings
         truth = COCO()
         truth.dataset = {
             "images": [{"id": image} for image in range(len(wanted))],
@@ -49,7 +49,7 @@ def average_precisions(found: Sequence[Detections], wanted: Sequence[Objects], c
         evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
         evaluation.params.iouThrs = np.array([OVERLAP])
         evaluation.params.maxDets = [MOST]
-        evaluation.params.areaRng = [[0, 1]]  # of the whole image
+        evaluation.params.areaRng = [[0, 1]]  # as shares of the image: boxes of every size
         evaluation.params.areaRngLbl = ["all"]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -58,7 +58,7 @@ def average_precisions(found: Sequence[Detections], wanted: Sequence[Objects], c
 
 
 def mean_precision(precisions: Sequence[float]) -> float:
-    """Give the mean over the classes that have objects; NaN where none has."""
+    """Return the mean over the classes that have objects; NaN if none has."""
     there = [value for value in precisions if not math.isnan(value)]
     return float(np.mean(there)) if there else math.nan
 

@@ -1,1 +1,1 @@
-"""The paper's experiments, each by one command."""
+"""The paper's experiments, one command each."""

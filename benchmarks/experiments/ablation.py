@@ -1,8 +1,8 @@
 """Table 3: ``irvis experiment ablation MSRS/train --test MSRS/test --teacher SHIP=SHIP.safetensors -o ablation``.
 
-Every variant is trained with every seed, alike but for what it lacks; then all are measured on the test set. What is
-there is not done again: a stopped command goes on, and checkpoints that were made elsewhere are only measured. With
-``--plan runs.json`` the runs are written down for ``irvis.benchmarks.gpu_train``, and none is made.
+Every variant is trained with every seed, with the same settings except for the parts it lacks; then all are measured on
+the test set. Existing results are kept, so a stopped command resumes, and checkpoints made elsewhere are only measured.
+With ``--plan runs.json`` the runs are only written to that file, for ``irvis.benchmarks.gpu_train``.
 """
 
 import argparse
@@ -47,39 +47,43 @@ class Run(NamedTuple):
 
     @property
     def figures(self) -> Path:
-        """Where its metrics are kept."""
+        """The file that its metrics are saved in."""
         return self.checkpoint.with_suffix(".json")
 
 
 class DataSet(NamedTuple):
-    """What is measured on."""
+    """The test set."""
 
     name: str
     pairs: Sequence[Pair]
     digest: str  # of the pairs' names and contents
-    side: Optional[int]  # of the corner that is measured, None: all
+    side: Optional[int]  # of the corner of each image that is measured; None: whole images
 
     @property
     def identity(self) -> Dict[str, Any]:
-        """What kept figures must agree in to be of it."""
+        """What saved metrics must match to be of this data set."""
         return {"tested_on": self.name, "pairs": len(self.pairs), "pairs_sha256": self.digest}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment ablation``."""
+    """Add the arguments of ``irvis experiment ablation``."""
     parser.add_argument("folder", type=Path, help="data set to train on, such as MSRS/train")
     parser.add_argument("--test", type=Path, help="data set to measure on, such as MSRS/test; without it, only train")
-    parser.add_argument("--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; repeat")
+    parser.add_argument(
+        "--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; may be repeated"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("ablation"), help="folder (default: %(default)s)")
     parser.add_argument("--seeds", type=int, metavar="INT", help=f"runs of each variant (default: {SEEDS})")
-    parser.add_argument("--quick", action="store_true", help="a few steps, pairs and seeds: all files, no meaning")
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="only write the runs here, for gpu_train")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps, pairs and seeds: writes all files, but means nothing"
+    )
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="only write the list of runs here, for gpu_train")
     add_training_arguments(parser)
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe how runs are trained, of which an experiment has several alike; ``config_of`` takes it."""
-    parser.add_argument("--steps", type=int, metavar="INT", help=f"of each run (default: {STEPS}; the paper: 80000)")
+    """Add the training options, which all runs of an experiment share; ``config_of`` reads them."""
+    parser.add_argument("--steps", type=int, metavar="INT", help=f"steps per run (default: {STEPS}; the paper: 80000)")
     parser.add_argument(
         "--recipe",
         choices=("paper", "base"),
@@ -87,17 +91,17 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="base has ten times the paper's learning rate, for few steps (default: %(default)s)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as of irvis train)")
+    parser.add_argument("--cache", type=Path, help="folder for the teachers' outputs (as for irvis train)")
 
 
 def config_of(arguments: argparse.Namespace) -> TrainConfig:
-    """Give what all runs have in common. Raises IrvisError."""
+    """Return the configuration that all runs share. Raises IrvisError."""
     config = replace(RECIPES[arguments.recipe].config, **(QUICK if arguments.quick else {"steps": STEPS}))
     return config if arguments.steps is None else replace(config, steps=arguments.steps)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis experiment ablation``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    """Run ``irvis experiment ablation``; return the exit code: 0 when done, 130 when stopped and resumable."""
     runs = runs_of(arguments)
     check_outputs([arguments.output / "ablation.md", arguments.plan], map(teacher_file, arguments.teacher))
     if arguments.plan is not None:
@@ -110,7 +114,7 @@ def main(arguments: argparse.Namespace) -> int:
             provenance(run)
     with processes(arguments.device) as among:
         if not _train_all(runs, arguments, among):
-            print("stopped; the same command goes on from there")
+            print("stopped; run the same command again to resume")
             return 130
         if test is None:
             print(f"trained into {arguments.output}; give --test to measure")
@@ -125,14 +129,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def test_set_of(folder: Path, quick: bool) -> DataSet:
-    """Give the pairs of ``folder``, or one's corner. Raises FileError."""
+    """Return the test set in ``folder``, or a corner of one pair if ``quick``. Raises FileError."""
     name, pairs = "/".join(folder.resolve().parts[-2:]), _pairs_of(folder, quick)
     cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
     return DataSet(name + cut, pairs, digest_pairs(pairs), QUICK_SIDE if quick else None)
 
 
 def runs_of(arguments: argparse.Namespace) -> List[Run]:
-    """Give the runs, seed by seed, so that one cut off leaves whole seeds. Raises IrvisError."""
+    """Return the runs, seed by seed, so that an interrupted experiment leaves whole seeds. Raises IrvisError."""
     quick = arguments.quick
     seeds = arguments.seeds if arguments.seeds is not None else QUICK_SEEDS if quick else SEEDS
     if seeds < 1:
@@ -150,7 +154,7 @@ def runs_of(arguments: argparse.Namespace) -> List[Run]:
 
 
 def plan_of(runs: Sequence[Run], teachers: Sequence[str]) -> List[Dict[str, Any]]:
-    """Give the runs as ``irvis.benchmarks.gpu_train`` takes them, each named as its checkpoint."""
+    """Return the runs in the form that ``irvis.benchmarks.gpu_train`` takes, each named after its checkpoint."""
     names = [spec.partition("=")[0] for spec in teachers]
     return [
         {
@@ -164,7 +168,7 @@ def plan_of(runs: Sequence[Run], teachers: Sequence[str]) -> List[Dict[str, Any]
 
 
 def provenance(run: Run) -> Dict[str, Any]:
-    """Give the pairs, data and teachers of a run's checkpoint. Raises FileError where its options were others."""
+    """Return the pairs, data and teachers of a run's checkpoint. Raises FileError if its options differ."""
     metadata = read_metadata(run.checkpoint)
     try:
         training, network = json.loads(metadata["training"]), json.loads(metadata["config"])
@@ -180,14 +184,14 @@ def provenance(run: Run) -> Dict[str, Any]:
 
 
 def check_taught(run: Run, teachers: Sequence[Teacher]) -> None:
-    """Raise FileError unless a run's checkpoint was taught by these very teachers."""
+    """Raise FileError unless a run's checkpoint was taught by exactly these teachers, with these weights."""
     if provenance(run)["teachers"] != {teacher.name: teacher.digest for teacher in teachers}:
         names = ", ".join(teacher.name for teacher in teachers)
-        raise FileError(f"{run.checkpoint} was not taught by this {names}; give another --output, or remove it")
+        raise FileError(f"{run.checkpoint} was not taught by {names} as given; use another --output, or remove it")
 
 
 def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
-    """Give what the runs have in common. Raises FileError where they have not the same pairs and teachers."""
+    """Return the settings that the runs share. Raises FileError if their pairs or teachers differ."""
     said = {run: provenance(run) for run in runs}
     first = next(said[run] for run in runs if run.variant.distils)
     for run, training in said.items():
@@ -201,7 +205,7 @@ def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
 
 
 def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
-    """Give a run's metrics, None where they are not there or of another checkpoint or test set. Raises FileError."""
+    """Return a run's saved metrics; None if there are none for this checkpoint and test set. Raises FileError."""
     if not run.figures.exists():
         return None
     try:
@@ -214,7 +218,7 @@ def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
 
 
 def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Processes) -> bool:
-    """Train what is not there; tell whether that came to its end. Raises FileError where another's is there."""
+    """Train the missing runs; return whether all were finished. Raises FileError if a checkpoint had other teachers."""
     teachers = open_teachers(arguments.teacher, among.device)
     for run in runs:
         if teachers and run.variant.distils and run.checkpoint.exists():
@@ -236,7 +240,7 @@ def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Proces
 
 
 def _measure(run: Run, test: DataSet, device: torch.device) -> Dict[str, float]:
-    """Give a run's metrics, means over the test set, and keep them."""
+    """Return a run's metrics, means over the test set, and save them."""
     student = load_student(run.checkpoint).to(device)
     with ThreadPoolExecutor() as pool:  # the metrics take longer than a GPU's forward pass
         rows = []

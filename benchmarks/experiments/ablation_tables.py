@@ -1,4 +1,4 @@
-"""The ablation as tables: Markdown and LaTeX as Table 3 has it, the published figures beside, and CSV."""
+"""The ablation as tables: Markdown and LaTeX like Table 3, beside the published figures, and CSV."""
 
 import csv
 import io
@@ -12,14 +12,14 @@ from irvis.benchmarks.tables import FOOTNOTE, MARK, PUBLISHED
 from irvis.student.ablation import FULL, PARTS, VARIANTS, Variant
 from irvis.student.network import Student
 
-SMOKE_STEPS = 4000  # under these, a run shows that all works, and nothing of the method
+SMOKE_STEPS = 4000  # with fewer, a run only shows that everything works, and nothing about the method
 
 # Variant -> its metrics, seed by seed.
 Figures = Dict[Variant, List[Dict[str, float]]]
 
 
 class Setting(NamedTuple):
-    """What all runs have in common, for the tables to say."""
+    """The settings that all runs share, stated with the tables."""
 
     steps: int
     learning_rate: float  # at its peak
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
 
 def write_ablation(folder: Path, figures: Figures, setting: Setting) -> List[Path]:
-    """Write ablation.md, ablation.csv, ablation.tex and ablation.json; give their paths. Raises FileError."""
+    """Write ablation.md, ablation.csv, ablation.tex and ablation.json; return their paths. Raises FileError."""
     published = [f"{name}, {PUBLISHED}{MARK if name == NOT_COMPARABLE else ''}" for name in METRICS]
     head = ["configuration", *PARTS, "parameters", *METRICS, *published]
     note = f"{describe(figures, setting)} {FOOTNOTE}."
@@ -39,7 +39,7 @@ def write_ablation(folder: Path, figures: Figures, setting: Setting) -> List[Pat
 
 
 def cells_of(figures: Figures) -> List[List[Cell]]:
-    """Give a row a variant: ticks of its parts, parameters, mean ± standard deviation, and the published figures."""
+    """Return one row per variant: ticks for its parts, parameters, mean ± standard deviation, published figures."""
     measured = _ranks(figures)
     published = dict(zip(METRICS, map(ranks, zip(*(ABLATION[variant.name] for variant in VARIANTS)))))
     rows = []
@@ -54,11 +54,11 @@ def cells_of(figures: Figures) -> List[List[Cell]]:
 
 
 def describe(figures: Figures, setting: Setting) -> str:
-    """Say in a few sentences what the table is of, and where the full method ranks."""
+    """Return the table's note: what was trained and measured, and where the full method ranks."""
     places = [column[VARIANTS.index(FULL)] for column in _ranks(figures).values()]
     smoke = ": a smoke run, whose figures mean nothing" if setting.steps < SMOKE_STEPS else ""
     sentences = [
-        f"{setting.steps} steps a run at a peak rate of {setting.learning_rate} (the paper: 80000 at 0.0001){smoke}.",
+        f"{setting.steps} steps per run at a peak rate of {setting.learning_rate} (the paper: 80000 at 0.0001){smoke}.",
         f"Trained on crops of {setting.trained_on}, teacher {setting.teachers}; measured on {setting.tested_on}.",
         f"Mean ± standard deviation over {setting.seeds} seeds." if setting.seeds > 1 else "One seed.",
         "Published: on the 361 pairs of MSRS, teacher CDDFuse.",
@@ -68,7 +68,7 @@ def describe(figures: Figures, setting: Setting) -> str:
 
 
 def to_csv(figures: Figures, setting: Setting) -> str:
-    """Give every figure unrounded, one row a variant; the standard deviation of one seed is an empty cell."""
+    """Return every figure unrounded, one row per variant; with one seed the standard deviation is an empty cell."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     kinds = ("mean", "std", PUBLISHED)

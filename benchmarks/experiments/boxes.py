@@ -1,4 +1,4 @@
-"""What a picture magnifies: the hottest target of the infrared, the richest texture of the visible, or given boxes."""
+"""The boxes that a picture magnifies: the infrared's hottest target, the visible's richest texture, or given ones."""
 
 import argparse
 import re
@@ -10,10 +10,10 @@ import numpy as np
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.sizes import format_size
 
-SIDE = 1 / 6  # of a box, in the frame's shorter side
-TARGETS = (1 / 24, 1 / 12)  # sides of a target that are looked for, in the same unit
+SIDE = 1 / 6  # of a box, relative to the frame's shorter side
+TARGETS = (1 / 24, 1 / 12)  # sides of the targets searched for, in the same unit
 
-MARGIN = 1.2  # side of a box, in what it is about
+MARGIN = 1.2  # side of a box, relative to the target in it
 
 
 class Box(NamedTuple):
@@ -25,39 +25,39 @@ class Box(NamedTuple):
     height: int
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """Give what is in it, of an image (H, W) or (H, W, C)."""
+        """Return the part of an image, (H, W) or (H, W, C), that is in the box, as a view."""
         return image[self.y : self.y + self.height, self.x : self.x + self.width]
 
     def shared(self, other: "Box") -> int:
-        """Count the pixels that are in both."""
+        """Count the pixels that are in both boxes."""
         width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
         return max(0, width) * max(0, height)
 
     def scaled(self, factor: int) -> "Box":
-        """Give it in a frame so many times as large."""
+        """Return the box in a frame enlarged by ``factor``."""
         return Box(*(factor * value for value in self))
 
     def check_inside(self, size: Sequence[int], what: str) -> None:
-        """Raise IrvisError unless all of it lies in a frame of ``size`` (H, W)."""
+        """Raise IrvisError unless the whole box lies in a frame of ``size`` (H, W)."""
         if self.x + self.width > size[1] or self.y + self.height > size[0]:
             box = ",".join(map(str, self))
             raise IrvisError(f"{what} does not lie within the {format_size(size)} of the frame. Got {box}")
 
 
 def parse_box(text: str) -> Box:
-    """``"40,60,80,80"`` -> x, y, width, height: the ``type=`` of an argument. Raises argparse.ArgumentTypeError."""
+    """``"40,60,80,80"`` -> x, y, width, height, for an argument's ``type=``. Raises argparse.ArgumentTypeError."""
     if not re.fullmatch(r"\d{1,5}(,\d{1,5}){3}", text) or not all(map(int, text.split(",")[2:])):
         raise argparse.ArgumentTypeError(f"a box is X,Y,WIDTH,HEIGHT in pixels, such as 40,60,80,80. Got {text!r}")
     return Box(*map(int, text.split(",")))
 
 
 def salient_box(infrared: np.ndarray) -> Box:
-    """Give a box about the target of uint8 (H, W) that is hottest against its surround.
+    """Return a box around the target in uint8 (H, W) that is hottest relative to its surroundings.
 
-    The target is where, of squares of the sides TARGETS, the mean is highest over that of the ring about it, three
-    times as wide. The box is centred on what is hotter than halfway between the two and connected with that place, and
-    grows with it up to twice its side.
+    The target is the square, of a side in TARGETS, whose mean is highest above that of the ring around it, three times
+    as wide. The box is centred on the region that is connected with that place and hotter than halfway between the two
+    means, and grows with the region up to twice its side.
     """
     plane, size = infrared.astype(np.float32), infrared.shape
     contrast, halfway = np.full(size, -np.inf, np.float32), plane
@@ -81,7 +81,7 @@ def salient_box(infrared: np.ndarray) -> Box:
 
 
 def texture_box(luminance: np.ndarray, taken: Sequence[Box]) -> Box:
-    """Give the box of uint8 (H, W) with the greatest sum of |gx| + |gy| (Sobel) that touches none of ``taken``."""
+    """Return the box of uint8 (H, W) with the greatest sum of |gx| + |gy| (Sobel) that overlaps none of ``taken``."""
     gradient = sum(np.abs(cv2.Sobel(luminance, cv2.CV_32F, *order)) for order in ((1, 0), (0, 1)))
     side = _side(luminance.shape)
     sums = cv2.integral(gradient)
@@ -97,6 +97,6 @@ def _side(size: Sequence[int]) -> int:
 
 
 def _centred(column: float, row: float, side: int, size: Sequence[int]) -> Box:
-    """Give the square about a pixel, moved into a frame of ``size`` (H, W) where it does not lie in it."""
+    """Return the square around a pixel, moved to lie within a frame of ``size`` (H, W)."""
     x, y = (int(np.clip(round(at - side / 2), 0, end - side)) for at, end in ((column, size[1]), (row, size[0])))
     return Box(x, y, side, side)

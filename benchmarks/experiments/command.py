@@ -1,6 +1,6 @@
-"""The paper's experiments, each by one command: ``irvis experiment NAME ...``.
+"""The paper's experiments, one command each: ``irvis experiment NAME ...``.
 
-Where irvis is only on the path: ``python -m irvis.benchmarks.experiments.command NAME ...``.
+If irvis is on the path but not installed: ``python -m irvis.benchmarks.experiments.command NAME ...``.
 """
 
 import argparse
@@ -14,18 +14,18 @@ EXPERIMENTS = {
     "quality": (quality, "Tables 1 and 2: every method on every data set"),
     "ablation": (ablation, "Table 3: the method without each of its parts, trained alike"),
     "complexity": (complexity_tables, "Tables 4 and 5: time, multiply-adds and parameters"),
-    "detection": (detection, "Table 6 and figure 10: a detector on what each method fuses"),
+    "detection": (detection, "Table 6 and figure 10: a detector on each method's fused images"),
     "compensation": (compensation, "section 4.6 and figure 9: what students add to their teachers"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment``."""
+    """Add the arguments of ``irvis experiment``."""
     add_modules(parser, EXPERIMENTS)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the experiment that was named."""
+    """Run the chosen experiment."""
     return run_module(arguments)
 
 

@@ -1,7 +1,7 @@
 """Section 4.6: ``irvis experiment compensation MSRS/train --test MSRS/test --teacher SHIP=SHIP.safetensors``.
 
-One student is trained with each teacher, alike, or given; then figure 9 is drawn, and what the paper reads off it is
-measured. What is there is not done again: a stopped command goes on.
+One student per teacher is trained, all with the same settings, or given; then figure 9 is drawn, and what the paper
+reads off it is measured. Existing results are kept, so a stopped command resumes.
 """
 
 import argparse
@@ -46,27 +46,40 @@ from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
 
 SCENES = 3  # of figure 9
-WHOSE = {"of_teacher": MEASURED, "of_student": (*MEASURED, COSINE)}  # field of Couple -> what is in it
+WHOSE = {"of_teacher": MEASURED, "of_student": (*MEASURED, COSINE)}  # field of Couple -> the names in it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment compensation``."""
+    """Add the arguments of ``irvis experiment compensation``."""
     parser.add_argument("folder", type=Path, help="data set to train on, such as MSRS/train")
     parser.add_argument("--test", type=Path, help="data set to measure on, such as MSRS/test; without it, only train")
-    parser.add_argument("--teacher", action="append", required=True, metavar="SPEC", help="as for irvis train; repeat")
     parser.add_argument(
-        "--student", action="append", default=[], metavar="TEACHER=FILE", help="its student, not to be trained; repeat"
+        "--teacher", action="append", required=True, metavar="SPEC", help="as for irvis train; may be repeated"
     )
-    parser.add_argument("--pair", action="append", metavar="NAME", help=f"test pair to draw (default: {SCENES} of all)")
+    parser.add_argument(
+        "--student",
+        action="append",
+        default=[],
+        metavar="TEACHER=FILE",
+        help="this teacher's student, which is then not trained; may be repeated",
+    )
+    parser.add_argument(
+        "--pair",
+        action="append",
+        metavar="NAME",
+        help=f"test pair to draw; may be repeated (default: {SCENES}, evenly spread)",
+    )
     features.add_scale_argument(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("compensation"), help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="INT", help="(default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few steps and one pair: all files, no meaning")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps and one pair: writes all files, but means nothing"
+    )
     add_training_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis experiment compensation``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    """Run ``irvis experiment compensation``; return the exit code: 0 when done, 130 when stopped and resumable."""
     picture = arguments.output / "compensation.png"
     test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
     check_outputs([arguments.output / "compensation.md", picture], files_of(test.pairs) if test else ())
@@ -82,7 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
             if teacher.name not in given
         }
         if not _train_all(runs, arguments, among):
-            print("stopped; the same command goes on from there")
+            print("stopped; run the same command again to resume")
             return 130
         if test is None:
             print(f"trained into {arguments.output}; give --test to measure")
@@ -102,7 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict[str, float]]:
-    """Give what is measured of both, means over the test set: "of_teacher", "of_student" -> name -> value.
+    """Measure both networks; return means over the test set: "of_teacher", "of_student" -> name -> value.
 
     Raises IrvisError.
     """
@@ -123,21 +136,24 @@ def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict
 
 
 def of_map(heat: np.ndarray, infrared: Tensor, visible: Tensor) -> Dict[str, float]:
-    """Give the detail of a heat map, (H, W), and what it has in common with the images, (1, 1, H, W) each in [0, 1]."""
+    """Return the share of detail of a heat map (H, W), and its |r| with the infrared and the visible's gradient.
+
+    The images are (1, 1, H, W) in [0, 1].
+    """
     images = {"infrared": infrared, "gradient": sobel_magnitude(visible)}
     likeness = {name: abs(correlation(heat, image[0, 0].numpy())) for name, image in images.items()}
     return {"detail": detail_share(heat), **likeness}
 
 
 def _levels(network: Network, fused: np.ndarray) -> np.ndarray:
-    """Turn a fused plane, float (H, W), into 8 bits, a published network's as its authors do."""
+    """Convert a fused plane, float (H, W), to 8 bits; that of a published network as its authors do."""
     if isinstance(network, PublishedTeacher):
         return CASTS[network.network.cast](fused)
     return join_luminance(fused, None)
 
 
 def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet, folder: Path) -> Dict[str, Any]:
-    """Give what ``measure`` gives, from where it was kept if that was of the same. Raises IrvisError."""
+    """Return the result of ``measure``, or the saved one if its inputs were the same. Raises IrvisError."""
     path = folder / f"{_slug(teacher)}.json"
     identity = {"teacher": teacher.digest, "checkpoint_sha256": sha256(checkpoint), **test.identity}
     if path.exists():
@@ -153,7 +169,7 @@ def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet
 
 
 def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: Processes) -> bool:
-    """Train what is not there; tell whether that came to its end. Raises FileError where another's is there."""
+    """Train the missing runs; return whether all were finished. Raises FileError if a checkpoint had other teachers."""
     for teacher, run in runs.items():
         if run.checkpoint.exists():
             check_taught(run, [teacher])
@@ -182,7 +198,7 @@ def _given(texts: Sequence[str], teachers: Sequence[str]) -> Dict[str, Path]:
 
 
 def _told(checkpoint: Path) -> Tuple[Optional[int], str]:
-    """Give the steps of a student and what it was trained on, None and "" where its file does not tell."""
+    """Return a student's training steps and what it was trained on; None and "" if its file does not say."""
     if checkpoint.suffix != ".safetensors":
         return None, ""
     try:

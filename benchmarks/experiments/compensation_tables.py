@@ -13,9 +13,9 @@ MAPS = ("detail", "infrared", "gradient")
 MEASURED = (*METRICS, *MAPS)
 COSINE = "cosine"
 DEFINITIONS = (
-    "Of the maps of eq. 1: detail is the share of a map's variance at periods under 16 pixels, the rest being global "
-    "structure; infrared and gradient are Pearson's r, without its sign, of the map with the infrared and with the "
-    "visible's Sobel magnitude; cosine is that of the student's map and its teacher's, 1 - L_att of eq. 2."
+    "For the maps of eq. 1: detail is the share of a map's variance at periods under 16 pixels, the rest being global "
+    "structure; infrared and gradient are the absolute Pearson correlations of the map with the infrared and with the "
+    "visible's Sobel magnitude; cosine is the similarity of the student's map to its teacher's, 1 - L_att of eq. 2."
 )
 
 
@@ -23,14 +23,14 @@ class Couple(NamedTuple):
     """A teacher and its student."""
 
     teacher: str
-    steps: Optional[int]  # of the student's training; None where its file does not tell
+    steps: Optional[int]  # of the student's training; None if its file does not say
     trained_on: str
     of_teacher: Dict[str, float]  # name of MEASURED -> mean over the test set
     of_student: Dict[str, float]  # with COSINE
 
 
 def write_compensation(folder: Path, couples: Sequence[Couple], test: DataSet) -> List[Path]:
-    """Write compensation.md, .csv, .tex and .json; give their paths. Raises FileError."""
+    """Write compensation.md, .csv, .tex and .json; return their paths. Raises FileError."""
     head = ["network", *MEASURED, COSINE]
     title = "Section 4.6: what students add to their teachers"
     found = RankedTable(title, head, cells_of(couples), describe(couples, test))
@@ -38,7 +38,7 @@ def write_compensation(folder: Path, couples: Sequence[Couple], test: DataSet) -
 
 
 def cells_of(couples: Sequence[Couple]) -> List[List[Cell]]:
-    """Give two rows a couple; the metrics of quality are ranked, those of maps are not better where they are more."""
+    """Return two rows per couple. Only the quality metrics are ranked: for those of maps, more is not better."""
     both = [figures for couple in couples for figures in (couple.of_teacher, couple.of_student)]
     columns = {name: ranks([figures[name] for figures in both]) for name in METRICS}
     rows = []
@@ -55,10 +55,10 @@ def cells_of(couples: Sequence[Couple]) -> List[List[Cell]]:
 
 
 def describe(couples: Sequence[Couple], test: DataSet) -> str:
-    """Say what the table is of, how many students exceed their teachers, and whether they are more balanced."""
+    """Return the table's note: its setting, how many students exceed their teachers, and the spans of detail."""
     smoke = " A smoke run, whose figures mean nothing." if test.side else ""
     trained = dict.fromkeys(
-        f"{couple.steps} steps on crops of {couple.trained_on}" if couple.steps else "not told" for couple in couples
+        f"{couple.steps} steps on crops of {couple.trained_on}" if couple.steps else "unknown" for couple in couples
     )
     above = (
         f"{name} {sum(couple.of_student[name] > couple.of_teacher[name] for couple in couples)}" for name in MEASURED
@@ -69,9 +69,9 @@ def describe(couples: Sequence[Couple], test: DataSet) -> str:
     )
     sentences = [
         f"Students' training: {'; '.join(trained)} (the paper: 80000 steps).{smoke}",
-        f"Means over {counted(len(test.pairs), test.name)}; in brackets what the student has more than its teacher.",
+        f"Means over {counted(len(test.pairs), test.name)}; in brackets: student minus teacher.",
         DEFINITIONS,
-        f"Students above their teachers, of {len(couples)}: {', '.join(above)}.",
+        f"Number of students, of {len(couples)}, above their teachers: {', '.join(above)}.",
         "Detail spans {} over the teachers and {} over the students.".format(*spans),
     ]
     return " ".join(sentences)
@@ -83,7 +83,7 @@ def counted(pairs: int, data_set: str) -> str:
 
 
 def to_csv(couples: Sequence[Couple]) -> str:
-    """Give every figure unrounded, two rows a couple; a teacher has no cosine."""
+    """Return every figure unrounded, two rows per couple; a teacher has no cosine."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["teacher", "network", "steps", *MEASURED, COSINE])

@@ -1,7 +1,7 @@
 """Tables 4 and 5: ``irvis experiment complexity --report peers.json --report bench.json -o complexity``.
 
-The time of a frame as the reports have it, multiply-adds and parameters as counted here, and the published figures of
-all three, at 480x640. With ``--quick`` it times the student itself, a few frames.
+The time per frame from the reports, multiply-adds and parameters as counted here, and the published figures for all
+three, at 480x640. With ``--quick`` it also times the student on a few frames.
 """
 
 import argparse
@@ -20,25 +20,25 @@ from irvis.runtime.files import check_outputs
 from irvis.runtime.sizes import DEFAULT_SIZE
 
 NAME = "complexity"
-MEASURED_DIGITS = 2  # of times
+MEASURED_DIGITS = 2  # after the point, of times
 QUICK = ("--runtime", "onnxruntime", "--rounds", "2")
 QUICK_REPORT = "peers-quick.json"
 WHAT_TO_RUN = (
-    "No time was measured: run irvis peers --json FILE, or bench.py --json FILE on the robot, and give it by --report."
+    "No time was measured: run irvis peers --json FILE, or bench.py --json FILE on the robot; pass it with --report."
 )
 
 
 class Column(NamedTuple):
-    """One quantity by method, of which less is better."""
+    """One quantity by method; lower is better."""
 
     title: str
     values: Mapping[str, float]
-    stds: Mapping[str, float]  # none of a quantity that is counted, or of one sample
+    stds: Mapping[str, float]  # none for a counted quantity, or for one sample
     digits: int = DIGITS
-    tenths: Sequence[str] = ()  # methods of which a tenth is printed, which is no rank
+    tenths: Sequence[str] = ()  # methods for which the paper prints a tenth, which are not ranked
 
     def cells(self) -> Dict[str, Cell]:
-        """Give the cells by method."""
+        """Return the cells by method."""
         ranked = {name: -value for name, value in self.values.items() if name not in self.tenths}
         places = dict(zip(ranked, ranks([*ranked.values()])))
         found = {}
@@ -50,17 +50,17 @@ class Column(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment complexity``."""
+    """Add the arguments of ``irvis experiment complexity``."""
     parser.add_argument(
         "--report",
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="what irvis peers --json or bench.py --json wrote, of 480x640; NAME is what bench.py ran (default: the "
-        "student's deploy form); may be repeated",
+        help="report of irvis peers --json or bench.py --json at 480x640; NAME is the network that bench.py ran "
+        "(default: the student's deploy form); may be repeated",
     )
     parser.add_argument("-o", "--output", type=Path, default=Path(NAME), help="folder (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="time a few frames of the student here, too")
+    parser.add_argument("--quick", action="store_true", help="also time a few frames of the student here")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -82,7 +82,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def table_of(costs: Sequence[Cost], timings: Sequence[Timings], quick: bool = False) -> RankedTable:
-    """Give a row a method, the cheapest first, and those last of which there are published figures alone."""
+    """Return one row per method, the cheapest first; those that are only published or timed come last."""
     columns = columns_of(costs, timings)
     cells = [column.cells() for column in columns]
     rows = [[Cell(name), *(column.get(name, Cell("")) for column in cells)] for name in names_of(costs, timings)]
@@ -91,7 +91,7 @@ def table_of(costs: Sequence[Cost], timings: Sequence[Timings], quick: bool = Fa
 
 
 def columns_of(costs: Sequence[Cost], timings: Sequence[Timings]) -> List[Column]:
-    """Give times, published and measured, then multiply-adds and parameters, counted and published."""
+    """Return the columns: times, published and measured, then multiply-adds and parameters, counted and published."""
     paper = COMPLEXITY.items()
     tenths = [cost.name for cost in costs if complexity.is_tenth(cost)]
     return [
@@ -122,26 +122,26 @@ def columns_of(costs: Sequence[Cost], timings: Sequence[Timings]) -> List[Column
 
 
 def names_of(costs: Sequence[Cost], timings: Sequence[Timings]) -> List[str]:
-    """Give the methods: what is counted, then what is published or timed alone."""
+    """Return the methods: the counted ones, then those that are only published or timed."""
     timed = [name for found in timings for name in found.times_ms]
     return list(dict.fromkeys([*(cost.name for cost in costs), *COMPLEXITY, *timed]))
 
 
 def describe(timings: Sequence[Timings], quick: bool = False) -> str:
-    """Say what the columns are."""
+    """Return the table's note: what the columns are."""
     sentences = [
-        "Frames of 480x640, mean ± standard deviation; the least of a column is bold, the second underlined.",
+        "Frames of 480x640, mean ± standard deviation; the lowest of a column is bold, the second lowest underlined.",
         *(f"[{number}] {found.remarks}." for number, found in enumerate(timings, 1)),
         *([] if timings else [WHAT_TO_RUN]),
         *(["A smoke run: the time of a few frames of the student, which means nothing."] if quick else []),
-        f"Multiply-adds and parameters as thop counts them, which the paper's are by. {TEN_TIMES} a tenth of that, as "
-        f"printed; without rank. {NOTES[-1]}",
+        f"Multiply-adds and parameters are counted by thop, as in the paper. {TEN_TIMES} printed as a tenth of that; "
+        f"not ranked. {NOTES[-1]}",
     ]
     return " ".join(sentences)
 
 
 def to_csv(costs: Sequence[Cost], timings: Sequence[Timings]) -> str:
-    """Give every figure unrounded, the published ones as they are printed."""
+    """Return every figure unrounded, the published ones as printed."""
     by_name = {cost.name: cost for cost in costs}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -1,8 +1,8 @@
 """Table 6 and figure 10: ``irvis experiment detection M3FD/test --weights FOLDER --detector-weights FOLDER``.
 
 The data set is fused with each method, in colour; a detector is trained and tested on each method's images, and on the
-plain visible and infrared ones. What is there is not done again: a stopped command goes on. The output folder has the
-images in ``images/METHOD``, the training's state and what was found in ``detectors/METHOD``, the tables, and the test
+plain visible and infrared ones. Existing results are kept, so a stopped command resumes. The output folder has the
+images in ``images/METHOD``, the training state and the detections in ``detectors/METHOD``, the tables, and the test
 images with their boxes in ``pictures``.
 """
 
@@ -33,12 +33,12 @@ from irvis.student.distributed import processes
 QUICK: Dict[str, Any] = {"epochs": 2, "batch": 2, "side": 128}
 QUICK_PAIRS, QUICK_WIDTH = 4, 256
 PICTURES = 4
-LEAST_SIDE, STRIDE = 96, 32  # of images, pixels; the latter of the coarsest features of most detectors
-DECIMALS = 6  # of what was found, as kept
+LEAST_SIDE, STRIDE = 96, 32  # pixels, of images; STRIDE is that of the coarsest features of most detectors
+DECIMALS = 6  # of saved detections
 
 
 class Task(NamedTuple):
-    """What all methods have in common."""
+    """What all methods share."""
 
     pairs: List[Labelled]
     classes: Sequence[str]
@@ -46,16 +46,16 @@ class Task(NamedTuple):
     detector: str
     weights: Optional[Path]
     device: str
-    width: Optional[int]  # that pairs are shrunk to, pixels
+    width: Optional[int]  # pixels, to which pairs are shrunk; None: not shrunk
     output: Path
 
     def open_detector(self) -> Detector:
-        """Give an untrained one."""
+        """Return a new, untrained detector."""
         return open_detector(self.detector, self.classes, self.weights, self.device)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment detection``."""
+    """Add the arguments of ``irvis experiment detection``."""
     default = Settings()
     parser.add_argument("folder", type=Path, help="data set with labels/ in YOLO's form, such as M3FD/test")
     add_method_arguments(parser)
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=CLASSES,
         metavar="LIST",
-        help="names of the labels' classes, with commas (default: those of M3FD)",
+        help="names of the labels' classes, separated by commas (default: those of M3FD)",
     )
     parser.add_argument(
         "--detector",
@@ -76,20 +76,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector-weights",
         type=Path,
         metavar="PATH",
-        help="your copy of published weights; for dfine a folder of config.json and model.safetensors. Without them it "
-        "starts from random numbers, which is a smoke run",
+        help="your copy of published weights; for dfine, a folder with config.json and model.safetensors. Without "
+        "them, the detector starts from random weights, as a smoke run",
     )
     parser.add_argument("--epochs", type=int, metavar="INT", help=f"(default: {default.epochs})")
     parser.add_argument("--batch", type=int, metavar="INT", help=f"images a step (default: {default.batch})")
-    parser.add_argument("--side", type=int, metavar="INT", help=f"of the detector's images (default: {default.side})")
-    parser.add_argument("--seed", type=int, metavar="INT", help=f"of split and training (default: {default.seed})")
-    parser.add_argument("--quick", action="store_true", help="few small images and epochs: all files, no meaning")
+    parser.add_argument(
+        "--side", type=int, metavar="INT", help=f"side of the detector's images (default: {default.side})"
+    )
+    parser.add_argument("--seed", type=int, metavar="INT", help=f"for split and training (default: {default.seed})")
+    parser.add_argument(
+        "--quick", action="store_true", help="few small images and epochs: writes all files, but means nothing"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("-o", "--output", type=Path, default=Path("detection"), help="folder (default: %(default)s)")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis experiment detection``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    """Run ``irvis experiment detection``; return the exit code: 0 when done, 130 when stopped and resumable."""
     if find_spec("pycocotools") is None:
         raise IrvisError("pycocotools is not installed: pip install 'irvis[detection]'")
     check_writable(arguments.output / "detection.md")
@@ -97,12 +101,12 @@ def main(arguments: argparse.Namespace) -> int:
         task = task_of(arguments, among.device.type)
     sources = sources_of(methods_of(arguments))
     split = split_of(task.pairs, task.settings.seed)
-    detector = task.open_detector()  # first, so that what is wrong with it is not found after hours
+    detector = task.open_detector()  # first, to report what is wrong with it before hours of work
     claim_all(task, sources)
     try:
         found = {source.name: found_by(task, source) for source in sources}
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from there")
+        print("stopped; run the same command again to resume")
         return 130
     truth = [labelled.objects for labelled in split.test]
     rows = []
@@ -124,7 +128,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def task_of(arguments: argparse.Namespace, device: str) -> Task:
-    """Give what the options say. Raises IrvisError."""
+    """Return the task that the options describe. Raises IrvisError."""
     given = {name: getattr(arguments, name) for name in ("epochs", "batch", "side", "seed")}
     settings = Settings(**(QUICK if arguments.quick else {}))
     settings = settings._replace(**{name: value for name, value in given.items() if value is not None})
@@ -147,7 +151,7 @@ def task_of(arguments: argparse.Namespace, device: str) -> Task:
 
 
 def claim_all(task: Task, sources: Sequence[Source]) -> None:
-    """Refuse an output folder that was made of other inputs, before any work. Raises FileError."""
+    """Refuse, before any work, an output folder that was made from other inputs. Raises FileError."""
     labels = hashlib.sha256(b"".join(part.tobytes() for one in task.pairs for part in one.objects)).hexdigest()
     images = {"pairs": digest_pairs([labelled.pair for labelled in task.pairs]), "width": task.width}
     training = {
@@ -163,7 +167,7 @@ def claim_all(task: Task, sources: Sequence[Source]) -> None:
 
 
 def found_by(task: Task, source: Source) -> List[Detections]:
-    """Give what a detector that was trained on a method's images finds on its test images. Raises IrvisError."""
+    """Return what a detector trained on a method's images finds in its test images. Raises IrvisError."""
     split = split_of(task.pairs, task.settings.seed)
     folder = task.output / "detectors" / source.name
     kept = folder / "found.json"
@@ -186,7 +190,7 @@ def found_by(task: Task, source: Source) -> List[Detections]:
 
 
 def read_detections(file: Path, names: Sequence[str]) -> List[Detections]:
-    """Give what was found in the images of these names. Raises FileError."""
+    """Return the saved detections in the images with these names. Raises FileError."""
     try:
         rows = parse_json(read_bytes(file, "detections"))
         return [
@@ -198,11 +202,11 @@ def read_detections(file: Path, names: Sequence[str]) -> List[Detections]:
             for name in names
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"not what a detector found: {file}; remove it") from error
+        raise FileError(f"not the detections of an experiment: {file}; remove it") from error
 
 
 def write_pictures(task: Task, test: Sequence[Labelled], found: Dict[str, List[Detections]]) -> List[Path]:
-    """Write some test images as each method has them, with labels and detections; give the paths. Raises FileError."""
+    """Draw labels and detections on each method's images of some test pairs; return the paths. Raises FileError."""
     files = []
     shown = [labelled.pair for labelled in spread_end_to_end(test, PICTURES)]
     for index, (pair, objects) in enumerate(test):
@@ -226,5 +230,5 @@ def _digests_of(weights: Optional[Path]) -> Optional[Dict[str, str]]:
 def _names(text: str) -> List[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"the classes are names, with commas, each another. Got {text!r}")
+        raise argparse.ArgumentTypeError(f"the classes must be different names, separated by commas. Got {text!r}")
     return names

@@ -1,4 +1,4 @@
-"""What a detector sees: a data set's images by each method, in colour, and the plain visible and infrared ones."""
+"""What a detector sees: a data set fused by each method, in colour, and the plain visible and infrared images."""
 
 from functools import partial
 from pathlib import Path
@@ -23,15 +23,15 @@ Render = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Source(NamedTuple):
-    """A way to make one image of a pair."""
+    """A way to make one image from a pair."""
 
     name: str
-    digest: str  # another one wherever the images may be others
+    digest: str  # differs whenever the images may differ
     open: Callable[[], Render]
 
 
 def sources_of(methods: Sequence[Method]) -> List[Source]:
-    """Give the plain images, and then the methods. Raises IrvisError, FileError."""
+    """Return the plain images, then the methods. Raises IrvisError, FileError."""
     plain = [
         Source("visible", "visible", lambda: lambda infrared, visible: visible),
         Source("infrared", "infrared", lambda: lambda infrared, visible: infrared),
@@ -43,9 +43,9 @@ def sources_of(methods: Sequence[Method]) -> List[Source]:
 
 
 def write_images(folder: Path, source: Source, pairs: Sequence[Pair], width: Optional[int]) -> List[Path]:
-    """Write the images that are not there as PNG by the pairs' names; give all paths. Raises IrvisError.
+    """Write the missing images as PNG, named after their pairs; return all paths. Raises IrvisError.
 
-    ``width``: to shrink pairs to before they are fused, pixels; None: as they are.
+    ``width``: pixels to which pairs are shrunk before they are fused; None: not shrunk.
     """
     paths = [folder / f"{pair.name}.png" for pair in pairs]
     missing = [(pair, path) for pair, path in zip(pairs, paths) if not path.exists()]
@@ -57,11 +57,11 @@ def write_images(folder: Path, source: Source, pairs: Sequence[Pair], width: Opt
 
 
 def claim(folder: Path, made_of: Dict[str, Any]) -> None:
-    """Mark a folder as made of these inputs. Raises FileError where it holds what was made of others."""
+    """Mark a folder as made from these inputs. Raises FileError if it was made from others."""
     file = folder / MADE_OF
     if not file.exists():
         if folder.is_dir() and any(folder.iterdir()):
-            raise FileError(f"{folder} is not of this command: no {MADE_OF}; give another --output")
+            raise FileError(f"{folder} was not made by this command: it has no {MADE_OF}; give another --output")
         write_json(file, made_of)
         return
     try:
@@ -85,7 +85,7 @@ def _in_colour(method: Method) -> Render:
 
 
 def _frames(pair: Pair, width: Optional[int]) -> Tuple[np.ndarray, np.ndarray]:
-    frames = read_luminance(pair)[0], read_visible(pair.visible)  # the former tells also what is no pair
+    frames = read_luminance(pair)[0], read_visible(pair.visible)  # the former also rejects what is not a pair
     if width is None:
         return frames
     size = width, round(frames[0].shape[0] * width / frames[0].shape[1])

@@ -1,4 +1,4 @@
-"""Detection as tables: average precisions as the paper's Table 6 has them, its own figures below."""
+"""Detection as tables: average precisions in the form of the paper's Table 6, with its own figures below."""
 
 import csv
 import io
@@ -18,20 +18,20 @@ DIGITS = 2  # after the point, of percents
 
 
 class Row(NamedTuple):
-    """A method, and the average precision of each class in percent; NaN where the test images have no such object."""
+    """A method, and its average precision for each class in percent; NaN for a class without test objects."""
 
     name: str
     kind: str  # MODEL or PUBLISHED
     values: List[float]
-    mean: float  # of the classes that are there
+    mean: float  # of the classes that have test objects
 
 
 class Setting(NamedTuple):
-    """What all methods have in common, for the tables to say."""
+    """The settings that all methods share, stated with the tables."""
 
     data_set: str
     classes: Sequence[str]
-    images: Sequence[int]  # trained on, validated on, tested on
+    images: Sequence[int]  # numbers of them: trained on, validated on, tested on
     objects: int  # in the test images
     detector: str
     settings: Settings
@@ -39,13 +39,13 @@ class Setting(NamedTuple):
 
 
 def published_rows() -> List[Row]:
-    """Give the rows of Table 6."""
+    """Return the rows of Table 6."""
     figures: Dict[str, Dict[str, float]] = json.loads(FIGURES.read_text(encoding="utf-8"))
     return [Row(name, PUBLISHED, [row[kind] for kind in CLASSES], row[MEAN]) for name, row in figures.items()]
 
 
 def write_detection(folder: Path, measured: Sequence[Row], setting: Setting) -> List[Path]:
-    """Write detection.md, .csv, .tex and .json; give their paths. Raises FileError."""
+    """Write detection.md, .csv, .tex and .json; return their paths. Raises FileError."""
     title = "Table 6: detection, mAP@0.5 in %" + (" (a smoke run)" if setting.smoke else "")
     published = published_rows() if tuple(setting.classes) == CLASSES else []
     cells = [*cells_of(measured), *cells_of(published)]
@@ -54,10 +54,10 @@ def write_detection(folder: Path, measured: Sequence[Row], setting: Setting) -> 
 
 
 def cells_of(rows: Sequence[Row]) -> List[List[Cell]]:
-    """Give the rows, ranked among themselves in each column."""
+    """Return the rows, ranked among themselves in each column."""
     if not rows:
         return []
-    # Where nothing was found, nothing is best.
+    # A precision that rounds to 0 is not ranked.
     columns = [[round(value, DIGITS) or math.nan for value in column] for column in zip(*map(_columns, rows))]
     placed = zip(*(ranks(column) for column in columns))
     return [
@@ -68,17 +68,17 @@ def cells_of(rows: Sequence[Row]) -> List[List[Cell]]:
 
 
 def describe(setting: Setting, published: bool) -> str:
-    """Say in a few sentences what the table is of."""
+    """Return the table's note: what was trained and measured."""
     trained, validated, tested = setting.images
     (epochs, batch, side, *_), paper = setting.settings, Settings()
-    smoke = "A smoke run: it shows that all works, and its figures mean nothing. " if setting.smoke else ""
+    smoke = "A smoke run: it shows that everything works, but its figures mean nothing. " if setting.smoke else ""
     sentences = [
         f"{smoke}{setting.data_set} split 8:1:1, the same for all: trained on {trained} images, the best epoch chosen "
         f"on {validated}, tested on {tested} with {setting.objects} objects.",
         f"{setting.detector}; {epochs} epochs in batches of {batch}, images of {side}x{side} (the paper: YOLOv5s from "
         f"COCO, SGD at {paper.learning_rate} with momentum {paper.momentum} and weight decay {paper.weight_decay}, "
         f"{paper.epochs} epochs in batches of {paper.batch}, {paper.side}x{paper.side}).",
-        f"{MEAN} is the mean over the classes that the test images have.",
+        f"{MEAN} is the mean over the classes that occur in the test images.",
     ]
     if published:
         sentences.append("Published: on the 4200 pairs of M3FD, ranked among themselves.")
@@ -86,7 +86,7 @@ def describe(setting: Setting, published: bool) -> str:
 
 
 def to_csv(rows: Sequence[Row], setting: Setting) -> str:
-    """Give every figure unrounded, one row a method; an empty cell is of a class that the test images have not."""
+    """Return every figure unrounded, one row per method; an empty cell is a class without test objects."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["method", "kind", *setting.classes, MEAN])

@@ -1,7 +1,7 @@
 """Figures 8 and 9: ``irvis visualize features MSRS/test --pair 01053N --teacher SHIP=SHIP.safetensors``.
 
-Heat maps of the features that distillation compares, each teacher above its student; networks that are no pair stand
-one after another, as the variants of an ablation do.
+Heat maps of the features that distillation compares, each teacher above its student. Unless each student has its own
+teacher, the networks stand one after another, as for the variants of an ablation.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from irvis.student.teachers.load import open_teacher, teacher_file
 
 SCALES = {
     "common": "one colour scale for all maps, in units of each map's root mean square (eq. 1)",
-    "own": "each map's own, whose ends stand above it",
+    "own": "one scale per map, whose ends stand above it",
 }
 UNIT = "mean over channels\n/ its root mean square"  # in two lines, for a sheet of one row
 
@@ -33,7 +33,7 @@ class Shown(NamedTuple):
 
     name: str
     network: Network
-    teacher: str = ""  # that a student stands under
+    teacher: str = ""  # that a student stands below
 
 
 class Look(NamedTuple):
@@ -48,23 +48,25 @@ Limits = Tuple[float, float]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis visualize features``."""
+    """Add the arguments of ``irvis visualize features``."""
     add_scene_arguments(parser)
-    parser.add_argument("--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; repeat")
+    parser.add_argument(
+        "--teacher", action="append", default=[], metavar="SPEC", help="as for irvis train; may be repeated"
+    )
     parser.add_argument(
         "--student",
         action="append",
         default=[],
         metavar="[TEACHER=]FILE",
-        help="a student's checkpoint, under this teacher, or under the only one that its file tells; repeat "
-        "(default where there is no teacher either: the one that irvis ships)",
+        help="a student's checkpoint, drawn below this teacher, or below the only one that its file names; may be "
+        "repeated (default without --teacher: the student that irvis ships)",
     )
     add_scale_argument(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("features.png"), help="(default: %(default)s)")
 
 
 def add_scale_argument(parser: argparse.ArgumentParser) -> None:
-    """Describe how colours compare."""
+    """Add the option for the colour scale."""
     summaries = "; ".join(f"{name}: {summary}" for name, summary in SCALES.items())
     parser.add_argument("--scale", choices=SCALES, default="common", help=f"{summaries} (default: %(default)s)")
 
@@ -89,14 +91,14 @@ def main(arguments: argparse.Namespace) -> int:
 def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
     """``"SHIP=student.safetensors"`` -> the teacher's name and the file, which may be a shipped student's name.
 
-    Without a name it is the only teacher that the file tells, "" where that is none of ``teachers``.
+    Without a name, the teacher is the only one that the file names, or "" if that is none of ``teachers``.
 
-    Raises IrvisError where the teacher is none of ``teachers``.
+    Raises IrvisError if the given name is none of ``teachers``.
     """
     name, equals, path = text.partition("=")
     if equals and not Path(text).exists():
         if name not in teachers:
-            raise IrvisError(f"no teacher is called {name}. At hand: {', '.join(teachers) or 'none'}")
+            raise IrvisError(f"no teacher is called {name}. Available: {', '.join(teachers) or 'none'}")
         return name, find_model(path, ".safetensors")
     file = find_model(text, ".safetensors")
     taught = taught_by(file)
@@ -106,7 +108,7 @@ def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
 def draw_features(
     scenes: Sequence[Scene], teachers: Sequence[Shown], students: Sequence[Shown], scale: str, output: Path
 ) -> None:
-    """Draw the heat maps of all networks on all scenes; teachers above students where each has its own.
+    """Draw the heat maps of all networks on all scenes, teachers above students if each student has its own.
 
     Raises IrvisError.
     """

@@ -1,7 +1,7 @@
 """Figures 4 to 7: ``irvis visualize grid MSRS/test --pair 01053N --weights FOLDER -o grid.png``.
 
-Infrared, visible and what each method makes of them, with two magnified boxes: green about a salient target, red about
-a texture. A fused plane is shown with the colour of the visible.
+Infrared, visible and each method's fusion of them, with two magnified boxes: green around a salient target, red around
+a texture. A fused plane is shown in the visible's colours.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from irvis.runtime.images import read_visible
 from irvis.runtime.pairs import files_of, images_by_stem
 from irvis.runtime.sizes import format_size
 
-INSET = 0.36  # of the picture's width and height, at most
-ENLARGED = 2  # times, so that an inset keeps its pixels
-LINE = 4  # pixels of the enlarged picture
+INSET = 0.36  # share of the picture's width and height, at most
+ENLARGED = 2  # factor, so that an inset keeps its pixels
+LINE = 4  # width in pixels of the enlarged picture
 SALIENT, TEXTURE = (60, 220, 0), (40, 40, 255)  # BGR
 
 
 class Inset(NamedTuple):
-    """A box that is magnified, where in the frame that is shown, and its colour."""
+    """A magnified box, the place in the frame where it is shown, and its colour."""
 
     box: Box
     place: Box
@@ -37,7 +37,7 @@ class Inset(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis visualize grid``."""
+    """Add the arguments of ``irvis visualize grid``."""
     add_scene_arguments(parser)
     add_method_arguments(parser)
     parser.add_argument(
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a picture made elsewhere, or a folder with one of each pair's name; repeat",
+        help="a picture made elsewhere, or a folder with one named after each pair; may be repeated",
     )
     for name, choice in (("salient", "the hottest target"), ("texture", "the richest texture")):
         parser.add_argument(
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=parse_box,
             action="append",
             metavar="X,Y,WIDTH,HEIGHT",
-            help=f"box to magnify, once a pair (default: {choice})",
+            help=f"box to magnify, once per pair (default: {choice})",
         )
     parser.add_argument("-o", "--output", type=Path, default=Path("grid.png"), help="(default: %(default)s)")
 
@@ -65,12 +65,12 @@ def main(arguments: argparse.Namespace) -> int:
     for name in ("salient", "texture"):
         given = getattr(arguments, name)
         if given is not None and len(given) != len(scenes):
-            raise IrvisError(f"--{name} must be given once a pair. Got {len(given)}, pairs: {len(scenes)}")
+            raise IrvisError(f"--{name} must be given once per pair. Got {len(given)}, pairs: {len(scenes)}")
     insets = [
         insets_of(scene, *(boxes[at] if boxes else None for boxes in (arguments.salient, arguments.texture)))
         for at, scene in enumerate(scenes)
     ]
-    # First, so that a wrong name is told before minutes of work.
+    # First, so that a wrong name is reported before minutes of work.
     elsewhere = [_read_fused(arguments, scene, len(scenes) == 1) for scene in scenes]
     inputs = [*files_of(pairs_at_hand(arguments)), *(method.file for method in methods), *_fused_files(arguments)]
     check_outputs_apart([arguments.output], inputs)
@@ -96,14 +96,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def coloured(fused: np.ndarray, scene: Scene) -> np.ndarray:
-    """Give a fused plane, uint8 (H, W), the visible's Cr and Cb where that has them."""
+    """Return a fused plane, uint8 (H, W), with the visible's Cr and Cb if that is in colour."""
     return recolour(fused, Luminance(scene.luminance, scene.visible if scene.visible.ndim == 3 else None))
 
 
 def insets_of(scene: Scene, salient: Optional[Box] = None, texture: Optional[Box] = None) -> List[Inset]:
-    """Place the two boxes, chosen where not given, at the lower left and right, or above where that covers less.
+    """Place the two boxes, chosen if not given, at the lower left and right, or at the top if that covers less of them.
 
-    Raises IrvisError where a box does not lie in the frame.
+    Raises IrvisError if a box does not lie in the frame.
     """
     size = scene.infrared.shape
     for name, given in (("salient", salient), ("texture", texture)):
@@ -135,7 +135,7 @@ def magnified(picture: np.ndarray, insets: Sequence[Inset]) -> np.ndarray:
 
 
 def _corner(box: Box, size: Sequence[int], right: int, upper: int) -> Box:
-    """Give where in a frame of ``size`` (H, W) the box is shown magnified: a corner of it."""
+    """Return the corner of a frame of ``size`` (H, W) in which the box is shown magnified."""
     factor = min(INSET * size[1] / box.width, INSET * size[0] / box.height)
     width, height = max(1, round(factor * box.width)), max(1, round(factor * box.height))
     return Box(right * (size[1] - width), (1 - upper) * (size[0] - height), width, height)
@@ -144,7 +144,7 @@ def _corner(box: Box, size: Sequence[int], right: int, upper: int) -> Box:
 def _frame(enlarged: np.ndarray, box: Box, colour: Tuple[int, int, int]) -> None:
     part = box.scaled(ENLARGED).cut(enlarged)
     inside = part[LINE:-LINE, LINE:-LINE].copy()
-    part[:] = colour  # not outside it, so that it is seen at the frame's edge too
+    part[:] = colour  # within the box, so that it is visible at the frame's edge too
     part[LINE:-LINE, LINE:-LINE] = inside
 
 
@@ -154,7 +154,7 @@ def _fused_files(arguments: argparse.Namespace) -> List[Path]:
 
 
 def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict[str, np.ndarray]:
-    """Read the pictures that were made elsewhere by name; grey ones are coloured. Raises IrvisError."""
+    """Read the pictures that were made elsewhere, by name; grey ones are coloured. Raises IrvisError."""
     pictures = {}
     for text in arguments.fused:
         name, _, given = text.partition("=")
@@ -167,13 +167,13 @@ def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict
                 raise FileError(f"no image in {path} is called {scene.name}")
             path = images[scene.name]
         elif not only:
-            raise IrvisError(f"one picture cannot be of several pairs: {path}; give a folder with one of each name")
+            raise IrvisError(f"one picture cannot show several pairs: {path}; give a folder with one for each")
         picture = read_visible(path)
         if arguments.crop is not None:
             arguments.crop.check_inside(picture.shape[:2], f"--crop of {path}")
             picture = arguments.crop.cut(picture)
         if picture.shape[:2] != scene.infrared.shape:
             sizes = f"{format_size(picture.shape)}, {format_size(scene.infrared.shape)}"
-            raise FileError(f"{path} is not of the size of {scene.name}. Got {sizes}")
+            raise FileError(f"{path} does not have the size of {scene.name}. Got {sizes}")
         pictures[name] = picture if picture.ndim == 3 else coloured(picture, scene)
     return pictures

@@ -1,4 +1,4 @@
-"""The methods that an experiment sets side by side: students, and the published networks that are at hand."""
+"""The methods that an experiment compares: students, and the published networks whose weights are available."""
 
 import argparse
 from pathlib import Path
@@ -17,21 +17,21 @@ class Method(NamedTuple):
 
     name: str  # in tables: of a published network, or of a student's file
     file: Path
-    teachers: Tuple[str, ...]  # by whom a student was taught, as its checkpoint tells
+    teachers: Tuple[str, ...]  # of a student, as named by its checkpoint
     is_student: bool
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file: what was made with another one is of another method. Raises FileError."""
+        """SHA-256 of the file: results of another file are those of another method. Raises FileError."""
         return sha256(self.file)
 
     def open(self) -> Fuse:
-        """Give what fuses two uint8 planes, in PyTorch on the CPU. Raises IrvisError."""
+        """Return a function that fuses two uint8 planes, in PyTorch on the CPU. Raises IrvisError."""
         return student(self.file) if self.is_student else published_network(self.name, self.file).fuse
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe what is set side by side."""
+    """Add the options that choose the methods."""
     parser.add_argument(
         "--student",
         type=Path,
@@ -42,11 +42,11 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="FOLDER", help="your copies of published weights, such as SHIP.pth"
     )
-    parser.add_argument("--methods", type=_names, metavar="LIST", help="only these, by name, with commas")
+    parser.add_argument("--methods", type=_names, metavar="LIST", help="only these names, separated by commas")
 
 
 def methods_of(arguments: argparse.Namespace) -> List[Method]:
-    """Give the published networks, and then the students. Raises IrvisError, also where a name is of none."""
+    """Return the published networks, then the students. Raises IrvisError, also for an unknown name."""
     weights = find_weights(arguments.weights) if arguments.weights else {}
     methods = [Method(name, file, (), False) for name, file in weights.items()]
     students = [find_model(file, ".safetensors") for file in arguments.student or [None]]
@@ -59,12 +59,12 @@ def methods_of(arguments: argparse.Namespace) -> List[Method]:
         return methods
     unknown = [name for name in arguments.methods if name not in names]
     if unknown:
-        raise IrvisError(f"no method is called {', '.join(unknown)}. At hand: {', '.join(names)}")
+        raise IrvisError(f"no method is called {', '.join(unknown)}. Available: {', '.join(names)}")
     return [method for method in methods if method.name in arguments.methods]
 
 
 def taught_by(checkpoint: Path) -> Tuple[str, ...]:
-    """Give the names of a student's teachers, none where its file does not tell. Raises FileError."""
+    """Return the names of a student's teachers, none if its file does not say. Raises FileError."""
     if checkpoint.suffix not in CHECKPOINTS:
         raise FileError(f"a student is a checkpoint ({', '.join(CHECKPOINTS)}). Got {checkpoint}")
     if checkpoint.suffix != ".safetensors":

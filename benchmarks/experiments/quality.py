@@ -1,8 +1,8 @@
 """Tables 1 and 2: ``irvis experiment quality TNO/test MSRS/test --student FILE --weights FOLDER -o quality``.
 
-Every method fuses every pair on luminance, the cheapest method first, and the tables are written anew after each. A
-pair's metrics are kept as they come, by the SHA-256 of the method's file and of the pair's: a stopped command goes on,
-and one with another method measures that one alone. Beside the tables, quality-pairs.csv has every pair's metrics.
+Every method fuses every pair on luminance, the cheapest method first, and the tables are rewritten after each method. A
+pair's metrics are saved at once, by the SHA-256 of the method's file and of the pair's: a stopped command resumes, and
+a command with one more method measures only that one. Besides the tables, quality-pairs.csv has every pair's metrics.
 """
 
 import argparse
@@ -31,21 +31,21 @@ from irvis.student.checkpoint import load_student
 from irvis.student.teachers.published import network_class
 
 QUICK_PAIRS, QUICK_SIDE = 1, 128
-AHEAD = 2  # pairs that are fused before their metrics are computed, so that both cores have something to do
+AHEAD = 2  # pairs fused before their metrics are computed, to keep both cores busy
 
 
 class DataSet(NamedTuple):
-    """What is measured on."""
+    """A data set to measure on."""
 
     name: str
     folder: Path
     pairs: Dict[str, Pair]  # by ``key_of``
     held: int  # pairs in the folder
-    side: Optional[int]  # of the corner that is measured, None: all
+    side: Optional[int]  # of the corner of each image that is measured; None: whole images
 
 
 class Kept:
-    """A method's metrics on the pairs of a data set, in a file that is written as each comes. Raises FileError."""
+    """A method's metrics on the pairs of a data set, in a file that is written after each pair. Raises FileError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,28 +58,30 @@ class Kept:
                 raise FileError(f"not figures of irvis experiment quality: {path}; remove it") from error
 
     def measure(self, key: str, *planes: np.ndarray) -> None:
-        """Compute the metrics of infrared, visible and fused, uint8 (H, W) each, and keep them."""
+        """Compute and save the metrics of infrared, visible and fused, uint8 (H, W) each."""
         self.metrics[key] = published_metrics(*(plane.astype(np.float64) for plane in planes))
         write_json(self._path, self.metrics)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis experiment quality``."""
+    """Add the arguments of ``irvis experiment quality``."""
     parser.add_argument("folders", type=Path, nargs="+", help="data sets, such as TNO/test")
     add_method_arguments(parser)
     parser.add_argument("--limit", type=int, metavar="INT", help="pairs of each data set, evenly spread (default: all)")
     parser.add_argument("-o", "--output", type=Path, default=Path("quality"), help="folder (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a corner of one pair a data set: all files, no meaning")
+    parser.add_argument(
+        "--quick", action="store_true", help="a corner of one pair per data set: writes all files, but means nothing"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis experiment quality``; give the exit code: 0 when done, 130 when stopped and resumable."""
+    """Run ``irvis experiment quality``; return the exit code: 0 when done, 130 when stopped and resumable."""
     check_writable(arguments.output / "quality-pairs.csv")
     if arguments.limit is not None and arguments.limit < 1:
         raise IrvisError(f"--limit must be 1 or more. Got {arguments.limit}")
     data_sets = data_sets_of(arguments)
     methods = methods_of(arguments)
-    fusers = {method: method.open() for method in methods}  # a wrong file is told before the others take an hour
+    fusers = {method: method.open() for method in methods}  # a wrong file is reported before the others take an hour
     measured = [
         Measured(data_set.name, data_set.folder, list(data_set.pairs.values()), data_set.held, data_set.side, {}, {})
         for data_set in data_sets
@@ -92,7 +94,7 @@ def main(arguments: argparse.Namespace) -> int:
             _measure_all(name, digest, fuse, data_sets, measured, arguments.output)
             files = write_quality(arguments.output, methods, measured)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from there")
+        print("stopped; run the same command again to resume")
         return 130
     for file in files:
         print(f"wrote {file}")
@@ -100,7 +102,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def data_sets_of(arguments: argparse.Namespace) -> List[DataSet]:
-    """Give what is measured on. Raises IrvisError."""
+    """Return the data sets to measure on. Raises IrvisError."""
     limit, side = (QUICK_PAIRS, QUICK_SIDE) if arguments.quick else (arguments.limit, None)
     found: Dict[str, DataSet] = {}
     for folder in arguments.folders:
@@ -113,7 +115,7 @@ def data_sets_of(arguments: argparse.Namespace) -> List[DataSet]:
 
 
 def cost_of(method: Method) -> int:
-    """Count a method's multiply-adds, of a frame of 64x64, to tell the cheaper. Raises IrvisError."""
+    """Count a method's multiply-adds for a frame of 64x64, to order methods by cost. Raises IrvisError."""
     network = load_student(method.file) if method.is_student else network_class(method.name)()
     return complexity.count(method.name, network, (64, 64)).macs
 
@@ -121,13 +123,13 @@ def cost_of(method: Method) -> int:
 def _measure_all(
     name: str, digest: str, fuse: Fuse, data_sets: Sequence[DataSet], measured: Sequence[Measured], output: Path
 ) -> None:
-    """Measure a method on each data set; where it cannot be run, keep why, and go on."""
+    """Measure a method on each data set; where it cannot be run, record why and go on."""
     for data_set, found in zip(data_sets, measured):
         cut = f"-{data_set.side}" if data_set.side else ""
         kept = Kept(output / "pairs" / data_set.name.replace("/", "-") / f"{name}-{digest[:12]}{cut}.json")
         try:
             _measure(name, fuse, data_set, kept)
-        except (RuntimeError, MemoryError) as error:  # PyTorch's lack of memory is a RuntimeError
+        except (RuntimeError, MemoryError) as error:  # out of memory, PyTorch raises RuntimeError
             found.left_out[name] = one_line(error, 150) or "out of memory"
             print(f"left out: {name} on {data_set.name}: {found.left_out[name]}", flush=True)
         else:
@@ -135,10 +137,10 @@ def _measure_all(
 
 
 def _measure(name: str, fuse: Fuse, data_set: DataSet, kept: Kept) -> None:
-    """Measure the pairs that are not kept, the metrics of one while the next is fused."""
+    """Measure the pairs without saved metrics, computing those of one while the next is fused."""
     missing = [key for key in data_set.pairs if key not in kept.metrics]
     behind: Deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as pool:  # its end waits, so that what was fused when Ctrl-C came is kept too
+    with ThreadPoolExecutor(1) as pool:  # leaving it waits, so that what was fused before Ctrl-C is saved too
         for key in tqdm(missing, desc=f"{name}, {data_set.name}", unit="pair", disable=None, leave=False):
             infrared, visible = (
                 plane[: data_set.side, : data_set.side] for plane in read_luminance(data_set.pairs[key])

@@ -1,4 +1,4 @@
-"""Quality as tables: one a data set, the published figures beside, one of students against their teachers, and CSV."""
+"""Quality as tables: one per data set beside the published figures, one of students against teachers, and CSV."""
 
 import csv
 import io
@@ -19,30 +19,30 @@ SMOKE = "A smoke run, whose figures mean nothing."
 
 
 class Measured(NamedTuple):
-    """What was measured on one data set."""
+    """The measurements on one data set."""
 
     name: str
     folder: Path
     pairs: Sequence[Pair]
     held: int  # pairs in the folder
-    side: Optional[int]  # of the corner that was measured, None: all
+    side: Optional[int]  # of the corner of each image that was measured; None: whole images
     figures: Dict[str, List[Dict[str, float]]]  # method -> its metrics, pair by pair
     left_out: Dict[str, str]  # method -> why it has none
 
 
 class Versus(NamedTuple):
-    """A student against one of its teachers on the same pairs."""
+    """A student compared with one of its teachers on the same pairs."""
 
     student: str
     teacher: str
     data_set: str
     pairs: int
     differences: Dict[str, float]  # metric -> mean of the student's minus the teacher's
-    better: Dict[str, int]  # metric -> pairs on which the student's is greater
+    better: Dict[str, int]  # metric -> number of pairs on which the student's is greater
 
 
 def write_quality(folder: Path, methods: Sequence[Method], measured: Sequence[Measured]) -> List[Path]:
-    """Write quality-DATASET.md/.csv/.tex/.json of each, quality-students.* and quality-pairs.csv. Raises FileError."""
+    """Write quality-DATASET.md/.csv/.tex/.json for each, quality-students.* and quality-pairs.csv. Raises FileError."""
     files = []
     for found in measured:
         slug = f"quality-{found.name.replace('/', '-')}"
@@ -55,14 +55,14 @@ def write_quality(folder: Path, methods: Sequence[Method], measured: Sequence[Me
 
 
 def means_of(found: Measured) -> Dict[str, Dict[str, float]]:
-    """Give each method's metrics, means over the pairs."""
+    """Return each method's metrics, means over the pairs."""
     return {
         name: {metric: mean(row[metric] for row in rows) for metric in METRICS} for name, rows in found.figures.items()
     }
 
 
 def table_of(methods: Sequence[Method], found: Measured) -> RankedTable:
-    """Give a row a method, measured or published, and one of the mean of the inputs, which has no rank."""
+    """Return one row per method, measured or published, and one for the mean of the inputs, which is not ranked."""
     means, published = means_of(found), _published(found)
     names = [method.name for method in methods]
     columns = {metric: dict(zip(names, _ranks(means, names, metric))) for metric in METRICS}
@@ -91,15 +91,15 @@ def table_of(methods: Sequence[Method], found: Measured) -> RankedTable:
 
 
 def describe(methods: Sequence[Method], found: Measured) -> str:
-    """Say in a few sentences what a table is of."""
+    """Return a table's note: what was measured, and what the figures can be compared with."""
     sentences = [
-        f"Measured on luminance: means over {_counted(found)}. The best is bold, the second underlined, among the "
-        f"measured and among the published figures; the {MEAN} has no rank."
+        f"Measured on luminance: means over {_counted(found)}. The best is bold and the second best underlined, "
+        f"separately for measured and published figures; the {MEAN} is not ranked."
     ]
     sentences += [SMOKE] if found.side else []
     published = published_set(found.folder)
     if published is not None:
-        others = ", other pairs than the measured" if PAIRS[published] != len(found.pairs) or found.side else ""
+        others = ", not the pairs measured here" if PAIRS[published] != len(found.pairs) or found.side else ""
         sentences.append(f"Published: means over the {PAIRS[published]} pairs of {published}{others}. {FOOTNOTE}.")
     for method in methods:
         at_hand = [name for name in method.teachers if name in found.figures]
@@ -114,7 +114,7 @@ def describe(methods: Sequence[Method], found: Measured) -> str:
 
 
 def csv_of(methods: Sequence[Method], found: Measured) -> str:
-    """Give the unrounded means as ``irvis evaluate --csv`` does, the published over their own number of pairs."""
+    """Return the unrounded means in the form of ``irvis evaluate --csv``; published ones have their number of pairs."""
     means, name = means_of(found), published_set(found.folder)
     rows = [Row(method.name, MODEL, means[method.name]) for method in methods if method.name in means]
     results = [Quality(found.name, len(found.pairs), [*rows, Row(MEAN, BASELINE, means[MEAN])])]
@@ -125,7 +125,7 @@ def csv_of(methods: Sequence[Method], found: Measured) -> str:
 
 
 def pairs_csv(methods: Sequence[Method], measured: Sequence[Measured]) -> str:
-    """Give every pair's metrics, so that a difference can be tested for its significance."""
+    """Return every pair's metrics, so that a difference can be tested for its significance."""
     head = ["data_set", "pair", "method", *METRICS]
     names = [*(method.name for method in methods), MEAN]
     return _to_csv(
@@ -140,7 +140,7 @@ def pairs_csv(methods: Sequence[Method], measured: Sequence[Measured]) -> str:
 
 
 def versus(methods: Sequence[Method], measured: Sequence[Measured]) -> List[Versus]:
-    """Set each student against each of its teachers, data set by data set, and on all pairs where there are several."""
+    """Compare each student with each of its teachers on each data set, and on all pairs if there are several sets."""
     rows = []
     for student in methods:
         for teacher in student.teachers:
@@ -156,7 +156,7 @@ def versus(methods: Sequence[Method], measured: Sequence[Measured]) -> List[Vers
 
 
 def students_table(rows: Sequence[Versus], measured: Sequence[Measured]) -> RankedTable:
-    """Give the mean difference, and on how many pairs the student is better."""
+    """Return the mean differences, and the number of pairs on which the student is better."""
     cells = [
         [
             *map(Cell, row[:3]),
@@ -166,14 +166,14 @@ def students_table(rows: Sequence[Versus], measured: Sequence[Measured]) -> Rank
     ]
     smoke = f" {SMOKE}" if any(found.side for found in measured) else ""
     note = (
-        "The mean of the student's figure minus the teacher's, and the pairs on which the student's is greater. "
+        "Mean of the student's figure minus the teacher's, and the number of pairs on which the student's is greater. "
         f"Measured on {'; '.join(map(_counted, measured))}.{smoke}"
     )
     return RankedTable("Students against their teachers", ["student", "teacher", "data set", *METRICS], cells, note, 3)
 
 
 def students_csv(rows: Sequence[Versus]) -> str:
-    """Give the same unrounded."""
+    """Return the same figures unrounded."""
     head = [f"{metric}_{kind}" for metric in METRICS for kind in ("difference", "better")]
     return _to_csv(
         ["student", "teacher", "data_set", "pairs", *head],

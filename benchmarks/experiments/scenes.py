@@ -1,4 +1,4 @@
-"""The pairs that a picture shows: chosen by name, cut to a part, as the networks and as people see them."""
+"""The pairs that a picture shows: chosen by name and cropped, as the networks and as people see them."""
 
 import argparse
 from pathlib import Path
@@ -25,24 +25,26 @@ class Scene(NamedTuple):
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe which pairs are shown."""
+    """Add the options that choose the pairs."""
     parser.add_argument("folders", type=Path, nargs="+", help="data sets, such as MSRS/test")
-    parser.add_argument("--pair", action="append", metavar="NAME", help="pair to show; repeat (default: the first)")
+    parser.add_argument(
+        "--pair", action="append", metavar="NAME", help="pair to show; may be repeated (default: the first)"
+    )
     parser.add_argument("--crop", type=parse_box, metavar="X,Y,WIDTH,HEIGHT", help="only this part of each, in pixels")
 
 
 def pairs_at_hand(arguments: argparse.Namespace) -> List[Pair]:
-    """Give the pairs of the folders. Raises FileError."""
+    """Return the pairs of the folders. Raises FileError."""
     return [pair for folder in arguments.folders for pair in pairs_of(folder)]
 
 
 def scenes_of(arguments: argparse.Namespace) -> List[Scene]:
-    """Give the scenes that were asked for. Raises IrvisError."""
+    """Return the requested scenes. Raises IrvisError."""
     return [read_scene(pair, arguments.crop) for pair in chosen(pairs_at_hand(arguments), arguments.pair, 1)]
 
 
 def chosen(pairs: Sequence[Pair], names: Optional[Sequence[str]], count: int) -> Sequence[Pair]:
-    """Give the pairs with these names, or ``count`` evenly spread ones where there are none. Raises IrvisError."""
+    """Return the pairs with these names or, without names, ``count`` evenly spread ones. Raises IrvisError."""
     if not names:
         return spread_end_to_end(pairs, count)
     found = [[pair for pair in pairs if pair.name == name] for name in names]
@@ -54,7 +56,7 @@ def chosen(pairs: Sequence[Pair], names: Optional[Sequence[str]], count: int) ->
 
 
 def read_scene(pair: Pair, crop: Optional[Box] = None) -> Scene:
-    """Read a pair, 8 bits and of one size, and cut ``crop`` out of it. Raises IrvisError."""
+    """Read a pair, 8 bits and of one size, cropped to ``crop`` if given. Raises IrvisError."""
     (infrared, luminance), visible = read_luminance(pair), read_visible(pair.visible)
     if crop is None:
         return Scene(pair.name, infrared, visible, luminance)

@@ -1,4 +1,4 @@
-"""Pictures in rows, each with its name, as one figure: PNG, JPEG or PDF by the file's name."""
+"""Labelled pictures in rows, as one figure: PNG, JPEG or PDF by the file's suffix."""
 
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -16,7 +16,7 @@ FONT_POINTS, BAR_POINTS = 9, 8
 
 
 class Tile(NamedTuple):
-    """One picture and its name, of one line or two."""
+    """One picture and its label of one or two lines."""
 
     label: str
     picture: np.ndarray  # uint8, BGR (H, W, 3) or grey (H, W)
@@ -25,7 +25,7 @@ class Tile(NamedTuple):
 class Bar(NamedTuple):
     """A colour bar."""
 
-    colours: str  # name of matplotlib's
+    colours: str  # name of a matplotlib colormap
     limits: Tuple[float, float]
     label: str
 
@@ -34,7 +34,7 @@ Rows = List[List[Optional[Tile]]]
 
 
 def wrapped(tiles: Sequence[Tile]) -> Rows:
-    """Lay tiles in rows of one length, as few as COLUMNS allows."""
+    """Arrange tiles in rows of equal length, as few as COLUMNS allows."""
     rows = -(-len(tiles) // COLUMNS)
     columns = -(-len(tiles) // rows)
     padded = [*tiles, *[None] * (rows * columns - len(tiles))]
@@ -42,7 +42,7 @@ def wrapped(tiles: Sequence[Tile]) -> Rows:
 
 
 def check_sheet(output: Path) -> None:
-    """Raise FileError unless a sheet can be written there: to be told so before minutes of work, not after."""
+    """Raise FileError unless a sheet can be written there; called before minutes of work, not after."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     check_writable(output)
@@ -52,7 +52,7 @@ def check_sheet(output: Path) -> None:
 
 
 def draw_sheet(rows: Rows, output: Path, bar: Optional[Bar] = None) -> None:
-    """Draw rows of tiles; those of a row are of one size. Raises FileError."""
+    """Draw rows of tiles; the tiles of a row have one size. Raises FileError."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Measured times to stand beside the paper's: of ``irvis peers --json``, ``bench.py --json`` and a GPU check."""
+"""Measured times to compare with the paper's: from ``irvis peers --json``, ``bench.py --json`` and a GPU check."""
 
 import re
 from pathlib import Path
@@ -13,18 +13,18 @@ from irvis.runtime.errors import FileError
 from irvis.runtime.files import parse_json, read_bytes
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
-# How the GPU check names what it times: a network as an engine, or by PyTorch; and how.
+# Names in the GPU check: a network, as an engine or in PyTorch, and the way it is run.
 GPU_FORM = re.compile(r"(?P<pytorch>PyTorch )?(?P<network>deploy form|\w+) (?P<way>.+)")
 GPU_ENGINES = {"plain": STUDENT, "deploy": DEPLOY, "fast": "fast" + DEPLOY_FORM}
 GPU_MODULES = {"deploy form": DEPLOY}
 
 
 class Timings(NamedTuple):
-    """A column of times, all of one machine and one runtime."""
+    """A column of times, all from one machine and one runtime."""
 
     title: str
-    remarks: str  # of what it is, and what speaks against it
-    # method -> mean and standard deviation (ddof 1) of a frame, None of one sample
+    remarks: str  # what the times are, and reasons to doubt them
+    # method -> mean and standard deviation (ddof 1) per frame; the latter is None for one sample
     times_ms: Dict[str, Tuple[float, Optional[float]]]
 
 
@@ -32,24 +32,24 @@ def read_timings(spec: str) -> List[Timings]:
     """Read the columns of a report.
 
     Args:
-        spec: a file, a GPU check's latency.json among them, or ``NAME=FILE`` for a report of bench.py on another
+        spec: a file, which may be a GPU check's latency.json, or ``NAME=FILE`` for a report of bench.py on another
             network than the student's deploy form.
 
-    Raises FileError where the file is no report, of frames of another size than the paper's, or is given a name though
-    it has its own.
+    Raises FileError if the file is not a report, if its frames do not have the paper's size, or if it is given a name
+    although it has its own.
     """
     path, method = split_report(spec)
     try:
         document = parse_json(read_bytes(path, "report"))
         kind = document.get("kind", "latency" if "found" in document else None)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        kind = None  # and read_report says what is wrong with it
+        kind = None  # read_report reports what is wrong with it
     if kind not in (KIND, "latency"):
         document = read_report(path)
         _check_size(document["size"], path)
         return [_of_bench(document, method or DEPLOY, path.name)]
     if method:
-        raise FileError(f"{path} names what it timed, and {method}= is for a report of bench.py; give --report {path}")
+        raise FileError(f"{path} names what it timed, but {method}= is for a report of bench.py; give --report {path}")
     try:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError("another schema")
@@ -59,31 +59,31 @@ def read_timings(spec: str) -> List[Timings]:
         return _of_peers(document, path.name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "irvis peers" if kind == KIND else "gpu_check's latency at 480x640"
-        raise FileError(f"not a whole report of {what}: {path}; measure it again") from error
+        raise FileError(f"not a complete report of {what}: {path}; measure it again") from error
 
 
 def split_report(spec: str) -> Tuple[Path, str]:
-    """``"NAME=FILE"`` -> the file and the name; ``"FILE"`` -> the file and ""."""
+    """Split ``"NAME=FILE"`` into the file and the name, ``"FILE"`` into the file and ""."""
     name, equals, file = spec.partition("=")
     return (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), "")
 
 
 def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:
-    """Give a column a runtime."""
+    """Return one column per runtime."""
     found: Dict[str, Timings] = {}
     machine = document["machine"]
     for method in document["methods"]:
         for runtime, form in method["forms"].items():
             backend, values = form["backend"], [float(value) for value in form["latencies_ms"]]
             where = machine["cpu"] if machine["gpu"] is None or "cpu" in backend.lower() else machine["gpu"]
-            remarks = f"{name}: {where}, {backend}, {document['rounds']} rounds of irvis peers, which watches no clocks"
+            remarks = f"{name}: {where}, {backend}, {document['rounds']} rounds of irvis peers, which checks no clocks"
             column = found.setdefault(runtime, Timings(f"{where}, {runtime}", remarks, {}))
             column.times_ms[method["name"]] = mean(values), stdev(values) if len(values) > 1 else None
     return list(found.values())
 
 
 def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
-    """Give a column a way of running, from planes or frames on the host to the fused one there."""
+    """Return one column per way of running, timed from planes or frames on the host to the fused one there."""
     gpu, machine = found["machine"]["nvidia_smi"].split(",")[0], found["machine"]
     columns: Dict[str, Timings] = {}
     for form, times in found[format_size(DEFAULT_SIZE)].items():
@@ -92,7 +92,7 @@ def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
             continue
         runtime = f"PyTorch {times['torch']}" if told["pytorch"] else f"TensorRT {machine['tensorrt']}"
         title, total = f"{gpu}, {runtime}, {told['way']}", times["total_ms"]
-        remarks = f"{name}: {title}, {total['n']} runs of gpu_check, {machine['date']}, which watches no clocks"
+        remarks = f"{name}: {title}, {total['n']} runs of gpu_check, {machine['date']}, which checks no clocks"
         column = columns.setdefault(title, Timings(title, remarks, {}))
         method = (GPU_MODULES if told["pytorch"] else GPU_ENGINES).get(told["network"], told["network"])
         column.times_ms[method] = float(total["mean"]), _of_several(total["std"], total["n"])
@@ -120,6 +120,6 @@ def _check_size(size: Dict[str, int], path: Path) -> None:
     found = size["height"], size["width"]
     if found != DEFAULT_SIZE:
         raise FileError(
-            f"{path} is of frames of {format_size(found)}, the paper's tables are of {format_size(DEFAULT_SIZE)}; "
+            f"{path} is for frames of {format_size(found)}, the paper's tables are for {format_size(DEFAULT_SIZE)}; "
             f"measure with --size {format_size(DEFAULT_SIZE)}"
         )

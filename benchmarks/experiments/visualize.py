@@ -7,15 +7,15 @@ from irvis.benchmarks.experiments.subcommands import add_modules, run_module
 
 PICTURES = {
     "features": (features, "figures 8 and 9: heat maps of distilled features, teachers above students"),
-    "grid": (grids, "figures 4 to 7: what each method makes of a pair, with two magnified boxes"),
+    "grid": (grids, "figures 4 to 7: each method's fusion of a pair, with two magnified boxes"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis visualize``."""
+    """Add the arguments of ``irvis visualize``."""
     add_modules(parser, PICTURES)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Draw the picture that was named."""
+    """Draw the chosen picture."""
     return run_module(arguments)

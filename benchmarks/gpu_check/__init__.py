@@ -1,1 +1,1 @@
-"""What only an NVIDIA GPU can show, part by part: ``python -m irvis.benchmarks.gpu_check OUT PART ...``."""
+"""Checks that need an NVIDIA GPU, part by part: ``python -m irvis.benchmarks.gpu_check OUT PART ...``."""

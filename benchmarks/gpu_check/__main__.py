@@ -18,21 +18,21 @@ from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
 
 PARTS = ("build", "accuracy", "latency", "runtime", "peaks", "tests", "train", "quality")
-DESCRIPTION = """What only an NVIDIA GPU with TensorRT can show, part by part; each goes on where it was stopped.
+DESCRIPTION = """Checks that need an NVIDIA GPU with TensorRT, part by part; each resumes where it was stopped.
 
 build: engines of the student, plain and deploy, in FP32, FP16 and INT8, and of peers, by build_engine.py.
 accuracy: each engine against the ONNX in FP32 on TNO, RoadScene/test and MSRS/test.
 latency: engines and PyTorch in turn. runtime: 50,000 frames, 100 openings, Ctrl-C.
-peaks: what the GPU reaches at most. tests: those marked gpu. train: the queue of gpu_train, on MODELS/crops.npz.
-quality: CC, PSNR, SCD and SSIM of what accuracy fused; needs scikit-image, and no GPU."""
+peaks: the GPU's peak rates. tests: the tests marked gpu. train: the queue of gpu_train, on MODELS/crops.npz.
+quality: CC, PSNR, SCD and SSIM of what accuracy fused; needs scikit-image, but no GPU."""
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the parts that were named; give the exit code."""
+    """Run the chosen parts; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="gpu_check", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, help="folder for engines and results, PART.json each")
+    parser.add_argument("out", type=Path, help="folder for engines and results (PART.json)")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with TNO, MSRS and RoadScene")
     parser.add_argument(
@@ -40,12 +40,18 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument("--torch-python", help="interpreter with PyTorch, for latency, peaks, tests and train")
     parser.add_argument(
-        "--engine", action="append", default=[], choices=[spec.name for spec in ENGINES], help="build this; repeat"
+        "--engine",
+        action="append",
+        default=[],
+        choices=[spec.name for spec in ENGINES],
+        help="build only this; may be repeated",
     )
-    parser.add_argument("--run", action="append", default=[], help="what to train, as gpu_train's --runs; repeat")
+    parser.add_argument(
+        "--run", action="append", default=[], help="what to train, as for gpu_train's --runs; may be repeated"
+    )
     parser.add_argument("--tests", type=Path, default=Path("tests"), help="folder of the tests (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=math.inf, help="start no part and no build after these, and train no longer"
+        "--seconds", type=float, default=math.inf, help="start no part and no build after these, and end training then"
     )
     arguments = parser.parse_args(argv)
     unknown = set(arguments.parts) - set(PARTS)
@@ -55,7 +61,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the parts in their order. Raises IrvisError after the last where one of them failed as a whole."""
+    """Run the parts in order. Raises IrvisError after the last if one of them failed as a whole."""
     out, torch_python, begun = arguments.out, arguments.torch_python, time.monotonic()
 
     def left_s() -> float:

@@ -1,4 +1,4 @@
-"""Part ``accuracy``: every engine of a shipped student against its ONNX in FP32, pair by pair, on whole data sets."""
+"""Part ``accuracy``: each engine of a shipped student compared with its ONNX in FP32 on all pairs of the data sets."""
 
 import itertools
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ REFERENCE = "ONNX FP32"
 
 
 def measure_accuracy(out: Path, data: Path) -> None:
-    """Fuse each data set, resized to 480x640, by every engine; keep the errors, and the planes for ``quality``."""
+    """Fuse each data set, resized to 480x640, with every engine; save the errors, and the planes for ``quality``."""
     results = Results(out / "accuracy.json")
     for data_set, student in itertools.product(DATA_SETS, NAMES):
         engines = {
@@ -80,7 +80,7 @@ def _measure(
 
 
 def measure_quality(out: Path) -> None:
-    """CC, PSNR, SCD and SSIM of what ``measure_accuracy`` kept; needs scikit-image, and no GPU."""
+    """Compute CC, PSNR, SCD and SSIM of the planes that ``measure_accuracy`` saved; needs scikit-image, but no GPU."""
     from irvis.benchmarks.metrics import published_metrics  # here, since the rest needs no scikit-image
 
     results = Results(out / "quality.json")

@@ -23,7 +23,7 @@ from irvis.runtime.gpu import Gpu
 from irvis.runtime.samples import make_scene
 from irvis.runtime.tensorrt_messages import import_tensorrt, tensorrt_logger
 
-ENGINES = ("deploy frames FP16", "deploy planes FP16", "fast frames FP16", "deploy planes FP32")  # the first there is
+ENGINES = ("deploy frames FP16", "deploy planes FP16", "fast frames FP16", "deploy planes FP32")  # the first found
 FAST = "fast frames FP16"
 FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
 LOOP = """
@@ -40,7 +40,7 @@ with Fuser(sys.argv[1]) as fuser:
 
 
 def check_runtime(out: Path) -> None:
-    """Run what is not done yet."""
+    """Run the checks that are not done yet."""
     results = Results(out / "runtime.json")
     engines = [path for path in (engine_path(out, name) for name in ENGINES) if path.exists()]
     if not engines:
@@ -56,7 +56,7 @@ def check_runtime(out: Path) -> None:
     }
     runs = [(name, check, engines[0]) for name, check in checks.items()]
     fast = engine_path(out, FAST)
-    if fast.exists():  # beside the student's, which all else is shown on
+    if fast.exists():  # in addition to the student's, which all checks run on
         runs[1:1] = [("stages of the fast student", _stages, fast)]
         runs.append(("bench at 30 Hz of the fast student", _bench, fast))
     for name, check, engine in runs:
@@ -69,7 +69,7 @@ def check_runtime(out: Path) -> None:
 
 
 def _stages(engine: Path) -> Dict[str, Any]:
-    """Time every stage of a call, for frames in and out, and for grey and 16-bit frames, which the host prepares."""
+    """Time every stage of a call, for colour frames with 8-bit and with 16-bit infrared, which the host prepares."""
     found = {}
     with Fuser(engine) as fuser:
         assert fuser.size is not None
@@ -87,7 +87,7 @@ def _stages(engine: Path) -> Dict[str, Any]:
 
 
 def _bench(engine: Path) -> Dict[str, Any]:
-    """Have ``bench.py`` take 300 frames as from a camera of 30 Hz; give its report: latency, energy, clocks."""
+    """Run ``bench.py`` on 300 frames as from a camera at 30 Hz; return its report: latency, energy, clocks."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = ["--engine", str(engine), "--rate", "30", "--iterations", "300", "--json", str(report)]
@@ -98,7 +98,7 @@ def _bench(engine: Path) -> Dict[str, Any]:
 
 
 def _frames(engine: Path) -> Dict[str, Any]:
-    """Fuse 50,000 frames; give memory of host and GPU on the way, and the latencies of each fiftieth."""
+    """Fuse 50,000 frames; return host and GPU memory, descriptors and mean latency, sampled after each fiftieth."""
     rows = []
     with Fuser(engine) as fuser:
         assert fuser.size is not None
@@ -131,7 +131,7 @@ def _cycles(engine: Path) -> Dict[str, Any]:
 
 
 def _cycles_of_tensorrt(engine: Path) -> Dict[str, Any]:
-    """Load the engine, make its context and free both, with nothing of ours but the GPU's context: what they keep."""
+    """Load the engine, create its context and free both, using only the GPU's context from our code."""
     trt, content = import_tensorrt(), engine.read_bytes()
 
     def cycle() -> None:
@@ -149,7 +149,7 @@ def _cycles_of_tensorrt(engine: Path) -> Dict[str, Any]:
 
 
 def _grown(cycle: Callable[[], None]) -> Dict[str, Any]:
-    """Give memory of host and GPU, and descriptors, after some of 100 cycles."""
+    """Return host and GPU memory, and descriptors, after 1, 10, 50 and 100 cycles."""
     rows = []
     begun = time.perf_counter()
     for _ in range(CYCLES):
@@ -165,7 +165,7 @@ def _grown(cycle: Callable[[], None]) -> Dict[str, Any]:
 
 
 def _two(engine: Path) -> Dict[str, Any]:
-    """Two Fusers in turn in one thread give what each gives alone."""
+    """Compare the outputs of two Fusers used in turn in one thread with those of each alone."""
     with Fuser(engine) as one, Fuser(engine) as other:
         assert one.size is not None
         scenes = [make_scene(name, *one.size) for name in ("street", "smoke")]
@@ -179,7 +179,7 @@ def _two(engine: Path) -> Dict[str, Any]:
 
 
 def _interrupted(engine: Path) -> Dict[str, Any]:
-    """Ctrl-C in the loop: how the process ends, how fast, and what GPU memory it leaves taken."""
+    """Send Ctrl-C to a process in the loop; return how and how fast it ends, and the GPU memory in use."""
     before = _device_bytes()
     process = subprocess.Popen(
         [sys.executable, "-c", LOOP, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
@@ -211,7 +211,7 @@ def _descriptors() -> int:
 
 
 def _device_bytes() -> int:
-    """GPU memory that is taken, by all processes."""
+    """Return the GPU memory in use by all processes."""
     gpu = Gpu()
     try:
         with gpu.current():

@@ -1,4 +1,4 @@
-"""The engines that a GPU check is made of, and its part ``build``: each by the command that a user types."""
+"""The engines of a GPU check, and its part ``build``: each is built by the command that a user types."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sidecar import read_sidecar
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 
-# Each of these libraries is larger than all the rest together, so a machine that was prepared for the check lacks them.
+# Each of these libraries is larger than everything else together, so a machine prepared for the check lacks them.
 WITHOUT_LIBRARIES = "--tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN"
 PEERS = ("SeAFusion", "SFDFusion", "SHIP", "DATFuse")
 
@@ -27,22 +27,22 @@ class EngineSpec(NamedTuple):
 
     @property
     def student(self) -> Optional[str]:
-        """Which of the shipped students it computes."""
+        """The shipped student that it computes, or None."""
         name = "student" if self.onnx == PLAIN else self.onnx
         return name if name in NAMES else None
 
 
 def onnx_of(probe: str) -> str:
-    """Give the file name of a probe's ONNX."""
+    """Return the file name of a probe's ONNX."""
     return f"{probe.replace(' ', '_')}.onnx"
 
 
 PLAIN = "student_plain.onnx"
 CALIBRATE = ("--int8", "--calibrate", "MSRS/train")
 
-FRAMES = "--frames"  # said, so that a failure shows instead of an engine of planes in its place
+FRAMES = "--frames"  # explicit, so that a failure is reported, rather than an engine of planes built instead
 
-# Parts of the deploy form, each in several ways: ``probes``.
+# Parts of the deploy form, each in several variants; see ``probes``.
 PROBES = (
     "probe attention",
     "probe attention folded",
@@ -55,7 +55,7 @@ PROBES = (
     "probe DACB by a product",
 )
 
-# In the order of their worth, should time run out.
+# Most important first, in case time runs out.
 ENGINES = (
     EngineSpec("deploy planes FP16", "student", ("--planes", "--profile")),
     EngineSpec("deploy planes FP32", "student", ("--planes", "--fp32", "--profile")),
@@ -81,17 +81,17 @@ ENGINES = (
 
 
 def engine_path(out: Path, name: str) -> Path:
-    """Give the file of an engine."""
+    """Return the path of an engine."""
     return out / "engines" / f"{name.replace(' ', '_')}.engine"
 
 
 def built(out: Path) -> List[EngineSpec]:
-    """Give the engines that are there."""
+    """Return the engines that exist."""
     return [spec for spec in ENGINES if engine_path(out, spec.name).exists()]
 
 
 def build_engines(out: Path, data: Path, models: Path, names: List[str], left_s: Callable[[], float]) -> None:
-    """Build what is not there yet, all or those of ``names``, while time is left; what fails is noted."""
+    """Build the missing engines, all or those in ``names``, while time is left; failures are recorded."""
     results = Results(out / "build.json")
     (out / "engines").mkdir(parents=True, exist_ok=True)
     for spec in ENGINES:
@@ -106,7 +106,7 @@ def build_engines(out: Path, data: Path, models: Path, names: List[str], left_s:
 
 
 def build(spec: EngineSpec, out: Path, data: Path, models: Path) -> Dict[str, Any]:
-    """Build one engine; give its sidecar, the seconds and the end of what was said, or why it failed."""
+    """Build one engine; return its sidecar, the seconds and the end of the output, or why it failed."""
     onnx = find_model(spec.onnx) if spec.onnx in NAMES else models / spec.onnx
     engine = engine_path(out, spec.name)
     options = [str(data / option) if option == "MSRS/train" else option for option in spec.options]
@@ -114,7 +114,7 @@ def build(spec: EngineSpec, out: Path, data: Path, models: Path) -> Dict[str, An
     command = [sys.executable, "-m", "irvis.export.build_engine", str(onnx), "-o", str(engine), *options]
     command += ["--size", format_size(spec.size), WITHOUT_LIBRARIES, "--timing-cache", str(out / "timing.cache")]
     if not onnx.exists():
-        return {"failed": f"{onnx} is not there"}
+        return {"failed": f"{onnx} not found"}
     begun = time.monotonic()
     code, said = run_program(command)
     if code != 0:

@@ -1,4 +1,4 @@
-"""Part ``latency``: engines and PyTorch, eager and compiled, in turn in one run, on one pair that is bound already."""
+"""Part ``latency``: engines and PyTorch, eager and compiled, in turn in one run, on one pair prepared beforehand."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ ROUNDS, RUNS = 10, 30  # each form RUNS times in each round
 
 
 class _Worker:
-    """A program of ``workers``, and the names of what it opens."""
+    """A program of ``workers``, and the names under which it opens the forms."""
 
     def __init__(self, python: str, kind: str, forms: Dict[str, str]) -> None:
         self.forms = forms
@@ -33,7 +33,7 @@ class _Worker:
         )
 
     def measure(self, form: str, plane: Path) -> Dict[str, Any]:
-        """Time a form; the first time its fused plane goes to ``plane``."""
+        """Time a form; the first time, its fused plane is also written to ``plane``."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -51,7 +51,7 @@ class _Worker:
 
 
 def measure_latency(out: Path, models: Path, torch_python: Optional[str]) -> None:
-    """Time every engine that is there, and what PyTorch makes of the same networks, in rounds."""
+    """Time every engine that exists, and the same networks in PyTorch, in rounds."""
     results = Results(out / "latency.json")
     results.put("machine", describe_machine())
     for size in SIZES:
@@ -95,7 +95,7 @@ def _torch_forms(size: str, models: Path) -> Dict[str, str]:
 
 
 def _add(forms: Dict[str, Dict[str, Any]], form: str, found: Dict[str, Any]) -> None:
-    """Join a round's times to those of the rounds before."""
+    """Append a round's times to those of earlier rounds."""
     known = forms.setdefault(form, found)
     if known is not found and "failed" not in found:
         for key in ("total_ms", "compute_ms"):
@@ -125,7 +125,7 @@ def _described(found: Dict[str, Any], eager: Optional[Dict[str, Any]], planes: P
 
 
 def _psnr(planes: Path, form: str) -> Optional[float]:
-    """Give the distance to the eager plane in dB; None where there is none, or the form gives frames."""
+    """Return the PSNR to the eager plane in dB; None without a finite plane of the student to compare with it."""
     paths = [planes / f"{name.replace(' ', '_')}.npy" for name in (EAGER, form)]
     if form == EAGER or not all(path.exists() for path in paths):
         return None

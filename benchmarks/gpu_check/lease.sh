@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# lease.sh PARTS COUNT WORK SECONDS: unpacks into WORK the COUNT parts of pack.sh as they come into PARTS, and uses the
-# GPU for SECONDS: trains while parts are on their way, then runs the queue below, then trains on until the end.
+# lease.sh PARTS COUNT WORK SECONDS: unpacks the COUNT parts of pack.sh into WORK as they arrive in PARTS, and uses the
+# GPU for SECONDS: trains while parts are arriving, then runs the queue below, then trains on until the end.
 #
 # A part must be moved into PARTS whole (mv within one file system). TORCH_PYTHON has PyTorch (default: python3); the
-# kit's python3.8 has TensorRT. What is found is in WORK/out; WORK/out.tgz is it without engines and planes, made anew
-# after each step. Called again, it goes on: with parts that came, with what is built, measured and trained.
+# kit's python3.8 has TensorRT. The results are in WORK/out; WORK/out.tgz has them without engines and planes, rewritten
+# after each step. Called again, it resumes with the parts that arrived and with what was built, measured and trained.
 set -uo pipefail
 parts=$1 count=$2 work=$(mkdir -p "$3" && cd "$3" && pwd) seconds=$4
 tree=$work/tree out=$work/out torch_python=${TORCH_PYTHON:-python3}
@@ -18,13 +18,13 @@ unpack() {
   done | tar -C "$work" -xf - && cat "$work"/kit.part.* | xz -dc | tar -C "$work" -xf - && touch "$work/unpacked"
 }
 
-train() { # until the end, or TERM; the states are kept for the next time
+train() { # until the end or SIGTERM; the states are kept for the next time
   cd "$tree" && read -ra runs < models/runs.txt && PYTHONPATH=$tree exec "$torch_python" \
     -m irvis.benchmarks.gpu_train run models/crops.npz "$out/train" --runs "${runs[@]}" --teachers models --compile \
     --seconds "$(left)" >> "$out/train.log" 2>&1
 }
 
-check() { # PART [OPTION ...], as of gpu_check
+check() { # PART [OPTION ...], as for gpu_check
   echo "$SECONDS s: $*"
   (cd "$tree" && PYTHONPATH=$tree "$work/kit/python3.8" -m irvis.benchmarks.gpu_check "$out" "$@" --data data \
     --models models --torch-python "$torch_python" --seconds "$(left)") >> "$out/check.log" 2>&1 ||
@@ -41,13 +41,13 @@ build() { # NAME ...: these engines, one after the other
 
 if [ ! -e "$work/unpacked" ]; then
   unpack & unpacking=$!
-  until [ -e "$tree/pyproject.toml" ] || ! kill -0 $unpacking 2> /dev/null; do sleep 0.5; done # it comes after crops
+  until [ -e "$tree/pyproject.toml" ] || ! kill -0 $unpacking 2> /dev/null; do sleep 0.5; done # packed after the crops
   train & training=$!
   wait $unpacking || { echo "the parts could not be unpacked"; kill $training; exit 1; }
-  kill -TERM $training && wait $training # what is built and timed wants the GPU to itself
+  kill -TERM $training && wait $training # builds and timings need the GPU to themselves
 fi
 
-# In the order of their worth: first what pages give of an older model, then what no GPU has run yet.
+# Most important first: what the pages report for an older model, then what has not run on a GPU yet.
 build "fast planes FP16" "fast frames FP16"
 check accuracy
 build "deploy planes FP16" "probe attention" "probe attention folded" "probe attention grouped"

@@ -1,4 +1,4 @@
-"""What a GPU check ran on."""
+"""The machine that a GPU check runs on."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 
 def describe_machine() -> Dict[str, Any]:
-    """Name the GPU, its driver, TensorRT, Python and the date."""
+    """Return the GPU, its driver, the versions of TensorRT and Python, the number of CPUs and the date."""
     found: Dict[str, Any] = {
         "date": time.strftime("%F"),
         "python": sys.version.split()[0],

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# pack.sh OUT DATA TEACHERS [KIT]: all that a GPU machine without network needs, as OUT/part.00, part.01, ...
+# pack.sh OUT DATA TEACHERS [KIT]: everything that a GPU machine without network needs, as OUT/part.00, part.01, ...
 #
 # DATA has TNO, RoadScene and MSRS; TEACHERS has NAME.safetensors of the published networks; KIT has kit.part.*, an
-# interpreter with TensorRT 8.5.2 as lease.sh unpacks it. PYTHON has irvis and PyTorch; RUNS are what to train, as of
-# gpu_train; PART is how large a part may be. What training needs comes first: it begins while the rest is on its way.
+# interpreter with TensorRT 8.5.2 that lease.sh unpacks. PYTHON has irvis and PyTorch; RUNS lists what to train, as for
+# gpu_train; PART is a part's largest size. What training needs comes first, so it starts while the rest is arriving.
 set -euo pipefail
 out=$(mkdir -p "$1" && cd "$1" && pwd) data=$(cd "$2" && pwd) teachers=$(cd "$3" && pwd)
 kit=${4:+$(cd "$4" && pwd)} python=${PYTHON:-python3}
@@ -25,15 +25,15 @@ echo "${runs[*]}" > "$models/runs.txt"
 "$python" -m irvis.runtime.cli export "$here/runtime/models/student.safetensors" --plain -o "$models/student_plain.onnx"
 peers=()
 for name in SeAFusion SFDFusion SHIP DATFuse; do peers+=("$name=$teachers/$name.safetensors"); done
-"$python" -m irvis.benchmarks.peers.export -o "$models" "${peers[@]}" || echo "goes on without those"
+"$python" -m irvis.benchmarks.peers.export -o "$models" "${peers[@]}" || echo "continuing without those"
 "$python" -m irvis.benchmarks.gpu_check.probes "$models"
 
-# The pairs that engines are tried on, and of those that INT8 is calibrated on every third.
+# The pairs that engines are tested on, and every third of those that INT8 is calibrated on.
 tar -C "$data" -cf - TNO/test RoadScene/test MSRS/test | tar -C "$tree/data" -xf -
 (cd "$data" && for kind in ir vi; do find "MSRS/train/$kind" -type f | sort | awk 'NR % 3 == 1'; done | tar -cf - -T -) |
   tar -C "$tree/data" -xf -
 
-# pytest and hypothesis for interpreters that lack them: pure Python, the newest of each that 3.8 takes.
+# pytest and hypothesis for interpreters that lack them: pure Python, the newest of each that supports 3.8.
 "$python" -m pip install --quiet --disable-pip-version-check --target "$tree" --only-binary=:all: --python-version 3.8 \
   --implementation py --abi none --platform any 'pytest<8.4' 'pluggy<1.6' 'iniconfig<2.2' 'packaging<26' 'attrs<25.4' \
   hypothesis

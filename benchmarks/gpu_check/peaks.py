@@ -1,7 +1,7 @@
-"""What this GPU reaches at most, by PyTorch: the ceilings of a roofline. ``python -m irvis.benchmarks.gpu_check.peaks``
+"""The GPU's peaks with PyTorch, the ceilings of a roofline: ``python -m irvis.benchmarks.gpu_check.peaks``.
 
-Prints JSON: bytes a second of a copy (read and written) larger than any cache, and of one of a student's tensor, and
-operations a second of matrix products in FP32, TF32 and FP16.
+Prints JSON: bytes per second (read and written) of a copy larger than any cache and of a copy of a student's tensor,
+and operations per second of matrix products in FP32, TF32 and FP16.
 """
 
 import json
@@ -14,7 +14,7 @@ TENSOR = (1, 32, 480, 640)
 
 
 def median_s(work: Callable[[], Any], runs: int = 30) -> float:
-    """Give the median seconds of a piece of work on the GPU, between events."""
+    """Return the median time of ``work`` on the GPU, measured between events, in seconds."""
     for _ in range(5):
         work()
     times = []
@@ -29,7 +29,7 @@ def median_s(work: Callable[[], Any], runs: int = 30) -> float:
 
 
 def measure_peaks() -> Dict[str, Any]:
-    """Give the figures by name."""
+    """Return the peaks by name."""
     found: Dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,

@@ -1,8 +1,8 @@
-"""Single parts of the deploy form as networks of their own, each in the way it is and in ways that may be faster.
+"""Single parts of the deploy form as separate networks, each as it is and in variants that may be faster.
 
-``python -m irvis.benchmarks.gpu_check.probes FOLDER`` writes them, where PyTorch is; part ``build`` makes engines of
-them and ``latency`` times them in turn. What a way gains in a part that builds in seconds is known before a whole
-engine is built for it. Each gives what the first of its part gives, which is checked before it is written.
+``python -m irvis.benchmarks.gpu_check.probes FOLDER`` writes them, which needs PyTorch; part ``build`` builds their
+engines and ``latency`` times them in turn. A part builds in seconds, so it shows what a variant gains before a whole
+engine is built for it. A variant is only written if its output equals that of the first of its part.
 """
 
 # ruff: noqa: D102  (forward is described by its class, and what a subclass overrides by the class above)
@@ -31,13 +31,13 @@ from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, parse_size
 from irvis.student.checkpoint import load_student
 
-TOLERANCE = 1e-5  # of each way from the first of its part, of a range of 1
+TOLERANCE = 1e-5  # difference of a variant from the first of its part, for a range of 1
 
 
 class GroupedAttention(SteppedAttention):
-    """A v as a convolution of as many groups as there are matrices, whose weights are computed.
+    """A v as a convolution with computed weights, with as many groups as there are matrices.
 
-    It leaves v in the convolutions' layout, where a product wants rows.
+    It leaves v in the convolutions' layout, whereas a product needs rows.
     """
 
     def attended(self, attention: Tensor, v: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class GroupedAttention(SteppedAttention):
 
 
 class FoldedAttention(SteppedAttention):
-    """The projection multiplied into the weights: one dense convolution in place of a product and a convolution."""
+    """The projection multiplied into the weights: one dense convolution instead of a product and a convolution."""
 
     def attended(self, attention: Tensor, v: Tensor) -> Tensor:
         project = self.project_out.weight.view(self.channels, self.groups, self.part).transpose(0, 1)
@@ -55,7 +55,7 @@ class FoldedAttention(SteppedAttention):
 
 
 class ProductOfGrams(DeployAttention):
-    """The mean of the rows' Gram matrices as a product with a row of 1 / H, in place of a reduction."""
+    """The mean of the rows' Gram matrices as a product with a row of 1 / H, instead of a reduction."""
 
     def gram(self, qk: Tensor) -> Tensor:
         rows = qk.flatten(0, 1).transpose(0, 1)
@@ -65,7 +65,7 @@ class ProductOfGrams(DeployAttention):
 
 
 class GramsInTwoSteps(DeployAttention):
-    """The mean of the rows' Gram matrices as two means of about the root of as many."""
+    """The mean of the rows' Gram matrices as two means, each over about the square root of their number."""
 
     def gram(self, qk: Tensor) -> Tensor:
         rows = qk.flatten(0, 1).transpose(0, 1)
@@ -76,7 +76,7 @@ class GramsInTwoSteps(DeployAttention):
 
 
 class SteppedDACB(DeployDACB):
-    """The same as ``DeployDACB``, its mean over the frame a step of which each class below takes another way."""
+    """``DeployDACB`` with the mean over the frame as a separate step, which each subclass computes in another way."""
 
     def forward(self, x: Tensor) -> Tensor:
         detail = self.pointwise2(F.relu(self.pointwise1(self.depthwise(x))))
@@ -84,33 +84,33 @@ class SteppedDACB(DeployDACB):
         return x + detail * (self.factor * torch.sigmoid(self.excite(squeezed)))
 
     def pooled(self, detail: Tensor) -> Tensor:
-        """(1, C, H, W) -> (1, C, 1, 1), the mean."""
+        """Return the mean: (1, C, H, W) -> (1, C, 1, 1)."""
         raise NotImplementedError
 
 
 class PooledDACB(SteppedDACB):
-    """The mean over the whole frame by one pooling, whose sums FP16 holds only if the kernel adds up in FP32."""
+    """The mean over the whole frame by one pooling, whose sums FP16 can hold only if the kernel adds up in FP32."""
 
     def pooled(self, detail: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(detail, 1)
 
 
 class ColumnsFirstDACB(SteppedDACB):
-    """The mean over rows before that over columns: neighbours in memory are then added by neighbouring threads."""
+    """The mean over rows before that over columns: neighbouring threads then add neighbours in memory."""
 
     def pooled(self, detail: Tensor) -> Tensor:
         return detail.mean(dim=2, keepdim=True).mean(dim=3, keepdim=True)
 
 
 class ProductDACB(SteppedDACB):
-    """The mean over a row as a product with a column of 1 / W, in place of a reduction."""
+    """The mean over a row as a product with a column of 1 / W, instead of a reduction."""
 
     def pooled(self, detail: Tensor) -> Tensor:
         return (detail @ torch.full((detail.shape[3], 1), 1 / detail.shape[3])).mean(dim=2, keepdim=True)
 
 
 class Probe(nn.Module):
-    """A part between two 1x1 convolutions: (1, 1, H, W) twice in [0, 1] -> (1, 1, H, W) in (0, 1), as a student's."""
+    """A part between two 1x1 convolutions: two (1, 1, H, W) in [0, 1] -> (1, 1, H, W) in (0, 1), like a student."""
 
     def __init__(self, part: nn.Module, channels: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Probe(nn.Module):
 
 
 class Way(NamedTuple):
-    """A part of the deploy form, and the class that computes it; None: its own."""
+    """A part of the deploy form, and the class that computes it; None: its own class."""
 
     part: Type[nn.Module]
     kind: Optional[Type[nn.Module]] = None
@@ -143,7 +143,7 @@ WAYS: Dict[str, Way] = {
 
 
 def probe_of(way: Way, deploy: DeployStudent) -> Probe:
-    """Give the first such part of a deploy form, in that way; the deploy form is left as it was."""
+    """Return the deploy form's first such part, computed that way; the deploy form itself is not changed."""
     part = copy.deepcopy(next(module for module in deploy.modules() if isinstance(module, way.part)))
     if way.kind is not None:
         part.__class__ = way.kind
@@ -152,9 +152,9 @@ def probe_of(way: Way, deploy: DeployStudent) -> Probe:
 
 
 def write_probes(folder: Path, size: Tuple[int, int]) -> int:
-    """Write each way as an ONNX of planes for one size (H, W); give 0, the exit code.
+    """Write each variant as an ONNX of planes for one size (H, W); return 0, the exit code.
 
-    Raises ModelError where one differs from the first of its part.
+    Raises ModelError if one differs from the first of its part.
     """
     deploy = DeployStudent(load_student(find_model(None, ".safetensors"))).eval()
     frames = make_scene("street", *size)
@@ -173,7 +173,7 @@ def write_probes(folder: Path, size: Tuple[int, int]) -> int:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Parse the command line and write; give the exit code."""
+    """Parse the command line and write the probes; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m irvis.benchmarks.gpu_check.probes", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder for the ONNX")
     parser.add_argument("--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="(480x640)")

@@ -1,4 +1,4 @@
-"""The parts that are programs of their own, of PyTorch's interpreter or ours: ``peaks``, ``tests`` and ``train``."""
+"""The parts that run as separate programs, in PyTorch's interpreter or ours: ``peaks``, ``tests`` and ``train``."""
 
 import os
 import subprocess
@@ -11,13 +11,13 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import parse_json
 
 TAIL = 2000  # characters of a program's output that are kept
-STOPPED = 130  # exit code of what can go on later
-# Marked gpu: what needs TensorRT, then what needs PyTorch.
+STOPPED = 130  # exit code of a program that can be resumed
+# Tests marked gpu, by what they need.
 TESTS = {"TensorRT": ("runtime", "export"), "PyTorch": ("student", "benchmarks/test_compare.py")}
 
 
 def environment_of(python: str) -> Optional[Dict[str, str]]:
-    """Give the environment in which an interpreter finds its own libraries, and irvis where we have it; None: ours."""
+    """Return an environment in which an interpreter finds its own libraries and our irvis; None for our own."""
     if python == sys.executable:
         return None
     ours = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -27,7 +27,7 @@ def environment_of(python: str) -> Optional[Dict[str, str]]:
 
 
 def run_program(command: Sequence[str]) -> Tuple[int, str]:
-    """Run ``PYTHON ARGUMENT ...``; give its exit code and the end of what it said."""
+    """Run ``PYTHON ARGUMENT ...``; return its exit code and the end of its output."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment_of(command[0]), check=False
     )
@@ -35,7 +35,7 @@ def run_program(command: Sequence[str]) -> Tuple[int, str]:
 
 
 def measure_peaks(out: Path, torch_python: Optional[str]) -> None:
-    """Have PyTorch measure what the GPU reaches at most. Raises IrvisError."""
+    """Measure the GPU's peaks with PyTorch. Raises IrvisError."""
     results = Results(out / "peaks.json")
     if "peaks" in results:
         return
@@ -46,7 +46,7 @@ def measure_peaks(out: Path, torch_python: Optional[str]) -> None:
 
 
 def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
-    """Run the tests marked ``gpu``, those of each interpreter; what passed is not run again. Raises IrvisError."""
+    """Run each interpreter's tests marked ``gpu``; those that passed are not run again. Raises IrvisError."""
     if not tests.is_dir():
         raise IrvisError(f"no tests in {tests}; give --tests the folder of this repository's")
     results = Results(out / "tests.json")
@@ -61,7 +61,7 @@ def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
 
 
 def train_students(out: Path, models: Path, torch_python: Optional[str], runs: Sequence[str], seconds: float) -> None:
-    """Train the queue of ``irvis.benchmarks.gpu_train`` on ``models``' crops for so long. Raises IrvisError."""
+    """Train the queue of ``irvis.benchmarks.gpu_train`` on ``models``' crops for ``seconds``. Raises IrvisError."""
     if not (models / "crops.npz").exists():
         raise IrvisError(
             f"no crops in {models}: python -m irvis.benchmarks.gpu_train pack {models}/crops.npz MSRS/train"

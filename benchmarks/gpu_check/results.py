@@ -1,4 +1,4 @@
-"""What a part has found so far, in one JSON file, so that a part that was cut off goes on where it was."""
+"""A part's results so far, in one JSON file, so that an interrupted part resumes where it stopped."""
 
 from pathlib import Path
 from typing import Any, Dict
@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 
 
 class Results:
-    """Findings of one part by key, written as each comes. Raises FileError where the file is none of these."""
+    """Results of one part by key, written after each. Raises FileError if the file is not such a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Results:
         return self.found[key]
 
     def put(self, key: str, value: Any) -> None:
-        """Keep one finding; one with an entry ``failed`` is tried again by the next run. Raises FileError."""
+        """Save one result; one with an entry ``failed`` is tried again by the next run. Raises FileError."""
         self.found[key] = value
         document = {"schema_version": SCHEMA_VERSION, "found": self.found}
         write_json(self.path, document, allow_nan=False)

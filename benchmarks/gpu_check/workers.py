@@ -1,8 +1,9 @@
 """Two programs that take turns on one GPU: the engines, and PyTorch in its own interpreter.
 
-The driver writes lines of JSON to a worker's stdin and reads one line for each: ``{"name": ..., "runs": N}`` times a
-form N times and gives ``total_ms``, from planes on the host to the plane on the host, and ``compute_ms``, that of the
-GPU alone. Whatever else libraries print goes to stderr.
+The driver writes lines of JSON to a worker's stdin and reads one line in reply to each. ``{"name": ..., "runs": N,
+"plane": FILE}`` times a form N times and returns ``total_ms``, from planes on the host to the plane on the host, and
+``compute_ms``, on the GPU alone; the first time, FILE gets the fused plane. Whatever else libraries print goes to
+stderr.
 """
 
 import json
@@ -22,14 +23,14 @@ WARMUP_RUNS = 20
 
 
 class Form(NamedTuple):
-    """A way to fuse one pair that is bound already; ``run`` gives the plane and the GPU's own milliseconds."""
+    """A way to fuse one pair prepared beforehand; ``run`` returns the plane and the GPU's own time in ms."""
 
     run: Callable[[], Tuple[np.ndarray, float]]
     notes: Dict[str, Any]
 
 
 def serve(open_form: Callable[[str], Form]) -> None:
-    """Answer the driver until its end; a form that fails is answered with ``failed``."""
+    """Answer the driver until it closes stdin; a form that fails is answered with ``failed``."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     forms: Dict[str, Form] = {}
@@ -56,7 +57,7 @@ def _measure(forms: Dict[str, Form], open_form: Callable[[str], Form], asked: Di
             forms[name].run()
     total_ms: List[float] = []
     compute_ms: List[float] = []
-    for _ in range(3):  # the clock rises again after the other worker's turn
+    for _ in range(3):  # so that the clock rises again after the other worker's turn
         forms[name].run()
     for _ in range(asked["runs"]):
         begun = time.perf_counter()
@@ -67,12 +68,12 @@ def _measure(forms: Dict[str, Form], open_form: Callable[[str], Form], asked: Di
 
 
 def scene(size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
-    """Give the frames that all forms fuse: uint8 (H, W) and (H, W, 3)."""
+    """Return the frames that all forms fuse: uint8 (H, W) and (H, W, 3)."""
     return make_scene("street", *size)
 
 
 def open_engine(text: str) -> Form:
-    """Open a TensorRT engine by its path; frames engines are timed from frames to frame."""
+    """Open a TensorRT engine by its path; engines of frames are timed from frames to frame."""
     from irvis.runtime.backend_tensorrt import TensorRTBackend
 
     backend = TensorRTBackend(Path(text))
@@ -90,7 +91,7 @@ def open_engine(text: str) -> Form:
 
 
 def open_torch(text: str) -> Form:
-    """Open ``NETWORK WAY HEIGHTxWIDTH``: a shipped student, deploy, a published network's file; eager, half, ..."""
+    """Open ``NETWORK WAY HEIGHTxWIDTH``: a shipped student, deploy or a published NAME=FILE; eager, half, ..."""
     import torch
 
     name, way, size_text = text.rsplit(" ", 2)
@@ -109,7 +110,7 @@ def open_torch(text: str) -> Form:
             started.record()
             fused = run_network(planes[None, :1], planes[None, 1:])
             ended.record()
-            fused = fused if isinstance(fused, torch.Tensor) else fused[1]  # a published network gives its feature too
+            fused = fused if isinstance(fused, torch.Tensor) else fused[1]  # published networks return a feature too
             plane = fused[0, 0].float().cpu().numpy()
         return plane, started.elapsed_time(ended)
 

@@ -1,1 +1,1 @@
-"""Published networks beside the student: latency against quality."""
+"""The student compared with published networks: latency against quality."""

@@ -1,7 +1,7 @@
 """Time students and the published networks in turn in one run, beside their quality: ``irvis peers``.
 
-Each runs once a round, in an order drawn anew, so that what else the machine does falls on all alike. A latency spans
-from planes in the host's memory to the fused plane there. What fails is left out with a line, and the others go on.
+Each runs once per round, in a newly drawn order, so that other load on the machine affects all alike. A latency spans
+from planes in the host's memory to the fused plane there. What fails is left out with a message; the others go on.
 """
 
 import argparse
@@ -50,37 +50,37 @@ class Form(NamedTuple):
     runtime: str
     backend: str
     run: Run
-    difference: Optional[float] = None  # from the same method in PyTorch, of a range of 1; None where that was not run
+    difference: Optional[float] = None  # from the same method in PyTorch, for a range of 1; None if that was not run
 
 
 def own_network(method: str, students: Dict[str, Path]) -> nn.Module:
-    """Give one of these students, or its deploy form, in eval mode."""
+    """Return one of the students, or its deploy form, in eval mode."""
     name, deploy, _ = method.partition(DEPLOY_FORM)
     network = load_student(students[name])
     return DeployStudent(network).eval() if deploy else network
 
 
 def students_of(arguments: argparse.Namespace) -> Dict[str, Path]:
-    """Give the checkpoints by the names that tables have: ``student``, and each of ``--student`` by its file's.
+    """Return the checkpoints by their names in tables: ``student``, and each ``--student`` by its file name's stem.
 
-    Raises IrvisError where two have one name, or an engine is of a student that is not among them.
+    Raises IrvisError if two have the same name, or if an engine is of a network that is not compared.
     """
     students = {STUDENT: arguments.checkpoint}
     for checkpoint in arguments.student:
         if checkpoint.stem in (*students, *MODULES):
-            raise IrvisError(f"--student {checkpoint}: {checkpoint.stem} is another's name already; rename the file")
+            raise IrvisError(f"--student {checkpoint}: the name {checkpoint.stem} is already taken; rename the file")
         students[checkpoint.stem] = checkpoint
     known = ", ".join((*students, *MODULES))
     for method, file in arguments.engine:
         if method.partition(DEPLOY_FORM)[0] not in (*students, *MODULES):
-            raise IrvisError(f"--engine {method}={file} is of none that is compared here: {known}")
+            raise IrvisError(f"--engine {method}={file} is of no network compared here: {known}")
     return students
 
 
 def open_forms(
     students: Dict[str, Path], weights: Dict[str, Path], arguments: argparse.Namespace, stack: ExitStack
 ) -> List[Form]:
-    """Open every method in every runtime, and run each once; what fails is left out with a line on stderr."""
+    """Open every method in every runtime and run it once; what fails is left out with a message on stderr."""
     device = "cuda" if arguments.provider != CPU and torch.cuda.is_available() else "cpu"
     frames = make_scene("street", *arguments.size)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -104,7 +104,7 @@ def open_forms(
         network = load_published(method, weights[method])
         if runtime == PYTORCH:
             if any(side % network.multiple for side in arguments.size):
-                raise ModelError(f"it takes multiples of {network.multiple} pixels a side alone")
+                raise ModelError(f"each side of a frame must be a multiple of {network.multiple} pixels")
             return eager(method, FusedPlane(network).eval())
         model = folder / f"{method}.onnx"
         export_published(network, model, arguments.size, sample_pairs(arguments.size)[:1])
@@ -123,7 +123,7 @@ def open_forms(
         try:
             form = make()
             fused = form.run()
-        except (IrvisError, RuntimeError, MemoryError) as error:  # PyTorch's lack of GPU memory is a RuntimeError
+        except (IrvisError, RuntimeError, MemoryError) as error:  # out of GPU memory, PyTorch raises RuntimeError
             print(f"left out: {method}, {runtime}: {one_line(error, 200)}", file=sys.stderr, flush=True)
             continue
         if runtime == PYTORCH:
@@ -137,12 +137,12 @@ def open_forms(
 
 
 def measure(arguments: argparse.Namespace) -> Document:
-    """Time all forms, count what they cost, and give the document that the tables are made of. Raises IrvisError."""
+    """Time all forms, count their cost, and return the document that the tables are made from. Raises IrvisError."""
     torch.set_num_threads(arguments.threads)
     students = students_of(arguments)
     weights = find_weights(arguments.weights) if arguments.weights else {}
     for name in (name for name in MODULES if name not in weights):
-        print(f"left out: {name}, whose weights are not at hand (--weights FOLDER)", file=sys.stderr)
+        print(f"left out: {name}, whose weights were not found (--weights FOLDER)", file=sys.stderr)
     quality, source = Quality("", 0, {}), arguments.quality
     if source is not None and not source.is_dir():
         quality = read_quality(source, students)
@@ -190,7 +190,7 @@ def measure(arguments: argparse.Namespace) -> Document:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis peers``."""
+    """Add the arguments of ``irvis peers``."""
     add_common_arguments(parser)
     parser.add_argument(
         "--student",
@@ -223,14 +223,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality", type=Path, metavar="PATH", help="data set to measure quality on, or the CSV of irvis evaluate"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency there, for make figures")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency here, for make figures")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw latency against quality")
     parser.add_argument("--metric", choices=METRICS, default="SCD", help="quality of the plot (default: %(default)s)")
 
 
 def inputs_of(arguments: argparse.Namespace) -> List[Optional[Path]]:
-    """Give what is read, the place of which no output may take. Raises FileError."""
+    """Return the input files, which no output may overwrite. Raises FileError."""
     weights = find_weights(arguments.weights) if arguments.weights else {}
     engines = [file for _, file in arguments.engine]
     quality = arguments.quality
@@ -253,7 +253,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _named_engine(text: str) -> Tuple[str, Path]:
-    """Read ``NAME=FILE`` for argparse: a student by any name, a published network in any case of letters."""
+    """Parse ``NAME=FILE`` for argparse: a student under any name, a published network in upper or lower case."""
     name, _, file = text.partition("=")
     published = name.lower() in map(str.lower, MODULES)
     return (name, Path(file)) if name and file and not published else named_weights(text)

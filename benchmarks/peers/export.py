@@ -1,4 +1,4 @@
-"""Published networks as ONNX that TensorRT 8.5 takes: ``python -m irvis.benchmarks.peers.export SHIP=SHIP.pth``."""
+"""Published networks as ONNX that TensorRT 8.5 accepts: ``python -m irvis.benchmarks.peers.export SHIP=SHIP.pth``."""
 
 import argparse
 import sys
@@ -23,25 +23,25 @@ from irvis.student.teachers.load import load_published, published_name
 from irvis.student.teachers.network import FusionNetwork
 from irvis.student.teachers.zheng_blocks import CrossDifference, InvertibleConvolution
 
-# Of ONNX Runtime from PyTorch. All but SHIP stay under 2e-5 at 480x640; SHIP in float32 is 1.2e-4 from its float64, and
-# two runs of it were 2.5e-4 apart on another CPU.
+# Of ONNX Runtime's output from PyTorch's. All but SHIP stay under 2e-5 at 480x640; SHIP in float32 is 1.2e-4 from its
+# float64, and two runs of it were 2.5e-4 apart on another CPU.
 TOLERANCE = 5e-4
 
 
 class FusedPlane(nn.Module):
-    """A published network without its feature: two of (B, 1, H, W) in [0, 1] -> (B, 1, H, W)."""
+    """A published network that returns only the fused plane: two (B, 1, H, W) in [0, 1] -> (B, 1, H, W)."""
 
     def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Give the fused plane."""
+        """Return the fused plane."""
         return self.network(infrared, visible)[1]
 
 
 def fix_kernels(network: nn.Module) -> None:
-    """Put a plain convolution in place of each whose kernel is computed from its parameters at every call."""
+    """Replace each convolution that computes its kernel from its parameters at every call by a plain one."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, (CrossDifference, InvertibleConvolution)):
@@ -56,7 +56,7 @@ def _convolution(kernel: Tensor) -> nn.Conv2d:
 
 
 def share_constants(model: onnx.ModelProto) -> None:
-    """Keep one of each group of equal constants, and none that no node reads."""
+    """Merge equal constants, and remove those that no node reads."""
     first: Dict[bytes, onnx.TensorProto] = {}
     names: Dict[str, str] = {}
     for tensor in model.graph.initializer:
@@ -76,11 +76,11 @@ class Exported(NamedTuple):
     """What was written."""
 
     nodes: int
-    difference: float  # the largest from PyTorch over the pairs, of a range of 1
+    difference: float  # the largest from PyTorch over the pairs, for a range of 1
 
 
 def export_published(network: FusionNetwork, output: Path, size: Tuple[int, int], pairs: List[Planes]) -> Exported:
-    """Write a published network as an ONNX of one size, once it gives what PyTorch gives on ``pairs``.
+    """Write a published network as an ONNX of one size, if its outputs on ``pairs`` match PyTorch's.
 
     Its inputs are ``infrared`` and ``visible``, its output ``fused``: float32 (1, 1, H, W).
 
@@ -88,14 +88,14 @@ def export_published(network: FusionNetwork, output: Path, size: Tuple[int, int]
         network: in eval mode, on the CPU; its kernels are fixed in place.
         output: the ONNX.
         size: (H, W), multiples of ``network.multiple``.
-        pairs: uint8 planes (H, W), resized where they are of another size.
+        pairs: uint8 planes (H, W), resized if they have another size.
 
-    Raises ModelError, and writes nothing, where the size or the graph does not fit, or the outputs differ.
+    Raises ModelError, and writes nothing, if the size or the graph does not fit, or if the outputs differ.
     """
     name = type(network).__name__
     if any(side % network.multiple for side in size):
-        raise ModelError(f"{name} takes multiples of {network.multiple} pixels a side alone. Got {format_size(size)}")
-    fused = FusedPlane(network).eval()  # the wrapper too: the exporter gives its mode to all that is in it
+        raise ModelError(f"{name} needs sides that are multiples of {network.multiple} pixels. Got {format_size(size)}")
+    fused = FusedPlane(network).eval()  # the wrapper too: the exporter applies its mode to all its modules
     fix_kernels(fused)
     with replacing(output) as temporary:
         write_graph(fused, temporary, size, frames=False)
@@ -116,7 +116,7 @@ def export_published(network: FusionNetwork, output: Path, size: Tuple[int, int]
 
 
 def named_weights(text: str) -> Tuple[str, Path]:
-    """Read ``NAME=FILE``, a published network and its authors' weights, for argparse."""
+    """Parse ``NAME=FILE``, a published network and its authors' weights, for argparse."""
     name, equals, file = text.partition("=")
     if not (name and equals and file):
         raise argparse.ArgumentTypeError(f"must be NAME=FILE, such as SHIP=SHIP.pth. Got {text!r}")
@@ -127,16 +127,16 @@ def named_weights(text: str) -> Tuple[str, Path]:
 
 
 def sample_pairs(size: Tuple[int, int]) -> List[Planes]:
-    """Give generated pairs: uint8 planes (H, W), infrared and luminance."""
+    """Return generated pairs: uint8 planes (H, W), infrared and luminance."""
     scenes = (make_scene(name, *size) for name in SCENES)
     return [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Export each network that is named; one that fails does not keep the others from it."""
+    """Export each named network; one that fails does not stop the others."""
     parser = argparse.ArgumentParser(prog="python -m irvis.benchmarks.peers.export", description=__doc__)
     parser.add_argument("networks", type=named_weights, nargs="+", metavar="NAME=FILE", help="name and weights")
-    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="(default: this one)")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="(default: this folder)")
     parser.add_argument("--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="(480x640)")
     parser.add_argument("--pairs", type=Path, help="folder with ir/ and vi/ to check on (default: generated samples)")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Quality of students and of published networks, measured on a data set or read from what was measured."""
+"""Quality of students and of published networks, measured on a data set or read from ``irvis evaluate``'s CSV."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ class Quality(NamedTuple):
     values: Dict[str, Dict[str, float]]
 
     def of(self, method: str) -> Dict[str, float]:
-        """Give a method's. A deploy form has its student's: it equals that to 1e-5."""
+        """Return a method's metrics. A deploy form has its student's, since their outputs agree to 1e-5."""
         values = self.values.get(method.partition(DEPLOY_FORM)[0], {})
         return {metric: values[metric] for metric in METRICS if metric in values}
 
@@ -35,7 +35,7 @@ def measure_quality(folder: Path, students: Dict[str, Path], weights: Dict[str, 
 
 
 def read_quality(path: Path, students: Dict[str, Path]) -> Quality:
-    """Read the first data set of what ``irvis evaluate --csv`` wrote; a student is known by its checkpoint's name."""
+    """Read the first data set from a CSV of ``irvis evaluate``; a student is identified by its checkpoint's name."""
     names = {checkpoint.stem: name for name, checkpoint in students.items()}
     try:
         with path.open(newline="", encoding="utf-8") as stream:

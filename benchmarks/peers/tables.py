@@ -1,4 +1,4 @@
-"""What ``irvis peers`` measured, as text, as Markdown, and as a plot of latency against quality."""
+"""The results of ``irvis peers`` as text, as Markdown, and as a plot of latency against quality."""
 
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ from irvis.student.teachers.published import MODULES
 STUDENT, DEPLOY_FORM = "student", ", deploy form"
 DEPLOY = STUDENT + DEPLOY_FORM
 PYTORCH = "PyTorch"
-# Where a name may stand beside its spot, in points, and how it is set there; the first is liked best.
+# Offsets in points of a name from its spot, and how it is aligned there; the first is preferred.
 LABEL_PLACES = (
     *(((x, 0), side) for x, side in ((9, "left"), (-9, "right"))),
     *(((0, y), "center") for y in (11, -11)),
@@ -32,11 +32,11 @@ class Timed(NamedTuple):
     method: Dict[str, Any]
     runtime: str
     latencies_ms: List[float]
-    times_deploy: str  # its latency over that of the deploy form in the same runtime, quartiles over rounds
+    times_deploy: str  # latency divided by the deploy form's in the same runtime, quartiles over rounds
 
 
 def timed(document: Document) -> Iterator[Timed]:
-    """Iterate over what was timed, runtime by runtime, the fastest first."""
+    """Yield what was timed, runtime by runtime, the fastest first."""
     runtimes = dict.fromkeys(runtime for method in document["methods"] for runtime in method["forms"])
     for runtime in runtimes:
         forms = [(method, method["forms"][runtime]) for method in document["methods"] if runtime in method["forms"]]
@@ -49,7 +49,7 @@ def timed(document: Document) -> Iterator[Timed]:
 
 
 def to_cells(document: Document) -> Tuple[List[str], List[List[str]]]:
-    """Give head and rows of the table."""
+    """Return the table's head and rows."""
     metrics = [name for name in METRICS if any(name in method["quality"] for method in document["methods"])]
     head = [
         "method",
@@ -73,13 +73,13 @@ def to_cells(document: Document) -> Tuple[List[str], List[List[str]]]:
 
 
 def to_notes(document: Document) -> str:
-    """Say what the figures are."""
+    """Return the table's note: what the figures are."""
     size, machine = document["size"], document["machine"]
     where = ", ".join(text for text in (machine["cpu"], machine["gpu"]) if text)
     notes = (
         f"{size['height']}x{size['width']} (HEIGHTxWIDTH), {where}, {document['threads']} CPU threads; medians (and "
-        f"quartiles) over {document['rounds']} rounds, in each of which every one ran once; "
-        f"{', '.join(machine['backends'])}. Multiply-adds are all of them, not thop's."
+        f"quartiles) over {document['rounds']} rounds, in each of which every form ran once; "
+        f"{', '.join(machine['backends'])}. Multiply-adds are the true count, not thop's."
     )
     if document["quality_of"]:
         notes += " Quality: {data_set}, {pairs} pairs.".format(**document["quality_of"])
@@ -87,19 +87,19 @@ def to_notes(document: Document) -> str:
 
 
 def to_text(document: Document) -> str:
-    """The table for people."""
+    """Return the table for the terminal."""
     head, rows = to_cells(document)
     return f"{align([head, *rows])}\n\n{to_notes(document)}"
 
 
 def to_markdown(document: Document) -> str:
-    """The table for a page."""
+    """Return the table for a page."""
     head, rows = to_cells(document)
     return f"{table(head, rows, left=2)}\n{to_notes(document)}\n"
 
 
 def draw(document: Document, output: Path, metric: str = "SCD") -> None:
-    """Draw latency against quality, a panel a runtime. Raises FileError, and IrvisError where no method has any."""
+    """Draw latency against quality, one panel per runtime. Raises FileError, and IrvisError if no method has any."""
     panels: Dict[str, List[Timed]] = {}
     for row in timed(document):
         if metric in row.method["quality"]:
@@ -119,7 +119,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
         axis.set_title(runtime, fontsize=10)
         axis.set_xlabel("latency of a frame, ms")
     axes[0, 0].set_ylabel(f"{metric}, {document['quality_of']['data_set']}")
-    figure.draw_without_rendering()  # so that a label's place on the paper is known
+    figure.draw_without_rendering()  # so that the extent of a label is known
     for axis, rows in zip(axes.flat, panels.values()):
         spots = [(median(row.latencies_ms), row.method["quality"][metric], row.method["name"]) for row in rows]
         _label(axis, sorted(spots, key=lambda spot: spot[1], reverse=True))
@@ -127,7 +127,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
 
 
 def _label(axis: Any, spots: List[Tuple[float, float, str]]) -> None:
-    """Write each name beside its spot (x, y), on the first of ``LABEL_PLACES`` that meets no spot and no name."""
+    """Write each name beside its spot (x, y), at the first of ``LABEL_PLACES`` that overlaps no spot and no name."""
     from matplotlib.transforms import Bbox
 
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axis.transData.transform([spot[:2] for spot in spots])]

@@ -1,9 +1,9 @@
 """What bounds each fused group of an ONNX on a device, and how long it takes: ``irvis roofline student.onnx``.
 
 The bound of a kernel is its bytes at the device's bandwidth or its operations at the device's peak, whichever takes
-longer. An efficiency by kind of layer, with a range, makes an estimate of it. The efficiencies are fitted on what was
-measured, ``--validate`` on this CPU, ``--measured`` from the profile of an engine, and ``--fit`` writes them for use
-elsewhere. An estimate is never a measurement, and says so.
+longer. An efficiency per kind of layer, with a range, turns the bound into an estimate. Efficiencies are fitted to
+measurements, with ``--validate`` on this CPU or with ``--measured`` from an engine's profile, and ``--fit`` writes them
+for use elsewhere. An estimate is never a measurement, and says so.
 """
 
 import argparse
@@ -25,29 +25,35 @@ DEFAULT_DEVICE = "xavier-maxn"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis roofline``."""
+    """Add the arguments of ``irvis roofline``."""
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="ONNX", help="plain and deploy form, or others of planes"
+        "models", type=Path, nargs="+", metavar="ONNX", help="plain and deploy form, or another ONNX of planes"
     )
     parser.add_argument(
         "--device", choices=names(), metavar="NAME", help=f"{', '.join(names())} (default: {DEFAULT_DEVICE})"
     )
-    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="of ONNX that take any size")
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="for ONNX that take any size")
     parser.add_argument(
         "--precision", type=_precisions, default=list(ITEMSIZE), metavar="LIST", help="(default: fp32,fp16,int8)"
     )
     measured = parser.add_mutually_exclusive_group()
-    measured.add_argument("--validate", action="store_true", help="run here, and hold the estimate against the times")
-    measured.add_argument("--measured", type=Path, metavar="JSON", help="the same with build_engine.py --profile's")
-    parser.add_argument(
-        "--efficiency", type=Path, default=SHIPPED, metavar="JSON", help="fitted before (default: ours)"
+    measured.add_argument(
+        "--validate", action="store_true", help="run on this CPU, and compare the estimate with the times"
     )
-    parser.add_argument("--fit", type=Path, metavar="JSON", help="fit efficiencies on what was measured; write them")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU (default: %(default)s)")
+    measured.add_argument(
+        "--measured", type=Path, metavar="JSON", help="compare with a profile of build_engine.py --profile"
+    )
+    parser.add_argument(
+        "--efficiency", type=Path, default=SHIPPED, metavar="JSON", help="file of --fit (default: the shipped one)"
+    )
+    parser.add_argument("--fit", type=Path, metavar="JSON", help="fit efficiencies to the measurement, write them here")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="CPU threads (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="on the CPU (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="list the dearest (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all groups, for programs")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as well")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="number of costliest groups to list (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all groups as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here too")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the roofline, and the time by kind")
 
 
@@ -55,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis roofline``."""
     outputs = [path for path in (arguments.json, arguments.markdown, arguments.plot, arguments.fit) if path]
     check_outputs(outputs, [*arguments.models, arguments.measured])
-    # --fit adds to what is there already, so it may be the file that --efficiency names.
+    # --fit updates an existing file, so it may be the one that --efficiency names.
     check_outputs_apart([arguments.json, arguments.markdown, arguments.plot], [arguments.efficiency])
     if min(arguments.threads, arguments.rounds) < 1 or arguments.top < 0:
         raise IrvisError("--threads and --rounds must be 1 or more, --top 0 or more")
@@ -82,7 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _rooflines(arguments: argparse.Namespace) -> List[Roofline]:
     key = arguments.device or (CPU if arguments.validate else DEFAULT_DEVICE)
     if arguments.validate and key != CPU:
-        raise IrvisError("--validate measures this CPU; an engine on a GPU is held against by --measured PROFILE")
+        raise IrvisError("--validate measures this CPU; for an engine on a GPU, give --measured PROFILE")
     if arguments.measured and (key == CPU or len(arguments.models) != 1):
         raise IrvisError("--measured takes one ONNX, the engine's, and --device, the GPU that it ran on")
     graphs = [load_graph(path, arguments.size) for path in arguments.models]
@@ -102,5 +108,5 @@ def _rooflines(arguments: argparse.Namespace) -> List[Roofline]:
 def _precisions(text: str) -> List[str]:
     found = text.lower().split(",")
     if not found or any(each not in ITEMSIZE for each in found):
-        raise argparse.ArgumentTypeError(f"some of {', '.join(ITEMSIZE)}, with commas. Got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be some of {', '.join(ITEMSIZE)}, separated by commas. Got {text!r}")
     return found

@@ -1,9 +1,9 @@
-"""The CPU at hand under ONNX Runtime: its peaks, the kernels that a graph becomes, and what each takes.
+"""The CPU of this machine under ONNX Runtime: its peaks, the kernels that a graph becomes, and the time of each.
 
-What runs is asked of ONNX Runtime: its profile names each kernel with the shapes that it met, and its optimised graph
-says which of the model's operators a kernel stands for. Reorders to and from the blocked layout of convolutions are
-kernels of their own, counted to the group of the convolution that they serve. Times are the best of the rounds, as the
-peaks are.
+ONNX Runtime itself reports what runs: its profile names each kernel and the shapes it ran on, and its optimised graph
+shows which of the model's operators a kernel stands for. Reorders to and from the blocked layout of convolutions are
+separate kernels, attributed to the group of the convolution that they serve. Times, like peaks, are the best of the
+rounds.
 """
 
 import json
@@ -35,18 +35,18 @@ from irvis.runtime.providers import CPU_ONLY, FATAL
 
 LARGE, SMALL = (1, 64, 480, 640), (1, 8, 240, 320)  # beyond any cache, and within most
 CHAIN = 300  # kernels that do next to nothing
-# A peak takes milliseconds and a graph a second: so both see as long a stretch of what else the machine does.
+# A peak takes milliseconds and a graph a second: with more runs both are exposed to other load for as long.
 PEAK_RUNS = 10
 ITEMSIZES = {"float": 4, "double": 8, "int64": 8, "int32": 4, "bool": 1, "int8": 1, "uint8": 1, "float16": 2}
-# What ONNX Runtime loops over row by row, at a hundredth of its speed where the last axis is SHORT.
+# What ONNX Runtime loops over row by row, at a hundredth of its speed if the last axis is under SHORT.
 BY_ROWS, SHORT = frozenset(("pointwise", "softmax", "reduction", "reduction over channels")), 8
 PROFILED = "_kernel_time"
-BLOCKED = "_nchwc"  # the end of the name of a convolution in the blocked layout
+BLOCKED = "_nchwc"  # suffix of the name of a convolution in the blocked layout
 CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
 
 class Ran(NamedTuple):
-    """A graph's kernels on this machine, the best time of each, and the best of a whole run."""
+    """A graph's kernels on this machine, the best time of each, and the best time of a whole run."""
 
     works: List[Work]
     latencies_ms: List[float]
@@ -54,7 +54,7 @@ class Ran(NamedTuple):
 
 
 def measure_cpu(threads: int, rounds: int) -> Device:
-    """Measure this machine's peaks by operators of ONNX Runtime, the best of ``PEAK_RUNS`` for each of ``rounds``."""
+    """Measure this machine's peaks with operators of ONNX Runtime: the best of ``PEAK_RUNS`` runs per round."""
     rounds *= PEAK_RUNS
     large = 4 * math.prod(LARGE)
     dram = max(
@@ -78,9 +78,9 @@ def measure_cpu(threads: int, rounds: int) -> Device:
 
 
 def run_here(model: onnx.ModelProto, kernels: Sequence[Kernel], threads: int, rounds: int) -> Ran:
-    """Run a model from ``fix_shapes`` and give its kernels, assigned to ``kernels``, and their times.
+    """Run a model from ``fix_shapes``; return its kernels, assigned to the groups ``kernels``, and their times.
 
-    Raises ModelError where ONNX Runtime does not take it.
+    Raises ModelError if ONNX Runtime cannot open it.
     """
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
@@ -91,7 +91,7 @@ def run_here(model: onnx.ModelProto, kernels: Sequence[Kernel], threads: int, ro
         try:
             session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=CPU_ONLY)
         except Exception as error:
-            raise ModelError(f"ONNX Runtime does not open this graph: {error}") from error
+            raise ModelError(f"ONNX Runtime cannot open this graph: {error}") from error
         draw = np.random.default_rng(0)
         feeds = {each.name: draw.random(each.shape, np.float32) for each in session.get_inputs()}
         whole_s = []
@@ -105,7 +105,7 @@ def run_here(model: onnx.ModelProto, kernels: Sequence[Kernel], threads: int, ro
 
 
 def _kernels(events: List[Dict[str, Any]], groups: "_Groups") -> Tuple[List[Work], List[float]]:
-    """Give the profile's kernels in the order in which they ran, and the best time of each."""
+    """Return the profile's kernels in the order of execution, and the best time of each."""
     best_us: Dict[str, float] = {}
     arguments: Dict[str, Dict[str, Any]] = {}
     for event in events:
@@ -149,15 +149,15 @@ def _work(name: str, found: Dict[str, Any], groups: "_Groups") -> Work:
 
 
 def _tensors(found: List[Dict[str, List[int]]]) -> List[Tuple[int, Tuple[int, ...]]]:
-    """Give (bytes of an element, shape) of each tensor in the profile."""
+    """Return (bytes per element, shape) of each tensor in the profile."""
     return [(ITEMSIZES.get(kind, 4), tuple(shape)) for tensor in found for kind, shape in tensor.items()]
 
 
 class _Groups:
-    """Which group each kernel of the optimised graph belongs to.
+    """The group that each kernel of the optimised graph belongs to.
 
-    A kernel has the name of an operator, or of a tensor, of the model; or it makes such a tensor; or, as one that
-    reorders, it serves the kernel that uses what it makes.
+    A kernel belongs to a group if it has the name of one of the group's operators or tensors, or outputs such a tensor.
+    Otherwise, as for a reorder, it belongs to the group of the kernel that uses its output.
     """
 
     def __init__(self, optimised: onnx.ModelProto, kernels: Sequence[Kernel]) -> None:
@@ -171,7 +171,7 @@ class _Groups:
             self.users.update(dict.fromkeys(node.input, node))
 
     def of(self, name: str) -> Optional[int]:
-        """Give the group's index; None for what only changes the view of a tensor."""
+        """Return the group's index; None for a kernel that only changes a tensor's view, or of no group."""
         node: Optional[onnx.NodeProto] = self.nodes[name]
         if node is not None and node.op_type in FREE:
             return None
@@ -184,7 +184,7 @@ class _Groups:
         return None
 
     def summed_length(self, name: str, shape: Sequence[int]) -> int:
-        """Give the length that a matrix product of this first factor sums over."""
+        """Return the length that a matrix product sums over, given the shape of its first factor."""
         flags = {item.name for item in self.nodes[name].attribute if item.name.startswith("trans") and item.i}
         if "transA" not in flags:
             return shape[-1]
@@ -192,7 +192,7 @@ class _Groups:
 
 
 def _best_s(chain: Sequence[Tuple[str, int]], shape: Sequence[int], threads: int, rounds: int) -> float:
-    """Time operators in series, each given as type and number of inputs, all of the same shape."""
+    """Return the best time of a chain of operators, each given as type and number of inputs, all of one shape."""
     nodes = [
         helper.make_node(kind, [f"t{index}", "other"][:count], [f"t{index + 1}"])
         for index, (kind, count) in enumerate(chain)
@@ -225,7 +225,7 @@ def _times_s(
     graph = helper.make_graph(nodes, "peak", described, [describe(*output)], initializer=weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), _options(threads), providers=CPU_ONLY)
-    # Bound, so that no fresh memory is given to each run: the system would fill it with zeros within the time.
+    # Bound, so that no run gets fresh memory: the time that the system takes to zero it would be measured too.
     binding, held = session.io_binding(), np.zeros(output[1], np.float32)
     feeds = {name: np.ones(shape, np.float32) for name, shape in inputs.items()}
     for name, tensor in feeds.items():
@@ -245,7 +245,7 @@ def _options(threads: int) -> Any:
 
 
 def _cache_mb() -> float:
-    """Give the last-level cache, 0 where the system does not tell."""
+    """Return the size of the last-level cache, or 0 if the system does not report it."""
     try:
         return float(CACHE.read_text().strip().rstrip("K")) * 1024 / 1e6
     except (OSError, ValueError):

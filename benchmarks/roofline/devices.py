@@ -1,4 +1,4 @@
-"""Peaks of devices: bandwidth, operations a second by precision and unit, the cache. From ``devices.json``."""
+"""Peaks of devices, from ``devices.json``: bandwidth, operations per second by precision and unit, cache."""
 
 import json
 from pathlib import Path
@@ -7,56 +7,56 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from irvis.benchmarks.roofline.work import Work
 
 TABLE = Path(__file__).with_name("devices.json")
-CACHE_SHARE = 0.5  # of the cache, that one tensor may take: a kernel's input and output are both to stay in it
-CPU = "cpu"  # is no entry of the table: it is measured where it runs
+CACHE_SHARE = 0.5  # of the cache that one tensor may take, so that a kernel's input and output both stay in it
+CPU = "cpu"  # not in the table: measured where it runs
 
 # Lowest, likeliest, highest.
 Range = Tuple[float, float, float]
 
 
 class Device(NamedTuple):
-    """What bounds a kernel."""
+    """The peaks that bound a kernel."""
 
     key: str
     name: str
     runtime: str  # what runs the graph: "tensorrt" or "onnxruntime"
     dram_gb_per_s: float
-    cache_mb: float  # a tensor up to half of it is taken to be read and written at the cache's bandwidth
+    cache_mb: float  # a tensor up to half of it is assumed to be read and written at the cache's bandwidth
     cache_gb_per_s: float
     overhead_us: Range  # of a kernel that does next to nothing
-    tflops: Dict[str, Dict[str, float]]  # precision -> unit -> 1e12 operations a second
+    tflops: Dict[str, Dict[str, float]]  # precision -> unit -> 1e12 operations per second
 
     def memory_ms(self, work: Work) -> float:
-        """Give what moving a kernel's bytes takes at the least."""
+        """Return the least time that moving a kernel's bytes takes."""
         fitting_bytes = CACHE_SHARE * self.cache_mb * 1e6
         in_cache = sum(count for count in (*work.read_bytes, *work.written_bytes) if count <= fitting_bytes)
         return in_cache / (self.cache_gb_per_s * 1e6) + (work.bytes - in_cache) / (self.dram_gb_per_s * 1e6)
 
     def arithmetic_ms(self, work: Work) -> float:
-        """Give what its operations take at the least."""
+        """Return the least time that a kernel's operations take."""
         return work.operations / (self.tflops[work.precision][work.unit] * 1e9)
 
     def bound_ms(self, work: Work) -> float:
-        """Give the larger of both: no kernel is faster at the peaks."""
+        """Return the longer of the two times: at these peaks, the kernel cannot be faster."""
         return max(self.memory_ms(work), self.arithmetic_ms(work))
 
     def bound_by(self, work: Work) -> str:
-        """Name which of both it is."""
+        """Return which of the two it is: ``memory`` or ``arithmetic``."""
         return "memory" if self.memory_ms(work) >= self.arithmetic_ms(work) else "arithmetic"
 
 
 def table() -> Dict[str, Dict[str, Any]]:
-    """Give the table as it is written."""
+    """Return the table as written in the file."""
     return json.loads(TABLE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def names() -> List[str]:
-    """Give the devices that can be asked for."""
+    """Return the names of all devices."""
     return [*table(), CPU]
 
 
 def device(key: str) -> Device:
-    """Give a device of the table; one that is ``like`` another has its peaks, scaled by its clocks."""
+    """Return a device of the table; one ``like`` another has the other's peaks, scaled by the clocks."""
     entries = table()
     entry = entries[key]
     base = entries[entry.get("like", key)]
@@ -67,7 +67,7 @@ def device(key: str) -> Device:
         base["runtime"],
         base["dram_gb_per_s"] * memory,
         base["cache_mb"],
-        # Xavier's L2 is too small to matter and stands at the memory's bandwidth; a data-centre GPU's keeps its own.
+        # Xavier's L2 is too small to matter and is listed at the memory's bandwidth; a data-centre GPU's keeps its own.
         max(base["cache_gb_per_s"] * compute, base["dram_gb_per_s"] * memory),
         tuple(entry["overhead_us"]),
         {

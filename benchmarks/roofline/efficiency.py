@@ -1,4 +1,4 @@
-"""The fraction of its bound that a kind of layer reaches: what makes an estimate of a bound, and how it is fitted."""
+"""The fraction of its bound that a kind of layer reaches: it turns a bound into an estimate, and is fitted here."""
 
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -11,23 +11,23 @@ from irvis.runtime.errors import FileError
 from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, write_json
 
 SHIPPED = Path(__file__).with_name("efficiency.json")
-ANY = "any"  # kind of layer that was not fitted
+ANY = "any"  # entry for kinds of layer that were not fitted
 QUANTILES = (0.1, 0.5, 0.9)
 NONE_THERE = "not efficiencies of layers"
-LONG = 5  # times its overhead, from where on a kernel tells an efficiency
+LONG = 5  # times the overhead, above which a kernel's time is used for fitting
 
-Timed = Tuple[Work, float]  # a kernel and what it took, in ms
+Timed = Tuple[Work, float]  # a kernel and its time in ms
 
 
 class Efficiencies(NamedTuple):
-    """Of one runtime: kind of layer -> fraction of the bound, lowest, likeliest, highest. Above 1 where caches help."""
+    """Of one runtime: kind of layer -> fraction of the bound, lowest, likeliest, highest. Above 1 if caches help."""
 
     runtime: str
-    source: str  # on what they were fitted, or that they are assumed
+    source: str  # what they were fitted to, or that they are assumed
     kinds: Dict[str, Range]
 
     def estimate_ms(self, work: Work, device: Device) -> Range:
-        """Give the shortest, the likeliest and the longest time of a kernel: bound / efficiency + overhead."""
+        """Return the shortest, likeliest and longest time of a kernel: bound / efficiency + overhead."""
         bound_ms, efficiency = device.bound_ms(work), self.kinds.get(work.kind, self.kinds[ANY])
         low, middle, high = (
             bound_ms / fraction + overhead_us / 1e3
@@ -37,7 +37,7 @@ class Efficiencies(NamedTuple):
 
 
 def total_ms(ranges: Sequence[Range]) -> Range:
-    """Add up estimates; ends add up to ends, as if all were off to the same side."""
+    """Add up estimates, the ends of the ranges as well, as if all were off in the same direction."""
     low, middle, high = (sum(values) for values in zip(*ranges)) if ranges else (0.0, 0.0, 0.0)
     return low, middle, high
 
@@ -45,7 +45,7 @@ def total_ms(ranges: Sequence[Range]) -> Range:
 def fit(timed: Sequence[Timed], device: Device, source: str) -> Efficiencies:
     """Fit each kind's efficiency: the quantiles, weighted by time, of bound / (measured - overhead).
 
-    A quantile, since one kernel that a runtime has badly written would shift a mean. Raises FileError where nothing
+    Quantiles, since a single kernel that a runtime implements badly would shift a mean. Raises FileError if nothing
     took long enough.
     """
     ratios: Dict[str, List[Tuple[float, float]]] = {}
@@ -56,16 +56,16 @@ def fit(timed: Sequence[Timed], device: Device, source: str) -> Efficiencies:
             for kind in (work.kind, ANY):
                 ratios.setdefault(kind, []).append((ratio, measured_ms))
     if not ratios:
-        raise FileError(f"nothing to fit efficiencies on: no kernel takes {LONG} times the overhead of {device.name}")
+        raise FileError(f"nothing to fit efficiencies to: no kernel takes {LONG} times the overhead of {device.name}")
     kinds = {kind: _quantiles(found) for kind, found in sorted(ratios.items())}
     return Efficiencies(device.runtime, source, kinds)
 
 
 def read_efficiencies(path: Path, runtime: str) -> Efficiencies:
-    """Read what ``write_efficiencies`` wrote. Raises FileError, also where the file has none of that runtime."""
+    """Read what ``write_efficiencies`` wrote. Raises FileError, also if the file has none for that runtime."""
     entries = _read_entries(path)
     if runtime not in entries:
-        raise FileError(f"{path} has efficiencies of {', '.join(sorted(entries))}, and none of {runtime}")
+        raise FileError(f"{path} has efficiencies for {', '.join(sorted(entries))}, but none for {runtime}")
     try:
         entry = entries[runtime]
         kinds = {str(kind): _checked(values) for kind, values in entry["kinds"].items()}
@@ -75,14 +75,14 @@ def read_efficiencies(path: Path, runtime: str) -> Efficiencies:
 
 
 def write_efficiencies(found: Efficiencies, path: Path) -> None:
-    """Write them as JSON; those of other runtimes in the file stay. Raises FileError."""
+    """Write efficiencies as JSON; the file keeps those of other runtimes. Raises FileError."""
     entries = _read_entries(path) if path.exists() else {}
     entries[found.runtime] = as_json(found)
     write_json(path, entries)
 
 
 def as_json(found: Efficiencies) -> Dict[str, Any]:
-    """Give source and kinds, to three significant digits: a fixed point would make a small fraction 0."""
+    """Return source and kinds, to three significant digits: fixed decimals would turn a small fraction into 0."""
     kinds = {kind: [float(f"{value:.3g}") for value in values] for kind, values in found.kinds.items()}
     return {"source": found.source, "kinds": kinds}
 

@@ -1,9 +1,9 @@
-"""A profile of an engine, ``build_engine.py --profile``, held against the fused groups of its ONNX.
+"""The profile of an engine, ``build_engine.py --profile``, matched with the fused groups of its ONNX.
 
-TensorRT names a layer after the ONNX's operators in it: ``/conv1/Conv + /LeakyRelu``, ``PWN(PWN(/Erf), /Mul)``,
+TensorRT names a layer after the ONNX operators in it: ``/conv1/Conv + /LeakyRelu``, ``PWN(PWN(/Erf), /Mul)``,
 ``/a/Conv || /b/Conv``, ``{ForeignNode[/first.../last]}`` for all from the first to the last. Layers and groups that
-share operators become one row, since neither need lie within the other. Reformats are told apart: no group foresees
-them.
+share operators become one row, since neither need contain the other. Reformats are counted separately, because no group
+predicts them.
 """
 
 import re
@@ -15,24 +15,24 @@ from irvis.export.fused_groups import Kernel
 from irvis.runtime.errors import ModelError
 
 REFORMAT = "Reformatting CopyNode"
-# Of names as TensorRT joins them. A slash and a full stop are part of a name.
+# Between names, as TensorRT joins them. A slash and a full stop are part of a name.
 SEPARATORS = re.compile(r"\.\.\.|[\s()\[\]{},|+^\x00-\x1f]+")
 RANGE = re.compile(r"ForeignNode\[(.+?)\.\.\.(.+?)\]")
 
 
 class Match(NamedTuple):
-    """Which of the measured time falls to which groups."""
+    """How the measured time is distributed over the groups."""
 
-    rows: List[Tuple[Tuple[int, ...], float]]  # groups, and what their layers take, in ms
+    rows: List[Tuple[Tuple[int, ...], float]]  # groups, and the time of their layers in ms
     reformats_ms: float
     unmatched: Dict[str, float]  # other layers that name no operator of a group, in ms
 
 
 def match(model: onnx.ModelProto, kernels: Sequence[Kernel], profile: Dict[str, Any]) -> Match:
-    """Assign a profile's layers to the kernels of ``fused_kernels``. Raises ModelError where not one is of this ONNX.
+    """Assign a profile's layers to the kernels of ``fused_kernels``. Raises ModelError if none is of this ONNX.
 
     Args:
-        model: the ONNX that the engine was built from, by ``fix_shapes``.
+        model: the ONNX that the engine was built from, after ``fix_shapes``.
         kernels: its groups.
         profile: from ``read_profile``.
     """
@@ -73,7 +73,7 @@ def _names(node: onnx.NodeProto) -> List[str]:
 
 
 def _within(layer: str, order: List[str]) -> List[str]:
-    """Give the operators from the first to the last of each ForeignNode, in the graph's order."""
+    """Return the operators from the first to the last of each ForeignNode, in the graph's order."""
     found: List[str] = []
     for first, last in RANGE.findall(layer):
         ends = [order.index(name) for name in (first.strip(), last.strip()) if name in order]

@@ -1,4 +1,4 @@
-"""Estimates of a graph's fused groups on a device, alone or beside what was measured."""
+"""Estimates for a graph's fused groups on a device, alone or compared with measurements."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,24 +37,24 @@ class Roofline:
     precision: str
     efficiencies: Efficiencies
     rows: List[Row]
-    timed: List[Timed]  # what efficiencies can be fitted on
-    # What no group foresees, and what a whole run took, in ms.
+    timed: List[Timed]  # what efficiencies can be fitted to
+    # Times that no group predicts, and that of a whole run, in ms.
     beside_ms: Dict[str, float]
     unmatched_ms: Dict[str, float] = field(default_factory=dict)  # layers of an engine that are in no group
 
     @property
     def estimate_ms(self) -> Range:
-        """Of all groups."""
+        """Estimate for all groups together."""
         return total_ms([row.estimate_ms for row in self.rows])
 
     @property
     def measured_ms(self) -> Optional[float]:
-        """Of all groups, None where nothing was measured."""
+        """Time of all groups together; None if nothing was measured."""
         found = [row.measured_ms for row in self.rows if row.measured_ms is not None]
         return sum(found) if found else None
 
     def dearest(self, count: int) -> List[Row]:
-        """Give the rows that take longest: as measured, else as estimated."""
+        """Return the ``count`` rows that take longest, as measured or else as estimated."""
 
         def cost(row: Row) -> float:
             return row.estimate_ms[1] if row.measured_ms is None else row.measured_ms
@@ -62,11 +62,11 @@ class Roofline:
         return sorted(self.rows, key=cost, reverse=True)[:count]
 
     def errors(self, count: int) -> List[float]:
-        """Give predicted / measured - 1 of the dearest."""
+        """Return predicted / measured - 1 for the ``count`` rows that take longest."""
         return [row.estimate_ms[1] / row.measured_ms - 1 for row in self.dearest(count) if row.measured_ms]
 
     def without_times(self) -> "Roofline":
-        """Keep the estimate alone."""
+        """Return the estimate alone."""
         return replace(self, rows=[row._replace(measured_ms=None) for row in self.rows], beside_ms={})
 
 
@@ -85,19 +85,19 @@ class Graph(NamedTuple):
 
 
 def estimate(graph: Graph, on: Device, precision: str, efficiencies: Efficiencies) -> Roofline:
-    """Estimate a graph on a device that fuses as TensorRT does."""
+    """Estimate a graph on a device whose runtime fuses as TensorRT does."""
     rows = [_row([work], on, efficiencies) for work in group_works(graph.model, graph.shapes, precision)]
     return Roofline(graph.name, graph.size, on, precision, efficiencies, rows, [], {})
 
 
 def validate_engine(graph: Graph, on: Device, profile: Dict[str, Any], efficiencies: Efficiencies) -> Roofline:
-    """Hold the estimate against the profile of an engine. Raises ModelError where that is of another graph."""
+    """Compare the estimate with the profile of an engine. Raises ModelError if that is of another graph."""
     precision = str(profile["precision"])
     if precision not in on.tflops:
         raise ModelError(f"the profile's precision must be one of {', '.join(on.tflops)}. Got {precision!r}")
     if [*graph.size] != profile["size"]:
         raise ModelError(
-            f"the profile is of {format_size(profile['size'])}; give --size {format_size(profile['size'])}"
+            f"the profile is for {format_size(profile['size'])}; give --size {format_size(profile['size'])}"
         )
     found = group_works(graph.model, graph.shapes, precision)
     works = [work for work in found if work.group is not None]
@@ -126,7 +126,7 @@ def validate_engine(graph: Graph, on: Device, profile: Dict[str, Any], efficienc
 
 
 def on_this_cpu(graph: Graph, on: Device, efficiencies: Efficiencies, threads: int, rounds: int) -> Roofline:
-    """Run a graph ``rounds`` times under ONNX Runtime, and hold the estimate against its profile. Raises ModelError."""
+    """Run a graph ``rounds`` times under ONNX Runtime, and compare the estimate with its profile. Raises ModelError."""
     groups = group_works(graph.model, graph.shapes, "fp32")
     ran = run_here(graph.model, fused_kernels(graph.model, graph.shapes), threads, rounds)
     timed = list(zip(ran.works, ran.latencies_ms))
@@ -134,7 +134,7 @@ def on_this_cpu(graph: Graph, on: Device, efficiencies: Efficiencies, threads: i
     for index, group in [*enumerate(groups), (None, None)]:
         parts = [(work, ms) for work, ms in timed if work.group == index]
         if not parts:
-            continue  # of a group that ONNX Runtime computes once, when it loads the graph
+            continue  # a group that ONNX Runtime computes once, when it loads the graph
         works, latencies_ms = zip(*parts)
         row = _row(works, on, efficiencies, sum(latencies_ms))
         name, kind = (group.name, group.kind) if group else ("views", "view")
@@ -144,7 +144,7 @@ def on_this_cpu(graph: Graph, on: Device, efficiencies: Efficiencies, threads: i
 
 
 def _row(works: Sequence[Work], on: Device, efficiencies: Efficiencies, measured_ms: Optional[float] = None) -> Row:
-    """Sum up what runs for one group."""
+    """Sum up the kernels of one group."""
     longest = max(works, key=on.bound_ms)
     return Row(
         merged(works, longest.name, longest.kind, longest.group),
@@ -156,7 +156,7 @@ def _row(works: Sequence[Work], on: Device, efficiencies: Efficiencies, measured
 
 
 def load_graph(path: Path, size: Optional[Tuple[int, int]]) -> Graph:
-    """Read an ONNX of planes at a size (H, W), else at its own. Raises FileError and ModelError."""
+    """Read an ONNX of planes at a size (H, W), or at its own if None. Raises FileError and ModelError."""
     model, shapes = fix_shapes(load_planes_onnx(path), size)
     if not fused_kernels(model, shapes):
         raise ModelError(f"{path} computes nothing")

@@ -1,4 +1,4 @@
-"""A roofline as text, Markdown, JSON and picture."""
+"""A roofline as text, Markdown, JSON and plot."""
 
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -16,20 +16,20 @@ from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
 MARKERS = "o^sDv<>*"
-# What a calibrated estimate is meant to reach for each of the dearest groups.
+# The target of a calibrated estimate: each of the costliest groups within this error.
 DEAREST, WITHIN = 10, 0.30
-DRAWN_MS = 0.1  # from where on a group is drawn beside what it took
+DRAWN_MS = 0.1  # measured time above which a group is drawn against its prediction
 
 
 def heading(found: Roofline) -> str:
-    """Say what this is, and that it is an estimate."""
+    """Return a heading that says what this is, and that it is an estimate."""
     return f"{found.model}, {format_size(found.size)}, {found.precision.upper()}, on {found.device.name}: " + (
-        "an estimate, not a measurement" if found.measured_ms is None else "the estimate beside what was measured"
+        "an estimate, not a measurement" if found.measured_ms is None else "the estimate beside the measurement"
     )
 
 
 def to_text(found: Roofline, top: int) -> str:
-    """Give the tables for people: by kind, the dearest groups and, where there are times, how far off it is."""
+    """Return the tables for the terminal: by kind, the costliest groups and, with measured times, the errors."""
     lines = [heading(found), f"efficiencies: {found.efficiencies.source}", _peaks(found), ""]
     lines += ["  " + line for line in align(_by_kind(found)).split("\n")]
     if top:
@@ -38,7 +38,7 @@ def to_text(found: Roofline, top: int) -> str:
 
 
 def to_markdown(found: Roofline, top: int) -> str:
-    """Give the same for documents."""
+    """Return the same for a page."""
     tables = [_by_kind(found), *([_dearest(found, top)] if top else [])]
     verdict = "\n".join(_verdict(found)).strip()
     said = f"{heading(found)}. Efficiencies: {found.efficiencies.source}."
@@ -48,15 +48,15 @@ def to_markdown(found: Roofline, top: int) -> str:
 
 
 def write_rooflines(found: Sequence[Roofline], path: Path) -> None:
-    """Write all groups of all graphs. Raises FileError."""
+    """Write all groups of all graphs as JSON. Raises FileError."""
     document = {"schema_version": SCHEMA_VERSION, "rooflines": [_as_json(each) for each in found]}
     write_json(path, document)
 
 
 def draw(found: Sequence[Roofline], output: Path) -> None:
-    """Draw intensity against performance, the time by kind and, with times, predicted against measured.
+    """Draw performance against intensity, the time by kind and, with measured times, predicted against measured.
 
-    Of several precisions of one graph the last that is not INT8 is drawn. Raises FileError, and IrvisError without
+    Of several precisions of one graph, the last that is not INT8 is drawn. Raises FileError, and IrvisError without
     matplotlib.
     """
     shown = list({each.model: each for each in found if each.precision != "int8" or len(found) == 1}.values())
@@ -67,7 +67,7 @@ def draw(found: Sequence[Roofline], output: Path) -> None:
     _draw_kinds(axes[1], shown)
     if measured:
         _draw_errors(axes[2], shown)
-    said = "the estimate beside what was measured" if measured else "estimates, not measurements"
+    said = "the estimate beside the measurement" if measured else "estimates, not measurements"
     figure.suptitle(f"{shown[0].device.name}, {format_size(shown[0].size)}, {shown[0].precision.upper()}: {said}")
     save_figure(figure, output, dpi=100)
 
@@ -78,7 +78,7 @@ def _peaks(found: Roofline) -> str:
     return (
         f"peaks: {device.dram_gb_per_s:.1f} GB/s, {device.cache_gb_per_s:.0f} for tensors up to {fitting_mb:.3g} MB "
         f"(cache); {units['matrix']:.3g} TFLOP/s in matrices, {units['vector']:.3g} in vectors; "
-        f"{device.overhead_us[1]:.2g} us a kernel"
+        f"{device.overhead_us[1]:.2g} us per kernel"
     )
 
 
@@ -127,8 +127,8 @@ def _verdict(found: Roofline) -> List[str]:
     lines = [
         "",
         f"predicted {found.estimate_ms[1]:.2f} ms, measured {measured_ms:.2f}: {100 * total:+.1f} %; "
-        f"within {100 * WITHIN:.0f} % are {within} of the {len(errors)} dearest groups, "
-        f"the worst {100 * max(errors, key=abs, default=0.0):+.0f} %",
+        f"{within} of the {len(errors)} costliest groups are within {100 * WITHIN:.0f} %, "
+        f"the worst is at {100 * max(errors, key=abs, default=0.0):+.0f} %",
     ]
     lines += [f"{name}: {ms:.2f} ms" for name, ms in found.beside_ms.items()]
     dear_first = sorted(found.unmatched_ms.items(), key=lambda item: -item[1])
@@ -151,7 +151,7 @@ def _as_json(found: Roofline) -> Dict[str, Any]:
         "device": found.device._asdict(),
         "precision": found.precision,
         "efficiencies": efficiencies_json(found.efficiencies),
-        "is": "an estimate, not a measurement, but for what is called measured",
+        "is": "an estimate, not a measurement, except for what is called measured",
         "estimate_ms": [*found.estimate_ms],
         "measured_ms": found.measured_ms,
         "beside_ms": found.beside_ms,
@@ -195,7 +195,7 @@ def _draw_roof(axis: Any, shown: Sequence[Roofline]) -> None:
     if len(shown) > 1:
         for each, marker in zip(shown, MARKERS):
             axis.scatter([], [], color="grey", marker=marker, label=each.model)
-    axis.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s", title="groups over 1 MB")
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s", title="groups over 1 MB")
     axis.legend(fontsize=7)
 
 

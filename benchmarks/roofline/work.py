@@ -1,7 +1,7 @@
-"""What a kernel moves and computes, whoever runs it: bytes a tensor, operations, kind of layer, unit.
+"""The work of a kernel, whatever runs it: bytes per tensor, operations, kind of layer, unit.
 
-A multiply-add counts as two operations, whatever else an element takes as one; exponentials and their like as
-``TRANSCENDENTAL``, about what a polynomial for them costs.
+A multiply-add counts as two operations and anything else as one per element, except exponentials and the like: they
+count as ``TRANSCENDENTAL``, about the cost of a polynomial for them.
 """
 
 import math
@@ -14,39 +14,39 @@ from irvis.export.fused_groups import Kernel, fused_kernels
 from irvis.export.layouts import CONVERSION, converted_tensors
 from irvis.export.pins import int8_convolutions
 
-TRANSCENDENTAL = 20  # operations an element
+TRANSCENDENTAL = 20  # operations per element
 TRANSCENDENTALS = frozenset("Erf Exp Log Sigmoid Tanh Softmax Gelu FastGelu QuickGelu BiasGelu Sin Cos Pow".split())
 ITEMSIZE = {"fp32": 4, "fp16": 2, "int8": 1}
 MATRIX, VECTOR = "matrix", "vector"
-# Fewer outputs leave vector registers or a matrix unit's tile in part empty.
+# So few outputs leave vector registers or a matrix unit's tile partly empty.
 NARROW = (8, 16)
 
 
 class Work(NamedTuple):
-    """One kernel's."""
+    """The work of one kernel."""
 
     name: str
     kind: str  # of layer
-    read_bytes: Tuple[int, ...]  # tensor by tensor, weights too
+    read_bytes: Tuple[int, ...]  # tensor by tensor, including weights
     written_bytes: Tuple[int, ...]
     operations: float
     unit: str  # MATRIX or VECTOR: what computes it on a device that has both
-    precision: str  # that it computes in
+    precision: str  # of its computation
     group: Optional[int] = None  # which of ``fused_kernels`` it belongs to
 
     @property
     def bytes(self) -> int:
-        """Read and written."""
+        """Bytes read and written."""
         return sum(self.read_bytes) + sum(self.written_bytes)
 
     @property
     def intensity(self) -> float:
-        """Operations a byte."""
+        """Operations per byte."""
         return self.operations / self.bytes if self.bytes else 0.0
 
 
 def convolution_kind(weight: Sequence[int], channels: int) -> str:
-    """Give the kind of a convolution from its weight's shape (O, I / groups, kh, kw) and its input's channels."""
+    """Return the kind of a convolution from its weight's shape (O, I / groups, kh, kw) and its input's channels."""
     outputs, inputs, *window = weight
     narrow = next((f", {limit} outputs or fewer" for limit in NARROW if outputs <= limit), "")
     if inputs == 1 and channels > 1:
@@ -57,16 +57,16 @@ def convolution_kind(weight: Sequence[int], channels: int) -> str:
 
 
 def reduction_kind(whole: Sequence[int], reduced: Sequence[int]) -> str:
-    """Tell a reduction that keeps the last axis, and so strides over planes, from one that runs along it."""
+    """Return the kind of a reduction: one that keeps the last axis, and so strides over planes, or one along it."""
     return "reduction over channels" if len(reduced) == len(whole) and reduced[-1] == whole[-1] > 1 else "reduction"
 
 
 def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[Work]:
-    """Give the kernels of a model from ``fix_shapes`` as ``fused_groups`` takes TensorRT to fuse them.
+    """Return the kernels of a model from ``fix_shapes``, fused as ``fused_groups`` expects of TensorRT.
 
-    In INT8 it is the convolutions that the builder lets be INT8 that compute in it, and tensors that they alone read
-    that are written in it; the rest stays in FP16. Behind them, but in FP32, come the conversions of ``layouts``,
-    which belong to no group. What is converted between INT8 and FP16 is not foreseen.
+    In INT8, only the convolutions that the builder allows compute in INT8, and only tensors that no other kernels read
+    are written in it; the rest stays in FP16. After the groups, except in FP32, come the conversions of ``layouts``,
+    which belong to no group. Conversions between INT8 and FP16 are not predicted.
     """
     kernels = fused_kernels(model, shapes)
     quantized = int8_convolutions(model.graph, shapes) if precision == "int8" else set()
@@ -117,7 +117,7 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
 
 
 def operations_of(node: onnx.NodeProto, shapes: Shapes) -> float:
-    """Give the operations of one of ONNX's operators."""
+    """Return the number of operations of an ONNX operator."""
     elements = math.prod(shapes[node.output[0]])
     if node.op_type == "Conv":
         return 2.0 * elements * math.prod(shapes[node.input[1]][1:])
@@ -134,7 +134,7 @@ def operations_of(node: onnx.NodeProto, shapes: Shapes) -> float:
 
 
 def merged(works: Sequence[Work], name: str, kind: str, group: Optional[int]) -> Work:
-    """Give what several kernels do together."""
+    """Return the work of several kernels together."""
     longest = max(works, key=lambda work: work.operations)
     return Work(
         name,
@@ -149,7 +149,7 @@ def merged(works: Sequence[Work], name: str, kind: str, group: Optional[int]) ->
 
 
 def as_json(work: Work) -> Dict[str, Any]:
-    """Give it for programs."""
+    """Return the work as a JSON object."""
     return {
         "name": work.name,
         "kind": work.kind,
@@ -165,7 +165,7 @@ def _reduces(node: onnx.NodeProto) -> bool:
 
 
 def _itemsizes(kernels: List[Kernel], quantized: Set[str]) -> Dict[str, int]:
-    """Give the bytes of an element of what differs from the rest: in INT8, what such convolutions alone read."""
+    """Return the bytes per element of tensors unlike the rest: in INT8, those that only INT8 convolutions read."""
     by_convolutions: Dict[str, bool] = {}
     for kernel in kernels:
         firsts = {node.input[0] for node in kernel.nodes if node.op_type == "Conv" and node.output[0] in quantized}

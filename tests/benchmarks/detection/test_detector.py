@@ -47,11 +47,11 @@ def test_a_detector_of_one_s_own_is_found_in_this_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "said"),
     [
-        ("yolov5", IrvisError, "--detector is dfine or package.module:function. Got 'yolov5'"),
+        ("yolov5", IrvisError, "--detector must be dfine or package.module:function. Got 'yolov5'"),
         ("own_detector:broken", ModelError, "own_detector:broken cannot be called from .*: RuntimeError: no model"),
         ("own_detector:absent", ModelError, "AttributeError"),
         ("absent_detector:build", ModelError, "ModuleNotFoundError"),
-        ("own_detector:less", ModelError, "must give a Detector. Its about, pretrained, fit, detect is missing"),
+        ("own_detector:less", ModelError, "must return a Detector. Missing: about, pretrained, fit, detect"),
     ],
 )
 def test_what_is_no_detector_is_one_line(name, error, said):

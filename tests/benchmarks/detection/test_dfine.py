@@ -87,7 +87,7 @@ def test_too_small_a_side_is_one_line(examples, tmp_path):
 def test_what_is_no_state_is_refused(examples, tmp_path):
     for content in (b"", b"no state"):
         (tmp_path / "state.pt").write_bytes(content)
-        with pytest.raises(FileError, match=r"not the state of a training of D-FINE: .*state.pt; remove it"):
+        with pytest.raises(FileError, match=r"not a training state of D-FINE: .*state.pt; remove it"):
             DFine(CLASSES, None, "cpu").fit(examples, examples[:1], SETTINGS, tmp_path)
 
 
@@ -105,20 +105,20 @@ def test_published_weights_are_taken_but_for_the_classes(published, examples, tm
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (lambda folder: (folder / "config.json").unlink(), FileError, "weights not found: .*config.json; give the"),
-        (lambda folder: (folder / "config.json").write_text("{"), ModelError, "no weights of D-FINE in"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ModelError, "no weights of D-FINE in"),
+        (lambda folder: (folder / "config.json").unlink(), FileError, "weights not found: .*config.json; give a"),
+        (lambda folder: (folder / "config.json").write_text("{"), ModelError, "cannot load D-FINE from"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ModelError, "cannot load D-FINE from"),
         (
             lambda folder: (folder / "config.json").write_text(json.dumps({"model_type": "yolos"})),
             ModelError,
-            "is not of D-FINE.*Got yolos",
+            "is not a config of D-FINE.*Got yolos",
         ),
         (
             lambda folder: (folder / "config.json").write_text(
                 (folder / "config.json").read_text().replace('"decoder_layers": 2', '"decoder_layers": 3')
             ),
             ModelError,
-            "has not all weights of D-FINE",
+            "lacks weights of D-FINE, such as",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_ten_pairs_are_split_eight_one_one_by_the_seed():
     pairs = [Labelled(Pair(str(number), number, number), NOTHING) for number in range(10)]
     assert [len(part) for part in split_of(pairs, 0)] == [8, 1, 1]
     assert len({split_of(pairs, seed).test[0].pair.name for seed in range(20)}) > 3
-    with pytest.raises(IrvisError, match=r"takes 3 labelled pairs or more\. Got 2"):
+    with pytest.raises(IrvisError, match=r"needs 3 labelled pairs or more\. Got 2"):
         split_of(pairs[:2], 0)
 
 

@@ -35,7 +35,7 @@ TABLES = ["ablation.md", "ablation.csv", "ablation.tex", "ablation.json"]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, samples):
-    """Give the options that all commands have, and their folder with the toy teacher in it."""
+    """Return the options that all commands have, and their folder with the toy teacher in it."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "toy_ablation_teacher.py").write_text(BUILDER)
     return folder, [str(samples), "--cache", str(folder / "cache"), "--quick", "--device", "cpu"]
@@ -90,7 +90,7 @@ def test_every_variant_and_seed_is_trained_and_measured(whole, samples):
 def test_the_tables_say_that_it_is_a_smoke_run(whole, samples):
     for name in ("ablation.md", "ablation.tex"):
         text = (whole / name).read_text(encoding="utf-8")
-        assert "2 steps a run" in text
+        assert "2 steps per run" in text
         assert "a smoke run" in text
     figures = [json.loads((whole / f"full.seed{seed}.json").read_text())["metrics"]["PSNR"] for seed in (0, 1)]
     cell = f"{np.mean(figures):.4f} ± {np.std(figures, ddof=1):.4f}"
@@ -119,7 +119,7 @@ def test_stopped_it_goes_on_to_the_same(base, whole, samples, monkeypatch, capsy
 
     monkeypatch.setattr(Trainer, "launch", launch)
     assert run(base, "stopped", *TEACHER, "--seeds", 1) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().out
+    assert "stopped; run the same command again" in capsys.readouterr().out
     left = contents(base[0] / "stopped")
     assert {name for name in left if name.endswith(".safetensors")} == {
         f"{variant.slug}.seed0.safetensors" for variant in VARIANTS[:2]
@@ -208,7 +208,7 @@ def test_another_teacher_of_the_same_name_is_refused_before_any_training(base, w
         (base[0] / "kept").rename(whole / "without-mlkd.seed0.safetensors")
         sys.modules.pop("toy_ablation_teacher", None)
     said = capsys.readouterr().err
-    assert "without-rd.seed0.safetensors was not taught by this toy_ablation_teacher:Toy; give another --output" in said
+    assert "without-rd.seed0.safetensors was not taught by toy_ablation_teacher:Toy as given; use another" in said
 
 
 def test_checkpoints_of_two_teachers_of_one_name_are_not_set_side_by_side(base, whole, samples, capsys):

@@ -51,7 +51,7 @@ def test_each_row_has_ticks_parameters_mean_and_deviation_and_the_published_figu
 @pytest.mark.parametrize(("steps", "smoke"), [(3999, True), (4000, False)])
 def test_the_note_says_what_it_is_of_and_what_is_a_smoke_run(steps, smoke):
     note = describe(figures(), SETTING._replace(steps=steps))
-    assert note.startswith(f"{steps} steps a run at a peak rate of 0.001 (the paper: 80000 at 0.0001)")
+    assert note.startswith(f"{steps} steps per run at a peak rate of 0.001 (the paper: 80000 at 0.0001)")
     assert ("smoke run" in note) == smoke
     for part in ("over 2 seeds", "181 pairs of MSRS/train", "SHIP", "60 pairs of MSRS/test", "361 pairs", "CDDFuse"):
         assert part in note

@@ -103,7 +103,7 @@ def test_the_tables_and_the_picture_are_of_them(whole):
     teacher, student = (float(row["CC"]) for row in rows[:2])
     assert f"{student:.4f} ({student - teacher:+.4f})" in text.replace("*", "").replace("<u>", "").replace("</u>", "")
     assert "2 steps on crops of 1 pair of" in text
-    assert "not told (the paper: 80000 steps). A smoke run" in text
+    assert "unknown (the paper: 80000 steps). A smoke run" in text
     higher = sum(float(rows[at + 1]["detail"]) > float(rows[at]["detail"]) for at in (0, 2))
     assert f"detail {higher}" in text
     height, width = cv2.imread(str(whole / "compensation.png")).shape[:2]
@@ -192,7 +192,7 @@ def test_a_given_student_may_be_a_plain_state_dict(whole, samples, folder, capsy
     torch.save(Student().state_dict(), folder / "plain.pth")
     given = ["--student", f"{TOY}=plain.pth"]
     assert run(samples, "plain", "--test", samples, *TEACHERS[:2], *given) == 0
-    assert "Students' training: not told (the paper: 80000 steps)." in (folder / "plain" / "compensation.md").read_text(
+    assert "Students' training: unknown (the paper: 80000 steps)." in (folder / "plain" / "compensation.md").read_text(
         encoding="utf-8"
     )
     figures = folder / "plain" / "toy_compensation_teacher-Toy.json"
@@ -205,4 +205,4 @@ def test_a_student_of_another_teacher_is_not_taken(whole, samples, capsys, folde
     (folder / "mixed").mkdir()
     (folder / "mixed" / "toy_compensation_teacher-other.safetensors").write_bytes((whole / STUDENT).read_bytes())
     assert run(samples, "mixed", *TEACHERS) == 1
-    assert "was not taught by this toy_compensation_teacher:other" in capsys.readouterr().err
+    assert "was not taught by toy_compensation_teacher:other as given" in capsys.readouterr().err

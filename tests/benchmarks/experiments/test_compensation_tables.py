@@ -40,10 +40,10 @@ def test_a_student_stands_below_its_teacher_with_the_difference():
 def test_the_note_counts_and_spans(side):
     note = describe([COUPLES[0]._replace(steps=None), COUPLES[1]], TEST._replace(side=side))
     assert ("smoke run" in note) == (side is not None)
-    assert "not told" in note
+    assert "unknown" in note
     assert "80000 steps on crops of 181 pairs of MSRS/train" in note
     assert "2 pairs of MSRS/test" in note
-    assert "Students above their teachers, of 2: CC 1, PSNR 1, SCD 1, SSIM 1, detail 1," in note
+    assert "Number of students, of 2, above their teachers: CC 1, PSNR 1, SCD 1, SSIM 1, detail 1," in note
     assert "Detail spans 0.2000 to 0.7000 over the teachers and 0.3000 to 0.6500 over the students." in note
 
 

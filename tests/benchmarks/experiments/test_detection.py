@@ -138,7 +138,7 @@ def test_what_is_there_is_not_done_again(whole, monkeypatch):
 def test_stopped_it_goes_on(base, whole, capsys):
     options = ["--detector", "own_experiment_detector:stopped", "--device", "cpu", "-o", "stopped"]
     assert run(*options) == 130
-    assert capsys.readouterr().out == "stopped; the same command goes on from there\n"
+    assert capsys.readouterr().out == "stopped; run the same command again to resume\n"
     module = base / "own_experiment_detector.py"
     module.write_text(OWN.replace('own.weights = "toy"', "pass"))
     sys.modules.pop("own_experiment_detector")
@@ -159,7 +159,7 @@ def test_stopped_it_goes_on(base, whole, capsys):
         (["-o", "whole", "--epochs", 3], "was made with other values of epochs; give another --output"),
         (["-o", "whole", "--quick"], "was made with other values of width; give another --output"),
         (["-o", "set"], "set/images"),
-        (["--detector", "yolo"], "--detector is dfine or package.module:function"),
+        (["--detector", "yolo"], "--detector must be dfine or package.module:function"),
     ],
 )
 def test_wrong_options_are_one_line(base, whole, capsys, options, said):
@@ -206,7 +206,7 @@ def test_what_is_not_of_this_command_is_refused(whole, capsys):
     for content in (b"{}", b"[1]", b"none"):
         kept.write_bytes(content)
         assert run(*OPTIONS, "-o", "whole") == 1
-        assert "not what a detector found: whole/detectors/toy/found.json; remove it" in capsys.readouterr().err
+        assert "not the detections of an experiment: whole/detectors/toy/found.json" in capsys.readouterr().err
     kept.write_bytes(before)
 
 
@@ -214,7 +214,7 @@ def test_classes_are_names(capsys):
     for text in ("people,", "car,car"):
         with pytest.raises(SystemExit, match="2"):
             run("--classes", text)
-        assert "the classes are names, with commas, each another" in capsys.readouterr().err
+        assert "the classes must be different names, separated by commas" in capsys.readouterr().err
 
 
 def test_the_quick_run_makes_every_file_and_calls_itself_a_smoke_run(base):

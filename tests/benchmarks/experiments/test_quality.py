@@ -168,7 +168,7 @@ def test_stopped_it_goes_on_to_the_same(folder, whole, monkeypatch, capsys):
 
     monkeypatch.setattr(Method, "open", stopping)
     assert run(folder, "stopped") == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().out
+    assert "stopped; run the same command again" in capsys.readouterr().out
     assert "Not measured yet: taught" in (folder / "stopped" / "quality-TNO-test.md").read_text(encoding="utf-8")
     assert run(folder, "stopped") == 0
     assert fused == [NETWORK] * 4 + ["taught"] * 5

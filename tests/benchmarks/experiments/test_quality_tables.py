@@ -31,7 +31,7 @@ METHODS = [
 
 
 def rows(first, second, **others):
-    """Give the metrics of two pairs, all alike but ``others`` = metric: (first, second)."""
+    """Return the metrics of two pairs, all alike but ``others`` = metric: (first, second)."""
     pairs = [dict.fromkeys(METRICS, first), dict.fromkeys(METRICS, second)]
     for metric, values in others.items():
         for row, value in zip(pairs, values):
@@ -81,7 +81,7 @@ def test_without_published_figures_there_are_no_columns_of_them():
     ("options", "said", "unsaid"),
     [
         ({}, "2 of the 25 pairs of TNO/test, evenly spread. ", "smoke"),
-        ({}, "the 25 pairs of TNO, other pairs than the measured. * published SSIM is not", "Not measured"),
+        ({}, "the 25 pairs of TNO, not the pairs measured here. * published SSIM is not", "Not measured"),
         ({"pairs": [*PAIRS, PAIRS[0]] * 9, "held": 27}, "27 pairs of TNO/test", "evenly"),
         ({}, "In brackets: own minus the best of its teachers SHIP, SeAFusion, metric by metric.", "PFCFuse"),
         ({"side": 128}, "evenly spread, cut to 128x128. ", "Not measured"),
@@ -107,7 +107,7 @@ def test_the_note_says_what_it_is_of(options, said, unsaid):
 def test_a_whole_data_set_of_the_paper_is_of_its_pairs():
     whole = measured(pairs=PAIRS[:1] * 25, held=25)
     assert "Published: means over the 25 pairs of TNO. *" in describe(METHODS, whole)
-    assert "over the 361 pairs of MSRS, other" in describe(METHODS, whole._replace(folder=Path("MSRS/test")))
+    assert "over the 361 pairs of MSRS, not the pairs" in describe(METHODS, whole._replace(folder=Path("MSRS/test")))
 
 
 def test_csv_has_the_unrounded_means_and_the_papers_number_of_pairs():

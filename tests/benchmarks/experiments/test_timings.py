@@ -37,7 +37,7 @@ def test_a_report_of_peers_is_a_column_a_runtime(tmp_path):
     assert gpu.title == "NVIDIA H100, TensorRT"
     assert gpu.times_ms == {"student": (1.0, None)}
     assert gpu.remarks == (
-        "peers.json: NVIDIA H100, TensorRT 8.5.2.2, FP16, 3 rounds of irvis peers, which watches no clocks"
+        "peers.json: NVIDIA H100, TensorRT 8.5.2.2, FP16, 3 rounds of irvis peers, which checks no clocks"
     )
 
 
@@ -110,7 +110,7 @@ def test_a_deviation_of_one_sample_is_none(tmp_path):
 @pytest.mark.parametrize("report", [peers_report(), latency_of_a_gpu_check()], ids=["peers", "gpu_check"])
 def test_a_name_for_a_report_that_has_its_own_is_refused(tmp_path, report):
     path = written(tmp_path / "one.json", report)
-    said = f"{path} names what it timed, and SHIP= is for a report of bench.py; give --report {path}"
+    said = f"{path} names what it timed, but SHIP= is for a report of bench.py; give --report {path}"
     with pytest.raises(FileError) as raised:
         read_timings(f"SHIP={path}")
     assert str(raised.value) == said
@@ -121,16 +121,16 @@ def test_a_name_for_a_report_that_has_its_own_is_refused(tmp_path, report):
     [
         (
             peers_report(size={"height": 240, "width": 320}),
-            "is of frames of 240x320, the paper's tables are of 480x640",
+            "is for frames of 240x320, the paper's tables are for 480x640",
         ),
-        (peers_report(schema_version=2), "not a whole report of irvis peers"),
-        (peers_report(methods=[{"name": "student"}]), "not a whole report of irvis peers"),
-        (peers_report(methods=[{"name": "a", "forms": {"b": {"backend": "c", "latencies_ms": []}}}]), "not a whole"),
-        (peers_report(machine=None), "not a whole report of irvis peers"),
-        ({"schema_version": 1, "found": {"480x640": {}}}, "not a whole report of gpu_check's latency at 480x640"),
-        (latency_of_a_gpu_check(**{"deploy planes FP16": {"total_ms": {"median": 1}}}), "not a whole report of gpu_c"),
-        ({"kind": "table"}, "is no report of bench.py"),
-        ([], "is no report of bench.py"),
+        (peers_report(schema_version=2), "not a complete report of irvis peers"),
+        (peers_report(methods=[{"name": "student"}]), "not a complete report of irvis peers"),
+        (peers_report(methods=[{"name": "a", "forms": {"b": {"backend": "c", "latencies_ms": []}}}]), "not a compl"),
+        (peers_report(machine=None), "not a complete report of irvis peers"),
+        ({"schema_version": 1, "found": {"480x640": {}}}, "not a complete report of gpu_check's latency at 480x640"),
+        (latency_of_a_gpu_check(**{"deploy planes FP16": {"total_ms": {"median": 1}}}), "not a complete report of gpu"),
+        ({"kind": "table"}, "is not a report of bench.py"),
+        ([], "is not a report of bench.py"),
         ({"kind": "complexity", "schema_version": 1}, "measure it again with bench.py"),
     ],
 )

@@ -119,7 +119,7 @@ def test_parts_that_are_no_archive_end_it(tmp_path: Path) -> None:
 
 def test_its_queue_names_engines_that_there_are() -> None:
     text = LEASE.read_text()
-    queued = text[text.index("# In the order") :].replace("\\\n", " ")
+    queued = text[text.index("# Most important first") :].replace("\\\n", " ")
     named = [name for line in queued.splitlines() if line.startswith("build ") for name in line.split('"')[1::2]]
     assert len(named) > 10
     assert set(named) <= {spec.name for spec in ENGINES}

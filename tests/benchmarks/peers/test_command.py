@@ -49,7 +49,7 @@ def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path
     said = capsys.readouterr()
     left_out = [line for line in said.err.splitlines() if line.startswith("left out: ")]
     assert sum("DATFuse, PyTorch: " in line or "DATFuse, ONNX Runtime: " in line for line in left_out) == 2
-    assert "left out: SHIP, whose weights are not at hand (--weights FOLDER)" in left_out
+    assert "left out: SHIP, whose weights were not found (--weights FOLDER)" in left_out
     document = json.loads(report.read_text())
     assert [method["name"] for method in document["methods"]] == [STUDENT, DEPLOY, "MMDRFuseStudent"]
     for method in document["methods"]:
@@ -83,10 +83,10 @@ def test_further_students_are_timed_and_measured_by_their_files_names(folder, tm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--engine", "x=y.engine"], r"--engine x=y\.engine is of none that is compared here: student, SHIP, PFC"),
-        (["--engine", "fast, deploy form=y.engine"], "is of none that is compared here: student, "),
-        (["--student", "SHIP.safetensors"], "SHIP is another's name already; rename"),
-        (["--student", "student"], "student is another's name already; rename the file"),
+        (["--engine", "x=y.engine"], r"--engine x=y\.engine is of no network compared here: student, SHIP, PFC"),
+        (["--engine", "fast, deploy form=y.engine"], "is of no network compared here: student, "),
+        (["--student", "SHIP.safetensors"], "the name SHIP is already taken; rename"),
+        (["--student", "student"], "the name student is already taken; rename the file"),
     ],
 )
 def test_names_must_tell_methods_apart(folder, options, said):

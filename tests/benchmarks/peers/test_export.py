@@ -82,7 +82,7 @@ def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(peer_export, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match=r"differ by \S+ on MMDRFuseStudent, over 0e\+00"):
         export_published(network("MMDRFuseStudent"), tmp_path / "n.onnx", SIZE, sample_pairs(SIZE)[:1])
-    with pytest.raises(ModelError, match=r"SFDFusion takes multiples of 2 .*. Got 32x47"):
+    with pytest.raises(ModelError, match=r"SFDFusion needs sides that are multiples of 2 .*. Got 32x47"):
         export_published(network("SFDFusion"), tmp_path / "n.onnx", (32, 47), [])
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ from irvis.runtime.cli import guarded
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and stderr of ``irvis roofline``."""
+    """Return the exit code, stdout and stderr of ``irvis roofline``."""
     parser = argparse.ArgumentParser()
     roofline.add_arguments(parser)
     parsed = parser.parse_args([*map(str, arguments)])
@@ -99,8 +99,8 @@ def test_fitted_here_on_one_graph_and_tested_on_the_other(graphs, capsys, tmp_pa
         capsys, graphs[1], "--validate", *common, "--efficiency", fitted, "--plot", picture, "--top", "10"
     )
     assert (code, err) == (0, "")
-    assert "of the 10 dearest groups" in out
-    assert "the estimate beside what was measured" in out
+    assert "of the 10 costliest groups are within 30 %" in out
+    assert "the estimate beside the measurement" in out
     assert re.search(r"^whole run: \d+\.\d+ ms$", out, re.MULTILINE)
 
 
@@ -182,7 +182,7 @@ def test_a_profile_of_another_size_or_precision(graphs, capsys, tmp_path):
     profile_of(graphs[1], profile)
     common = ["--device", "h100", "--measured", profile]
     code, _, err = run(capsys, graphs[1], "--size", "48x64", *common)
-    assert (code, "the profile is of 480x640; give --size 480x640" in err) == (1, True)
+    assert (code, "the profile is for 480x640; give --size 480x640" in err) == (1, True)
     profile.write_text(profile.read_text().replace('"precision": "fp16", "size"', '"precision": "bf16", "size"'))
     code, _, err = run(capsys, graphs[1], "--size", "480x640", *common)
     assert (code, "must be one of fp32, fp16, int8. Got 'bf16'" in err) == (1, True)

@@ -25,7 +25,7 @@ def weight(name, *shape, kind=TensorProto.FLOAT, values=None):
 
 
 def ran(nodes, weights=()):
-    """Give {group's operators: its kernels} and the run."""
+    """Return {group's operators: its kernels} and the run."""
     graph = helper.make_graph(
         nodes,
         "g",

@@ -54,7 +54,7 @@ def test_one_bad_kernel_does_not_shift_a_kind():
 
 
 def test_what_is_all_overhead_tells_nothing():
-    with pytest.raises(FileError, match="nothing to fit efficiencies on"):
+    with pytest.raises(FileError, match="nothing to fit efficiencies to"):
         fit([(work("copy", 0), 0.02)], XAVIER, "")
 
 
@@ -63,7 +63,7 @@ def test_written_and_read(tmp_path):
     path = tmp_path / "a.json"
     write_efficiencies(written, path)
     assert read_efficiencies(path, "tensorrt") == written
-    with pytest.raises(FileError, match="has efficiencies of tensorrt, and none of onnxruntime"):
+    with pytest.raises(FileError, match="has efficiencies for tensorrt, but none for onnxruntime"):
         read_efficiencies(path, "onnxruntime")
     write_efficiencies(written._replace(runtime="onnxruntime"), path)
     assert read_efficiencies(path, "tensorrt") == written
@@ -103,7 +103,7 @@ def test_a_file_of_something_else_is_not_written_over(tmp_path):
 def test_a_file_of_something_else(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_text(content)
-    with pytest.raises(FileError, match=r"not efficiencies of layers|and none of tensorrt"):
+    with pytest.raises(FileError, match=r"not efficiencies of layers|but none for tensorrt"):
         read_efficiencies(path, "tensorrt")
 
 
