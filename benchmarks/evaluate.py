@@ -1,14 +1,15 @@
 """Measure fusion quality on data sets, each a folder with ir/ and vi/: ``irvis evaluate TNO/test MSRS/test``."""
 
 import argparse
+import itertools
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from irvis.benchmarks.fusers import Fuse, Model, open_model
+from irvis.benchmarks.fusers import Fuse, Model, open_model, open_teachers, teacher_files
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.benchmarks.published import published_quality
 from irvis.benchmarks.tables import (
@@ -26,10 +27,11 @@ from irvis.benchmarks.tables import (
 from irvis.runtime.files import check_outputs, write_bytes
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, files_of, pairs_of
+from irvis.runtime.shipped import NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis evaluate``."""
+    """Add the arguments of ``irvis evaluate``."""
     parser.add_argument("folders", type=Path, nargs="+", help="data sets")
     parser.add_argument(
         "--model",
@@ -38,24 +40,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".onnx or .engine; a student's .safetensors, .pt or .pth; or NAME=FILE, a published network such as "
         "SHIP and its weights; or student, the default, or fast, which irvis ships; may be repeated",
     )
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="a teacher of your own, or a published one, as `irvis train --teacher` takes it: NAME=WEIGHTS, or as "
+        "`irvis teachers` says; run in PyTorch or ONNX Runtime on the CPU, beside the models; may be repeated",
+    )
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis evaluate``: a table a data set, of the models, the mean of the inputs and the paper's figures."""
+    """Run ``irvis evaluate``: one table per data set, of models, teachers, the inputs' mean and the paper's figures."""
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
     models = [text.rpartition("=")[2] for text in arguments.model or []]
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
     images = [file for _, pairs in data_sets for file in files_of(pairs)]
-    check_outputs([file for file, _ in outputs], [*models, *images])
+    check_outputs([file for file, _ in outputs], [*models, *teacher_files(arguments.teacher), *images])
     results = []
     with ExitStack() as stack:
-        models = _open_models(arguments.model or [None], stack, arguments.resize)
+        models = _open_models(arguments.model or [None], arguments.teacher, stack, arguments.resize)
+        for model, (_, pairs) in itertools.product(models, data_sets):
+            model.fuse(*read_luminance(pairs[0]))  # one that cannot fuse them fails before the others take an hour
         for folder, pairs in data_sets:
             rows = [Row(model.name, MODEL, evaluate_pairs(pairs, model.fuse, model.name)) for model in models]
-            # Always beside them, since it flatters some metrics more than any model does.
+            # Always included, since it flatters some metrics more than any model does.
             rows.append(Row("mean of the inputs", BASELINE, evaluate_pairs(pairs, mean)))
             rows += [Row(name, PUBLISHED, row) for name, row in published_quality(folder, len(pairs)).items()]
             results.append(Quality("/".join(folder.resolve().parts[-2:]), len(pairs), rows))
@@ -68,20 +80,23 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open_models(texts: List[Optional[str]], stack: ExitStack, resize: bool) -> List[Model]:
-    """Open each model once; those of the same file name are told apart by their paths."""
-    models = {text: open_model(text, stack, resize) for text in dict.fromkeys(texts)}
-    names = [model.name for model in models.values()]
-    return [Model(str(text), model.fuse) if names.count(model.name) > 1 else model for text, model in models.items()]
+def _open_models(
+    texts: Sequence[Optional[str]], teachers: Sequence[str], stack: ExitStack, resize: bool
+) -> List[Model]:
+    """Open each model once, then the teachers; those that share a name are named as on the command line."""
+    given = [(text or NAMES[0], open_model(text, stack, resize)) for text in dict.fromkeys(texts)]
+    given += zip(teachers, open_teachers(teachers))
+    names = [model.name for _, model in given]
+    return [Model(text, model.fuse) if names.count(model.name) > 1 else model for text, model in given]
 
 
 def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-    """Give the mean of two uint8 planes, halves rounded to even as the fused plane's are."""
+    """Return the mean of two uint8 planes, halves rounded to even as the fused plane's are."""
     return np.rint((infrared.astype(np.float32) + luminance) / 2).astype(np.uint8)
 
 
 def evaluate_pairs(pairs: List[Pair], fuse: Fuse, label: str = "mean of the inputs") -> Dict[str, float]:
-    """Give each metric's mean over the pairs, on luminance; ``label`` heads the progress bar. Raises IrvisError."""
+    """Return each metric's mean over the pairs, on luminance; ``label`` heads the progress bar. Raises IrvisError."""
     values = []
     for pair in tqdm(pairs, desc=label, unit="pair", disable=None, leave=False):
         infrared, luminance = read_luminance(pair)

@@ -1,20 +1,27 @@
-"""What a data set can be fused with: an engine, an ONNX, a student's checkpoint or a published network."""
+"""What a data set can be fused with: an engine, an ONNX, a student's checkpoint, a published network or any teacher."""
 
+import logging
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from irvis.runtime.errors import IrvisError
+from irvis.runtime.errors import IrvisError, ModelError
 from irvis.runtime.fuser import Fuser
+from irvis.runtime.sizes import format_size
+
+if TYPE_CHECKING:  # it imports torch, which an ONNX or engine is measured without
+    from irvis.student.teachers.load import Teacher
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
 
 # uint8 (H, W) infrared and luminance -> fused uint8 (H, W)
 Fuse = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+logger = logging.getLogger("irvis.teachers")
 
 
 class Model(NamedTuple):
@@ -25,7 +32,7 @@ class Model(NamedTuple):
 
 
 def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> Model:
-    """Open what ``--model`` names.
+    """Open the model that ``--model`` names.
 
     Args:
         text: a ``.onnx`` or ``.engine``; a student's ``.safetensors``, ``.pt`` or ``.pth``, run in PyTorch;
@@ -33,11 +40,13 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> M
         stack: closes the model at its end.
         resize: fit frames of another size to that of an ONNX or engine, and back.
 
-    Raises IrvisError where it cannot be opened.
+    Raises IrvisError if it cannot be opened.
     """
     if text is not None:
         name, equals, weights = text.partition("=")
         if equals and not Path(text).exists():
+            if "," in name:  # as in my.package:build,feature=decoder
+                raise IrvisError(f"not a model: {text}, which has the form of a teacher; give it as --teacher")
             return published_network(name, Path(weights))
         if Path(text).suffix in CHECKPOINTS:
             return Model(Path(text).name, student(Path(text)))
@@ -57,15 +66,63 @@ def student(checkpoint: Path) -> Fuse:
 def published_network(name: str, weights: Path) -> Model:
     """Run a published network in PyTorch, its fused plane turned to 8 bits as its authors do. Raises IrvisError."""
     _require_torch()
-    from irvis.student.datasets import unit_planes
     from irvis.student.teachers.load import PublishedTeacher
+
+    return _of_teacher(PublishedTeacher(name, weights))
+
+
+def open_teachers(specs: Sequence[str]) -> List[Model]:
+    """Open the teachers that ``--teacher`` names, in the forms that ``irvis train --teacher`` takes, on the CPU.
+
+    Raises IrvisError if one cannot be opened, or two have the same name.
+    """
+    if not specs:
+        return []
+    _require_torch()
+    from irvis.student.teachers import load
+
+    return [_of_teacher(teacher) for teacher in load.open_teachers(specs)]
+
+
+def teacher_files(specs: Sequence[str]) -> List[Optional[Path]]:
+    """Return the file that each of ``specs`` names, None if it names a function. Raises IrvisError without torch."""
+    if not specs:
+        return []
+    _require_torch()
+    from irvis.student.teachers.load import teacher_file
+
+    return [teacher_file(spec) for spec in specs]
+
+
+def _of_teacher(teacher: "Teacher") -> Model:
+    """Return what fuses with a teacher: a published network's plane becomes 8 bits as its authors do it, any other is
+    clipped to [0, 1] and rounded, with one warning if much of it lay beyond.
+
+    Random numbers that the teacher draws are the same for every pair, as in training. Fusing raises ModelError where
+    the teacher does not take the planes, or gives NaN or infinity.
+    """
+    import torch
+
+    from irvis.student.datasets import unit_planes
+    from irvis.student.teachers.load import PublishedTeacher, beyond_unit
     from irvis.student.teachers.network import CASTS
 
-    teacher = PublishedTeacher(name, weights)
-    to_8_bits = CASTS[teacher.network.cast]
+    cast = teacher.network.cast if isinstance(teacher, PublishedTeacher) else None
+    to_8_bits = CASTS[cast or "round"]
+    told = cast is not None  # the authors' cast suits what their network gives
 
     def fuse(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-        _, fused = teacher(*unit_planes(infrared, luminance))
+        nonlocal told
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _, fused = teacher(*unit_planes(infrared, luminance))
+        if not fused.isfinite().all():
+            size = format_size(infrared.shape)
+            raise ModelError(f"{teacher.name} gives NaN or infinity on a pair of {size}; check its weights")
+        beyond = "" if told else beyond_unit(fused)
+        if beyond:
+            logger.warning("%s: %s", teacher.name, beyond)
+            told = True
         return to_8_bits(fused[0, 0].numpy())
 
     return Model(teacher.name, fuse)

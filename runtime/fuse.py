@@ -12,15 +12,15 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, check_outputs_apart
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import is_image, read_infrared, read_visible, write_image
-from irvis.runtime.pairs import Pair, images_by_stem, match_folders
+from irvis.runtime.pairs import Pair, match_folders
 from irvis.runtime.panels import side_by_side
 from irvis.runtime.video import VideoReader, is_video, video_writer
 
-PANELS = "side_by_side"  # a folder's folder, and the end of a file's name
+PANELS = "side_by_side"  # a subfolder for folders, and the end of a file's name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis fuse``."""
+    """Add the arguments of ``irvis fuse``."""
     parser.add_argument("infrared", type=Path, help="infrared image, folder or video")
     parser.add_argument("visible", type=Path, help="visible image, folder or video, registered with it")
     parser.add_argument(
@@ -28,17 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
-    parser.add_argument("--side-by-side", action="store_true", help="write infrared, visible and fused in a row, too")
+    parser.add_argument("--side-by-side", action="store_true", help="also write infrared, visible and fused in a row")
     parser.add_argument(
         "--smoothing",
         type=float,
-        help="how slowly the range of 16-bit infrared follows, 0 to below 1 (default: 0 for images, 0.9 for videos)",
+        help="how slowly the 16-bit range follows the scene, 0 to below 1 (default: 0 for images, 0.9 for videos)",
     )
     engine_cache.add_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis fuse``; give 0, or 1 where a pair could not be fused."""
+    """Run ``irvis fuse``; return 0, or 1 if a pair could not be fused."""
     infrared, visible, output = arguments.infrared, arguments.visible, arguments.output
     kinds = [_kind(path) for path in (infrared, visible)]
     if kinds[0] != kinds[1]:
@@ -50,7 +50,6 @@ def main(arguments: argparse.Namespace) -> int:
     if kinds[0] == "folder":
         pairs = match_folders(infrared, visible)
         check_outputs_apart([output, output / PANELS if with_panel else None], [infrared, visible])
-        _report_unmatched(infrared, visible, len(pairs))
         with open_fuser(arguments, smoothing) as fuser:
             return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
     if kinds[0] == "image" and (output.is_dir() or not output.suffix):
@@ -67,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def open_fuser(arguments: argparse.Namespace, smoothing: float) -> Fuser:
-    """Open the model that a command line names, with what it says of resizing and engines. Raises IrvisError."""
+    """Open the model of a command line, with its options for resizing and engines. Raises IrvisError."""
     return Fuser(
         arguments.model,
         resize=arguments.resize,
@@ -87,7 +86,7 @@ def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = 
 
 
 def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) -> int:
-    """Fuse each pair into ``output/NAME.png``; a bad one costs one line on stderr. Give how many were bad."""
+    """Fuse each pair into ``output/NAME.png``; a bad one is one line on stderr. Return the number of bad ones."""
     if output.exists() and not output.is_dir():
         raise FileError(f"output must be a folder, since the inputs are. Found a file: {output}")
     failures = 0
@@ -105,13 +104,13 @@ def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) 
 def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, panel: Optional[Path]) -> None:
     """Fuse two videos frame by frame, to the end of the shorter, at the visible's rate.
 
-    Raises IrvisError, also where one is cut off: then what came before that is in ``output``.
+    Raises IrvisError, also if one is cut off; ``output`` then holds the frames before that.
     """
     with VideoReader(infrared) as infrared_video, VideoReader(visible) as visible_video:
         if abs(infrared_video.fps - visible_video.fps) > 0.01 * visible_video.fps:
             raise FileError(
                 f"the videos differ in frame rate: {infrared_video.fps:g} and {visible_video.fps:g} frames a second; "
-                "bring them to one rate first"
+                "convert them to one rate first"
             )
         count = min(infrared_video.count, visible_video.count) or None
         frames = 0
@@ -143,9 +142,3 @@ def _kind(path: Path) -> str:
     if is_image(path):
         return "image"
     raise FileError(f"neither a folder, nor an image, nor a video by its suffix: {path}")
-
-
-def _report_unmatched(infrared: Path, visible: Path, matched: int) -> None:
-    alone = [len(images_by_stem(folder)) - matched for folder in (infrared, visible)]
-    if any(alone):
-        print(f"irvis fuse: without a partner: {alone[0]} infrared, {alone[1]} visible", file=sys.stderr)

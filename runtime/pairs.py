@@ -1,11 +1,16 @@
-"""Registered pairs on disk, matched by name, in the layouts that the public data sets have.
+"""Registered pairs on disk, matched by name, in the layouts of the public data sets.
 
 - Two folders named after what they hold: ``ir`` and ``vi``, ``Ir`` and ``Vis``, ``infrared`` and ``LR_visible``.
 - One folder of images named after what they are: ``1_ir.png`` and ``1_vi.png``, ``IR_lake.bmp`` and ``VIS_lake.bmp``.
 - Folders of the second kind with one pair each, the scenes of a data set, anywhere under its own folder.
+
+Of two folders, images without a partner are left out, with one warning to the logger ``irvis.pairs``. Where both halves
+are in one folder, other images beside the pairs are common, so they are ignored.
 """
 
+import functools
 import itertools
+import logging
 import os
 import re
 from pathlib import Path
@@ -14,13 +19,15 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, 
 from irvis.runtime.errors import FileError
 from irvis.runtime.images import is_image, read_image
 
-# The words that tell a half. Near infrared is reflected light, as the visible is, so "nir" is none of them.
+# The words that identify a half. Near infrared is reflected light, as the visible is, so "nir" is not among them.
 WORDS: Dict[str, Tuple[str, ...]] = {
     "infrared": ("infrared", "ir", "lwir", "thermal"),
     "visible": ("visible", "vi", "vis", "visual"),
 }
-LEVELS = 3  # of folders between a data set's own and its scenes: TNO has Athena_images/APC_1/view_1
+LEVELS = 3  # of folders between a data set's folder and its scenes: TNO has Athena_images/APC_1/view_1
 NAMED_AT_MOST = 8  # in an error
+
+logger = logging.getLogger("irvis.pairs")
 
 
 class Pair(NamedTuple):
@@ -32,10 +39,10 @@ class Pair(NamedTuple):
 
 
 def pairs_of(folder: Union[str, Path]) -> List[Pair]:
-    """Give the pairs of a data set's folder, sorted by name, in any of the layouts above.
+    """Return the pairs of a data set's folder, sorted by name, in any of the layouts above.
 
-    Where the folder itself holds none, those of the only data set in it are given, or of all its scenes, each named
-    after its folders. Raises FileError where there are no pairs, several data sets, or more than one way to pair.
+    If the folder itself holds none, those of the only data set in it are returned, or those of all its scenes, each
+    named after its folders. Raises FileError if there are no pairs, several data sets, or more than one way to pair.
     """
     folder = Path(folder)
     found = _search(folder, LEVELS)
@@ -46,7 +53,10 @@ def pairs_of(folder: Union[str, Path]) -> List[Pair]:
             f"Found {_listed(names) or 'nothing'}"
         )
     if len(found) == 1:
-        return found[0][1]
+        place, pairs = found[0]
+        if pairs[0].infrared.parent != place:
+            _warn_of_left_out(pairs)
+        return pairs
     if not all(pairs[0].infrared.parent == place and len(pairs) == 1 for place, pairs in found):
         base = Path(os.path.commonpath([place for place, _ in found]))
         sets = sorted({base / place.relative_to(base).parts[0] for place, _ in found})
@@ -59,30 +69,25 @@ def pairs_of(folder: Union[str, Path]) -> List[Pair]:
 
 
 def files_of(pairs: Iterable[Pair]) -> List[Path]:
-    """Give both files of each pair, such as no output may take the place of."""
+    """Return both files of each pair, for example to check that no output overwrites one."""
     return [file for pair in pairs for file in (pair.infrared, pair.visible)]
 
 
 def match_folders(infrared: Union[str, Path], visible: Union[str, Path]) -> List[Pair]:
-    """Give the pairs of two folders, matched by file stem and sorted by it.
+    """Return the pairs of two folders, matched by file stem and sorted by it.
 
-    Where no stem is in both, the words that all names of a folder begin or end with are left out, but for numbers:
+    If no stem is in both, words that all names of a folder begin or end with are ignored, except numbers:
     ``IR_01`` and ``VIS_01`` are the pair ``01``, ``1800i`` and ``1800v`` the pair ``1800``.
-    Raises FileError where a folder is missing or empty, no name is in both, or a stem stands for two files.
+    Images without a partner are left out, with one warning.
+    Raises FileError if a folder is missing or empty, no name is in both, or two files have the same stem.
     """
-    stems = images_by_stem(Path(infrared)), images_by_stem(Path(visible))
-    pairs = _match(*stems) or _match(*(_without_affixes(images) for images in stems))
-    if not pairs:
-        left, right = stems
-        raise FileError(
-            f"no file of {infrared} has the name of one in {visible}. "
-            f"Found {len(left)} such as {min(left)} and {len(right)} such as {min(right)}"
-        )
+    pairs = _match_folders(infrared, visible)
+    _warn_of_left_out(pairs)
     return pairs
 
 
 def images_by_stem(folder: Path) -> Dict[str, Path]:
-    """Give the images directly in ``folder`` by stem. Raises FileError where it is missing, empty or ambiguous."""
+    """Return the images directly in ``folder`` by stem. Raises FileError if it is missing, empty or ambiguous."""
     files = [path for path in _entries(folder) if is_image(path)]
     if not files:
         raise FileError(f"no image in folder {folder}")
@@ -95,11 +100,11 @@ def images_by_stem(folder: Path) -> Dict[str, Path]:
 
 
 def find_halves(folder: Union[str, Path]) -> Optional[Tuple[Path, Path]]:
-    """Give the infrared and the visible folder directly in ``folder``, or None where it has not both.
+    """Return the infrared and the visible folder directly in ``folder``, or None if it does not have both.
 
-    A folder named by the word alone, such as ``ir``, goes before one that has it among others, such as ``ir_labels``.
-    Of several that remain, only two whose first images are of one size can be registered. Raises FileError where that
-    does not leave one infrared and one visible folder.
+    A folder named by the word alone, such as ``ir``, is preferred to one whose name has others, such as ``ir_labels``.
+    If several remain, only two whose first images have the same size can be registered. Raises FileError if that does
+    not leave one infrared and one visible folder.
     """
     folders = [path for path in _entries(Path(folder)) if path.is_dir()]
     halves = [[path for path in folders if _half(_parts(path.name)) == half] for half in WORDS]
@@ -118,19 +123,50 @@ def find_halves(folder: Union[str, Path]) -> Optional[Tuple[Path, Path]]:
 
 
 def _search(folder: Path, levels: int) -> List[Tuple[Path, List[Pair]]]:
-    """Give each outermost place in ``folder`` that has pairs, with them."""
+    """Return each outermost folder in ``folder``, or itself, that has pairs, with its pairs."""
     halves = find_halves(folder)
-    pairs = match_folders(*halves) if halves else _match_marked(folder)
+    pairs = _match_folders(*halves) if halves else _match_marked(folder)
     if pairs:
         return [(folder, pairs)]
     below = [path for path in _entries(folder) if path.is_dir()] if levels else []
     return [found for path in below for found in _search(path, levels - 1)]
 
 
-def _match_marked(folder: Path) -> List[Pair]:
-    """Match the images directly in ``folder`` whose names begin or end with a word of one half, by what else they say.
+def _match_folders(infrared: Union[str, Path], visible: Union[str, Path]) -> List[Pair]:
+    """Return what match_folders does, without its warning."""
+    stems = images_by_stem(Path(infrared)), images_by_stem(Path(visible))
+    pairs = _match(*stems) or _match(*(_without_affixes(images) for images in stems))
+    if not pairs:
+        left, right = stems
+        raise FileError(
+            f"no file of {infrared} has the name of one in {visible}. "
+            f"Found {len(left)} such as {min(left)} and {len(right)} such as {min(right)}"
+        )
+    return pairs
 
-    Where that differs, but not in its numbers, the only infrared and the only visible image are still a pair.
+
+def _warn_of_left_out(pairs: List[Pair]) -> None:
+    """Warn if the two folders that pairs are from have images without a partner."""
+    paired = set(files_of(pairs))
+    folders = pairs[0].infrared.parent, pairs[0].visible.parent
+    infrared, visible = ([path for path in images_by_stem(each).values() if path not in paired] for each in folders)
+    if infrared or visible:
+        _warn_once(
+            f"{len(infrared)} infrared and {len(visible)} visible images have no partner and are left out; "
+            f"the first is {(infrared + visible)[0]}"
+        )
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_once(line: str) -> None:
+    """Log a warning, but not again when a command lists the same folder again."""
+    logger.warning("%s", line)
+
+
+def _match_marked(folder: Path) -> List[Pair]:
+    """Match the images directly in ``folder`` whose names begin or end with a word of one half, by the rest.
+
+    If the rest differs, but not in its numbers, a single infrared and a single visible image are still a pair.
     """
     marked = [(*_split_mark(path.stem), path) for path in _entries(folder) if is_image(path)]
     halves = {half: {rest: path for found, rest, path in marked if found == half} for half in WORDS}
@@ -152,7 +188,7 @@ def _match(infrared: Dict[str, Path], visible: Dict[str, Path]) -> List[Pair]:
 
 
 def _without_affixes(images: Dict[str, Path]) -> Dict[str, Path]:
-    """Give the images by stem without what all stems begin or end with, unless that leaves nothing or two alike."""
+    """Return the images by stem without what all stems begin or end with, unless stems become empty or equal."""
     rows = [_parts(stem) for stem in images]
     first, last = _common(rows), _common([row[::-1] for row in rows])
     shortened = {"".join(row[first : len(row) - last]): path for row, path in zip(rows, images.values())}
@@ -160,7 +196,7 @@ def _without_affixes(images: Dict[str, Path]) -> Dict[str, Path]:
 
 
 def _common(rows: List[List[str]]) -> int:
-    """Count the parts that all rows begin with, up to the first number: that tells images apart, so it is no affix."""
+    """Count the parts that all rows begin with, up to the first number, which identifies an image and is no affix."""
     same = (len(set(column)) == 1 and not column[0].isdigit() for column in zip(*rows))
     return len(list(itertools.takewhile(bool, same)))
 
@@ -171,7 +207,7 @@ def _parts(name: str) -> List[str]:
 
 
 def _split_mark(stem: str) -> Tuple[Optional[str], str]:
-    """Give the half that a name's first or last word names, or None, and the rest of the name."""
+    """Return the half that the first or last word of a name stands for, or None, and the rest of the name."""
     parts = _parts(_bare(stem))
     return _half(parts[:1] + parts[-1:]), _bare("".join(parts[1:] if _half(parts[:1]) else parts[:-1]))
 
@@ -181,7 +217,7 @@ def _bare(name: str) -> str:
 
 
 def _half(words: Sequence[str]) -> Optional[str]:
-    """Tell the half that the words name, also as the end of one, such as ``cropinfrared``; None for both or neither."""
+    """Return the half that the words name, also ending one, as in ``cropinfrared``; None for both or neither."""
     words = [word.lower() for word in words]
     named = [half for half in WORDS if any(word in WORDS[half] or word.endswith(half) for word in words)]
     return named[0] if len(named) == 1 else None
@@ -189,14 +225,14 @@ def _half(words: Sequence[str]) -> Optional[str]:
 
 def _of_one_size(infrared: Path, visible: Path) -> bool:
     try:
-        pair = match_folders(infrared, visible)[0]
+        pair = _match_folders(infrared, visible)[0]
     except FileError:
         return False
     return read_image(pair.infrared).shape[:2] == read_image(pair.visible).shape[:2]
 
 
 def _entries(folder: Path) -> List[Path]:
-    """Give what is directly in ``folder`` and not hidden, sorted. Raises FileError."""
+    """Return what is directly in ``folder`` and not hidden, sorted. Raises FileError."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError as error:

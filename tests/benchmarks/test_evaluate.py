@@ -1,5 +1,6 @@
 import csv
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -22,14 +23,14 @@ FOOTNOTE = "* published SSIM is not comparable"
 
 
 def run(capsys, *arguments):
-    """Give the exit code, the blocks on stdout as lists of lines, and stderr of ``irvis evaluate``."""
+    """Return the exit code, the blocks on stdout as lists of lines, and stderr of ``irvis evaluate``."""
     code = main(["evaluate", *map(str, arguments)])
     said = capsys.readouterr()
     return code, [block.splitlines() for block in said.out.split("\n\n") if block.strip()], said.err
 
 
 def figures(line):
-    """Give the numbers at the end of a line of the table."""
+    """Return the numbers at the end of a line of the table."""
     return [float(cell) for cell in line.split()[-len(NAMES) :]]
 
 
@@ -150,6 +151,183 @@ def test_a_published_network_is_padded_to_the_sizes_that_it_takes_and_cast_as_it
     assert {name: float(row[name]) for name in NAMES} == pytest.approx(expected, rel=1e-6)
 
 
+OWN_TEACHERS = """
+import torch
+from torch import nn
+
+
+class Brighter(nn.Module):
+    def __init__(self, scale=1.0, shift=0.0, noise=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.decoder = nn.Conv2d(1, 1, 1)
+        self.scale, self.shift, self.noise = scale, shift, noise
+
+    def forward(self, infrared, visible):
+        fused = torch.maximum(infrared, visible)
+        self.decoder(fused)
+        return fused * self.scale + self.shift + self.noise * torch.rand_like(fused)
+
+
+def brighter():
+    return Brighter()
+
+
+def random():
+    return Brighter(scale=0.5, noise=0.5)
+
+
+def beyond():
+    return Brighter(scale=2.0, shift=-1.0)
+
+
+def broken():
+    return Brighter(scale=float("nan"))
+
+
+class Rows(Brighter):
+    def forward(self, infrared, visible):
+        return super().forward(infrared, visible)[:, :, :-1]
+
+
+def rows():
+    return Rows()
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The current folder, with a module of teachers in it."""
+    pytest.importorskip("torch")
+    (tmp_path / "own_evaluated.py").write_text(OWN_TEACHERS)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_evaluated", None)
+
+
+def brightest(infrared, luminance):
+    return np.maximum(infrared, luminance)
+
+
+def test_a_teacher_of_ones_own_has_a_row_beside_the_students(samples, by_hand, own, capsys):
+    table = own / "table.csv"
+    spec = "own_evaluated:brighter,feature=decoder"
+    code, blocks, trouble = run(capsys, samples, "--teacher", spec, "--csv", table)
+    assert (code, trouble, len(blocks[0])) == (0, "", 2 + 3)
+    rows = read_csv(table)
+    assert [(row["fused_by"], row["kind"]) for row in rows] == [
+        ("student.onnx", "model"),
+        ("own_evaluated:brighter", "model"),
+        (MEAN, "baseline"),
+    ]
+    expected = evaluate_pairs(pairs_of(samples), brightest)
+    for name in NAMES:
+        assert float(rows[0][name]) == pytest.approx(by_hand["student.onnx"][name], rel=1e-12), name
+        assert float(rows[1][name]) == pytest.approx(expected[name], rel=1e-12), name
+
+
+def test_an_onnx_teacher_fuses_by_the_tensor_that_its_spec_names(own, capsys):
+    onnx = pytest.importorskip("onnx")
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1, 1, "h", "w"]) for name in ("ir", "vi", "dull")]
+    nodes = [
+        onnx.helper.make_node("Max", ["ir", "vi"], ["bright"]),
+        onnx.helper.make_node("Min", ["ir", "vi"], ["dull"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "own", value[:2], value[2:])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "student.onnx")
+    folder, table = few_pairs(own / "few", 2), own / "table.csv"
+    spec = "student.onnx,fused=bright,feature=dull"
+    code, _, trouble = run(capsys, folder, "--teacher", spec, "--csv", table)
+    assert (code, trouble) == (0, "")
+    rows = read_csv(table)
+    assert [row["fused_by"] for row in rows] == ["student", spec, MEAN]  # both files are called student.onnx
+    expected = evaluate_pairs(pairs_of(folder), brightest)
+    assert {name: float(rows[1][name]) for name in NAMES} == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_published_teacher_and_a_student_as_one_score_as_the_models_do(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from irvis.student.teachers.published import network_class
+
+    torch.manual_seed(0)
+    save_file(network_class("MMDRFuseStudent")().state_dict(), tmp_path / "weights.safetensors")
+    folder, table = few_pairs(tmp_path / "few", 1), tmp_path / "table.csv"
+    published = f"mmdrfusestudent={tmp_path / 'weights.safetensors'}"
+    checkpoint = SHIPPED_MODEL.with_suffix(".safetensors")
+    options = ("--model", published, "--model", checkpoint, "--teacher", published, "--teacher", checkpoint)
+    code, _, trouble = run(capsys, folder, *options, "--csv", table)
+    assert (code, trouble) == (0, "")
+    rows = read_csv(table)
+    assert [row["fused_by"] for row in rows] == [published, "student.safetensors", published, "student", MEAN]
+    for name in NAMES:
+        assert rows[0][name] == rows[2][name]
+        assert rows[1][name] == rows[3][name]
+
+
+def test_a_teacher_that_draws_random_numbers_scores_the_same_at_every_run(own, capsys):
+    folder = few_pairs(own / "few", 2)
+    tables = [run(capsys, folder, "--teacher", "own_evaluated:random,feature=decoder")[1] for _ in range(2)]
+    assert tables[0] == tables[1]
+    rows = {line.split()[0]: figures(line) for line in tables[0][0][2:]}
+    assert rows["own_evaluated:random"] != pytest.approx(figures(tables[0][0][-1]), abs=1e-3)
+
+
+def test_a_teacher_beyond_the_range_is_told_once_and_clipped(own, capsys, caplog):
+    folder, table = few_pairs(own / "few", 3), own / "table.csv"
+    assert run(capsys, folder, "--teacher", "own_evaluated:beyond,feature=decoder", "--csv", table)[0] == 0
+    (said,) = caplog.messages
+    assert said.startswith("own_evaluated:beyond: ")
+    assert "of its fused plane lies" in said
+    expected = evaluate_pairs(
+        pairs_of(folder), lambda *planes: np.maximum(2 * brightest(*planes).astype(int) - 255, 0).astype(np.uint8)
+    )
+    assert {name: float(read_csv(table)[1][name]) for name in NAMES} == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--teacher", "own_evaluated:broken,feature=decoder"], "broken gives NaN or infinity on a pair of 48x48"),
+        (["--teacher", "own_evaluated:rows,feature=decoder"], "Got (1, 1, 47, 48); wrap it"),
+        (["--teacher", "own_evaluated:nowhere,feature=decoder"], "has no attribute 'nowhere'"),
+        (["--teacher", "own_evaluated:brighter,feature=encoder"], "has no submodule encoder. Near: decoder"),
+        (["--teacher", "own_evaluated:brighter"], "feature= is missing"),
+        (["--teacher", "none.onnx,fused=a,feature=b"], "not found: none.onnx"),
+        (["--teacher", "own_evaluated:brighter,feature=decoder"] * 2, "a teacher was given twice: own_ev"),
+        (["--model", "own_evaluated:brighter,feature=decoder"], "has the form of a teacher; give it as --teacher"),
+    ],
+)
+def test_a_teacher_that_does_not_serve_is_one_line_before_anything_is_measured(own, capsys, options, said):
+    code, blocks, trouble = run(capsys, few_pairs(own / "few", 1), few_pairs(own / "more", 1), *options)
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert said in trouble
+
+
+def test_a_teachers_file_is_no_output(samples, own, capsys):
+    (own / "own.onnx").write_bytes(b"weights")
+    spec = "own.onnx,fused=a,feature=b"
+    code, blocks, trouble = run(capsys, samples, "--teacher", spec, "--csv", "own.onnx")
+    assert (code, blocks) == (1, [])
+    assert trouble == "irvis evaluate: own.onnx would overwrite an input; give another name\n"
+    assert (own / "own.onnx").read_bytes() == b"weights"
+
+
+def test_a_size_that_a_model_does_not_take_is_told_before_other_data_sets_are_measured(samples, own, capsys):
+    onnx = pytest.importorskip("onnx")
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1, 1, 96, 128]) for name in ("ir", "vi", "fused")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Max", ["ir", "vi"], ["fused"])], "own", value[:2], value[2:])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "own.onnx")
+    spec = "own.onnx,fused=fused,feature=fused"
+    code, blocks, trouble = run(capsys, samples, few_pairs(own / "few", 1), "--teacher", spec)
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert "own.onnx takes only planes of 96x128" in trouble
+    assert "Got 48x48" in trouble
+
+
 def test_the_papers_figures_stand_beside_its_own_pairs(tmp_path, capsys):
     tno, part = few_pairs(tmp_path / "TNO" / "test", 25, side=24), few_pairs(tmp_path / "MSRS" / "test", 2, side=24)
     files = tmp_path / "table.csv", tmp_path / "table.md"
@@ -220,8 +398,8 @@ def test_an_unknown_network_is_one_line(samples, capsys):
 
 def test_without_torch_its_models_are_refused_in_one_line(samples, capsys, monkeypatch):
     monkeypatch.setattr("irvis.benchmarks.fusers.find_spec", lambda name: None)
-    for model in ("student.pt", "SHIP=weights.safetensors"):
-        code, blocks, trouble = run(capsys, samples, "--model", model)
+    for option in (["--model", "student.pt"], ["--model", "SHIP=weights.safetensors"], ["--teacher", "student"]):
+        code, blocks, trouble = run(capsys, samples, *option)
         assert (code, blocks) == (1, [])
         assert trouble == "irvis evaluate: torch is not installed: pip install 'irvis[workstation]'\n"
 
@@ -235,7 +413,8 @@ def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(samp
 
 
 def test_no_file_is_left_where_a_pair_cannot_be_measured(samples, tmp_path, capsys):
-    few_pairs(tmp_path / "bad", 1, side=15)
+    few_pairs(tmp_path / "bad", 2, side=15)
+    few_pairs(tmp_path / "bad", 1)  # the first of the two, which is tried beforehand
     code, blocks, _ = run(capsys, samples, tmp_path / "bad", "--csv", tmp_path / "table.csv")
     assert (code, len(blocks)) == (1, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad"]
@@ -261,5 +440,5 @@ def test_pairs_that_cannot_be_measured_are_one_line(tmp_path, capsys, infrared, 
 def test_16_bit_infrared_is_refused_by_name(tmp_path):
     write_image(tmp_path / "ir" / "deep.png", np.zeros((20, 20), np.uint16))
     write_image(tmp_path / "vi" / "deep.png", np.zeros((20, 20), np.uint8))
-    with pytest.raises(FileError, match=r"8-bit infrared. Got uint16 in .*deep\.png"):
+    with pytest.raises(FileError, match=r"8-bit infrared .*Got uint16 in .*deep\.png"):
         evaluate_pairs(pairs_of(tmp_path), mean)

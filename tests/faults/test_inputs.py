@@ -48,6 +48,7 @@ WORKSTATION = [
     "evaluate {pairs} --model {X.onnx} --csv {out}.csv",
     "evaluate {pairs} --model {X.safetensors} --csv {out}.csv",
     "evaluate {pairs} --model SHIP={X.pth} --csv {out}.csv",
+    "evaluate {pairs} --teacher {X.onnx},fused=fused,feature=feature --csv {out}.csv",
     "experiment ablation {pairs} --teacher SHIP={X.pth} -o {out}",
     "visualize features {pairs} --student {X.safetensors} -o {out}.png",
     "visualize grid {pairs} --fused other={X.png} --student {checkpoint} -o {out}.png",
@@ -119,7 +120,7 @@ FAULTS = [missing, empty, truncated, noise, folder, huge, endless, unreadable, l
 
 
 def filled(template, good, tmp_path):
-    """Give the words of a template, with the good files in their places, and make the folder to write into."""
+    """Return the words of a template, with the good files in their places, and make the folder to write into."""
     (tmp_path / "out").mkdir()
     known = {
         "ir": good.infrared,

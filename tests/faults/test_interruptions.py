@@ -53,7 +53,7 @@ class Command:
         self.process = fork(arguments, messages, lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
     def wait(self):
-        """Give the exit code, negative where a signal ended it."""
+        """Return the exit code, negative where a signal ended it."""
         for _ in range(100 * TIMEOUT_S):
             ended, status = os.waitpid(self.process, os.WNOHANG)
             if ended:

@@ -145,6 +145,7 @@ WORKSTATION_COLLISIONS = {
     "roofline {.onnx} --json {.onnx}": "would overwrite an input",
     "roofline {.onnx} --measured {.json} --fit {.json}": "would overwrite an input",
     "evaluate {} --model {.onnx} --csv {.onnx}": "would overwrite an input",
+    "evaluate {} --teacher {.onnx},fused=a,feature=b --csv {.onnx}": "would overwrite an input",
 }
 
 

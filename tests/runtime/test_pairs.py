@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def put(folder, *names, size=(2, 2)):
 
 
 def listed(pairs, folder):
-    """Give each pair's name and where its two files lie in ``folder``."""
+    """Return each pair's name and where its two files lie in ``folder``."""
     return [
         (pair.name, *(path.relative_to(folder).as_posix() for path in (pair.infrared, pair.visible))) for pair in pairs
     ]
@@ -251,7 +253,52 @@ def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path):
     assert len(pairs_of(tmp_path / "one")) == 1
 
 
-def test_the_shared_data_sets_are_found_whole(data):
+def test_the_shared_data_sets_are_found_whole(data, caplog):
     """As the README beside them counts them."""
     counts = {"MSRS/train": 181, "MSRS/test": 60, "RoadScene/test": 111, "TNO/test": 25, "M3FD/test": 10}
     assert {name: len(pairs_of(data / name)) for name in counts} == counts
+    assert not caplog.messages
+
+
+def test_images_of_two_folders_without_a_partner_are_told_once(tmp_path, caplog):
+    put(tmp_path / "ir", *(f"{index:02}.png" for index in range(10))), put(tmp_path / "labels", "20.png", "21.png")
+    put(tmp_path / "vi", *(f"{index:02}.jpg" for index in range(9)), "90.jpg", "91.jpg")
+    for _ in range(2):  # as a command that trains and validates on one folder lists it
+        assert len(pairs_of(tmp_path)) == len(match_folders(tmp_path / "ir", tmp_path / "vi")) == 9
+    first = tmp_path / "ir" / "09.png"
+    said = f"1 infrared and 2 visible images have no partner and are left out; the first is {first}"
+    assert caplog.record_tuples == [("irvis.pairs", logging.WARNING, said)]
+    first.unlink()
+    pairs_of(tmp_path.parent / tmp_path.name)
+    assert caplog.messages[1:] == [
+        f"0 infrared and 2 visible images have no partner and are left out; the first is {tmp_path / 'vi' / '90.jpg'}"
+    ]
+
+
+def test_of_names_with_affixes_those_are_told_that_differ_beyond_them(tmp_path, caplog):
+    put(tmp_path / "thermal", "IR_01.png", "IR_02.png"), put(tmp_path / "visual", "VIS_02.png", "VIS_03.png")
+    assert [pair.name for pair in pairs_of(tmp_path)] == ["02"]
+    first = tmp_path / "thermal" / "IR_01.png"
+    assert caplog.messages == [
+        f"1 infrared and 1 visible images have no partner and are left out; the first is {first}"
+    ]
+
+
+def test_nothing_is_said_of_folders_that_match_nor_of_what_lies_beside_pairs(tmp_path, caplog):
+    put(tmp_path / "whole" / "ir", "a.png", "b.png"), put(tmp_path / "whole" / "vi", "a.png", "b.png")
+    put(tmp_path / "whole" / "labels", "c.png"), put(tmp_path / "whole", "overview.png")
+    (tmp_path / "whole" / "vi" / "c.txt").write_text("notes")
+    put(tmp_path / "beside", "1_ir.png", "1_vi.png", "2_ir.png", "fused_1.png")
+    put(tmp_path / "scenes" / "one", "IR_1.bmp", "VIS_1.bmp", "IR_2.bmp")
+    put(tmp_path / "scenes" / "two", "IR_3.bmp", "VIS_3.bmp")
+    # Of folders that could be combined in several ways, those that were not chosen are none of the data set's.
+    put(tmp_path / "road" / "ir", "a.png"), put(tmp_path / "road" / "vis", "a.png")
+    put(tmp_path / "road" / "visible", "a.png", "b.png", size=(4, 4))
+    # Refused, so nothing of it is left out.
+    put(tmp_path / "sets" / "test" / "ir", "a.png", "b.png"), put(tmp_path / "sets" / "test" / "vi", "a.png")
+    put(tmp_path / "sets" / "train" / "ir", "a.png", "b.png"), put(tmp_path / "sets" / "train" / "vi", "a.png")
+    counts = {"whole": 2, "beside": 1, "scenes": 2, "road": 1}
+    assert {name: len(pairs_of(tmp_path / name)) for name in counts} == counts
+    with pytest.raises(FileError, match="several data sets"):
+        pairs_of(tmp_path / "sets")
+    assert not caplog.messages
