@@ -1,4 +1,4 @@
-"""What a model's speed is paid with: its error against the FP32 ONNX, and the quality of what it fuses."""
+"""What a model's speed costs: its error against the FP32 ONNX, and the quality of the frames it fuses."""
 
 import importlib.util
 import sys
@@ -20,21 +20,21 @@ from irvis.runtime.spread import spread_by_parts
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of one model on one data set."""
+    """The accuracy of one model on one data set."""
 
     data_set: str
     pairs: int
-    of: int  # pairs that the data set has
-    reference: Optional[str]  # the ONNX that was run in FP32 on the CPU; None: no error was measured
-    # max_abs (of a range of 1), worst_psnr_db and mean_psnr_db, of fused frames of 8 bits.
+    of: int  # pairs in the data set
+    reference: Optional[str]  # the ONNX run in FP32 on the CPU; None: no error was measured
+    # max_abs (for a range of 1), worst_psnr_db and mean_psnr_db of 8-bit fused frames.
     error: Optional[Dict[str, float]]
     quality: Optional[Dict[str, float]]  # means of CC, PSNR, SCD and SSIM; None: scikit-image is not installed
 
 
 def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> Accuracy:
-    """Fuse pairs of a data set, by luminance and in the model's size, and hold them against reference and inputs.
+    """Fuse the luminance of a data set's pairs at the model's size, and compare it with the reference and the inputs.
 
-    Raises IrvisError where a file cannot be read, or the reference takes another size than the model.
+    Raises IrvisError if a file cannot be read, or the reference takes another size than the model.
     """
     pairs = pairs_of(folder)
     chosen = spread_by_parts(pairs, PAIRS_AT_MOST)
@@ -60,7 +60,7 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> A
 
 
 def _read(pair: Pair, fuser: Fuser) -> Tuple[np.ndarray, np.ndarray]:
-    """Give infrared and luminance, uint8 (H, W), in the size that the model takes."""
+    """Return infrared and luminance, uint8 (H, W), at the model's size."""
     return resized(read_luminance(pair), fuser.size)
 
 

@@ -1,7 +1,7 @@
 """Measure the latency of a student or an engine on this machine, stage by stage, beside the paper's figure.
 
-`bench.py compare A.json B.json` sets two reports against each other, `bench.py table A.json B.json ...` gives them as a
-Markdown table, `bench.py plot A.json -o A.png` draws one.
+`bench.py compare A.json B.json` compares two reports, `bench.py table A.json B.json ...` prints reports as a Markdown
+table, `bench.py plot A.json -o A.png` plots one.
 """
 
 import argparse
@@ -42,21 +42,21 @@ PRECISIONS = ("FP32", "FP16", "INT8")
 def bench(arguments: argparse.Namespace) -> int:
     """Verify the mode, measure, print the report and write it. Raises IrvisError.
 
-    Where only the accuracy on --pairs could not be measured, the report says so and is written before that is raised.
+    If only the accuracy on --pairs cannot be measured, the report says so and is written before the error is raised.
     """
-    # jtop lags a second behind what was just set.
+    # jtop shows a newly set mode a second late.
     read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
     board, verified_mode = _prepare_board(arguments, read)
     outputs = (arguments.json, arguments.markdown, arguments.plot)
-    pairs = pairs_of(arguments.pairs) if arguments.pairs is not None else []  # told now, not after the run
+    pairs = pairs_of(arguments.pairs) if arguments.pairs is not None else []  # fails now, not after the run
     check_outputs(outputs, (arguments.engine, arguments.onnx, arguments.reference, *files_of(pairs)))
     if arguments.plot is not None:
         require_matplotlib()
     if arguments.reference is not None:
         if arguments.pairs is None:
-            raise IrvisError("--reference says what to hold fused pairs against; give --pairs FOLDER too")
+            raise IrvisError("--reference needs pairs to fuse; give --pairs FOLDER too")
         if not is_onnx(read_bytes(arguments.reference, "reference")):
-            raise IrvisError(f"--reference is no ONNX, or a corrupt one: {arguments.reference}")
+            raise IrvisError(f"--reference is not an ONNX file, or is corrupt: {arguments.reference}")
     failure: Optional[IrvisError] = None
     begin_s = time.monotonic()
     cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}
@@ -116,7 +116,7 @@ def make_parser(name: Optional[str] = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the command; give its exit code: 0, 1 for a failure, 130 for Ctrl-C. Usage errors exit with 2."""
+    """Run the command; return its exit code: 0, 1 for a failure, 130 for Ctrl-C. Usage errors exit with 2."""
     argv = sys.argv[1:] if argv is None else argv
     name = argv[0] if argv and argv[0] in COMMANDS else None
     run = COMMANDS[name][1] if name is not None else bench
@@ -126,26 +126,26 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Give the ratios of B's latencies over A's; where they may not be compared, say why and exit with 1."""
+    """Print the ratios of B's latencies to A's; if they may not be compared, say why and exit with 1."""
     files = arguments.reports
     a, b = (read_report(file) for file in files)
     obstacles = compare_reports.find_obstacles(a, b)
     if obstacles and not arguments.force:
         raise IrvisError(
-            f"{files[0]} and {files[1]} may not be compared: {'; '.join(obstacles)}; --force does it still"
+            f"{files[0]} and {files[1]} may not be compared: {'; '.join(obstacles)}; --force compares them anyway"
         )
     print(compare_reports.to_text((str(files[0]), str(files[1])), a, b))
     return 0
 
 
 def table(arguments: argparse.Namespace) -> int:
-    """Print reports as a Markdown table, a row each."""
+    """Print reports as a Markdown table, one row per report."""
     print(to_markdown([read_report(file) for file in arguments.reports]), end="")
     return 0
 
 
 def plot(arguments: argparse.Namespace) -> int:
-    """Draw a report: the histogram of its latencies, and each frame's over time."""
+    """Plot a report: a histogram of its latencies, and each frame's latency over time."""
     check_outputs([arguments.output], [arguments.report])
     draw(read_report(arguments.report), arguments.output)
     return 0
@@ -155,26 +155,26 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--engine", type=Path, metavar="FILE", help="a TensorRT engine made by build_engine.py")
     model.add_argument("--onnx", type=Path, metavar="FILE", help="an ONNX, or irvis's own: student (default) or fast")
-    parser.add_argument("--engine-cache", type=Path, metavar="DIR", help="run the ONNX by its engine, kept there")
+    parser.add_argument("--engine-cache", type=Path, metavar="DIR", help="run the ONNX as an engine, cached there")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--mode", type=str.upper, help="refuse unless this is a Jetson in that power mode (MAXN, or 0)")
     mode.add_argument("--set-mode", type=str.upper, metavar="MODE", help="set that power mode first: as root")
-    parser.add_argument("--require-locked-clocks", action="store_true", help="refuse unless no clock may move")
+    parser.add_argument("--require-locked-clocks", action="store_true", help="refuse unless the clocks are locked")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="default: the model's, else 480x640")
     parser.add_argument("--iterations", type=_at_least(1), default=200, metavar="N", help="default: %(default)s")
     parser.add_argument("--warmup", type=_at_least(0), default=20, metavar="N", help="default: %(default)s")
-    parser.add_argument("--rate", type=_rate, metavar="HZ", help="let frames come as from a camera (default: at once)")
+    parser.add_argument("--rate", type=_rate, metavar="HZ", help="frame rate, as from a camera (default: back to back)")
     parser.add_argument("--threads", type=_at_least(1), metavar="N", help="CPU threads of ONNX Runtime")
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="a data set: measure error and quality on it too")
-    parser.add_argument("--reference", type=Path, metavar="ONNX", help="hold what is fused of --pairs against this one")
+    parser.add_argument("--reference", type=Path, metavar="ONNX", help="measure the error on --pairs against this ONNX")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write its row of a table there")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw its latencies there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write its table row there")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot its latencies there")
 
 
 def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reports", type=Path, nargs=2, metavar="REPORT.json")
-    parser.add_argument("--force", action="store_true", help="compare even what may not be, and exit with 0")
+    parser.add_argument("--force", action="store_true", help="compare them anyway, and exit with 0")
 
 
 def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,7 +194,7 @@ COMMANDS = {
 
 
 def _prepare_board(arguments: argparse.Namespace, read: Callable[[], Board]) -> Tuple[Board, Optional[str]]:
-    """Set and verify what was asked for; give the machine and the mode that it is known to be in."""
+    """Set and verify what was requested; return the machine and its verified power mode."""
     board, mode = read(), arguments.set_mode or arguments.mode
     if arguments.set_mode is not None:
         set_mode(board, mode, _confirm)
@@ -214,7 +214,7 @@ def _confirm(question: str) -> bool:
 
 
 def _measure_accuracy(fuser: Fuser, arguments: argparse.Namespace) -> Tuple[Optional[Accuracy], Dict[str, str]]:
-    """Give error and quality on --pairs, and why either is missing."""
+    """Return error and quality on --pairs, and why either is missing."""
     if arguments.pairs is None:
         return None, {"error": "no --pairs", "quality": "no --pairs"}
     reference = arguments.reference
@@ -223,7 +223,7 @@ def _measure_accuracy(fuser: Fuser, arguments: argparse.Namespace) -> Tuple[Opti
     accuracy = measure_accuracy(fuser, arguments.pairs, reference)
     missing = {}
     if accuracy.error is None:
-        missing["error"] = "no --reference, and the model is no ONNX that runs on a GPU"
+        missing["error"] = "no --reference, and the model is not an ONNX that runs on a GPU"
     if accuracy.quality is None:
         missing["quality"] = "scikit-image is not installed"
     return accuracy, missing
@@ -240,7 +240,7 @@ def _choose_size(asked: Optional[Tuple[int, int]], fuser: Fuser) -> Tuple[int, i
         return asked or DEFAULT_SIZE
     if asked is not None and asked != fuser.size:
         raise IrvisError(
-            f"--size {format_size(asked)} does not fit {fuser.model}, which takes {format_size(fuser.size)} alone; "
+            f"--size {format_size(asked)} does not fit {fuser.model}, which takes only {format_size(fuser.size)}; "
             "drop --size, or make the model for that size"
         )
     return fuser.size

@@ -1,9 +1,9 @@
-"""What bench.py itself costs a frame: its loop, its bar, and the threads that watch power and temperature.
+"""What bench.py itself costs per frame: its loop, its progress bar, and the threads that read power and temperature.
 
     python -m irvis.benchmarks.bench_cost
 
-In the model's place stands a wait of 5 ms, as for a GPU. The watched run and a bare loop take turns. Where the machine
-has no INA3221, six rails of plain files are read in their place, which is faster than a chip on a bus.
+A wait of 5 ms stands in for the model, as for a GPU. The monitored run and a bare loop take turns. If the machine has
+no power meter, six rails are read from plain files instead, which is faster than reading a chip over a bus.
 """
 
 import argparse
@@ -33,26 +33,26 @@ RAILS = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
 
 
 class Waiting(NoNetwork):
-    """Takes 5 ms of no processor, as a GPU does."""
+    """Waits for 5 ms without using the processor, as for a GPU."""
 
     name = "a wait"
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Give the visible plane, float32 (H, W)."""
+        """Return the visible plane, float32 (H, W)."""
         time.sleep(FRAME_MS / 1e3)
         return visible
 
 
 class Cost(NamedTuple):
-    """Of one frame, in microseconds."""
+    """The cost per frame, in microseconds."""
 
     between_us: float  # from the end of a call to the start of the next
-    processor_us: float  # of the whole process, over that of a bare loop
-    wall_us: float  # over that of a bare loop
+    processor_us: float  # of the whole process, beyond a bare loop's
+    wall_us: float  # beyond a bare loop's
 
 
 def measure_cost(frames: int, meter: Meter) -> Cost:
-    """Run a bare loop and a watched one over as many frames each."""
+    """Run a bare loop and a monitored one, each over ``frames`` frames."""
     infrared, visible = make_scene("street", 16, 16)
     with Fuser(Waiting()) as fuser:
         run_frames(fuser, infrared, visible, 20)
@@ -98,7 +98,7 @@ def _find_meter(folder: Path) -> Meter:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench_cost", description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=400, metavar="N", help="a round (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=400, metavar="N", help="per round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     return guarded("bench_cost", lambda: _report(arguments))

@@ -1,10 +1,10 @@
-"""Compare the latency of one student in every form, the forms in turn in one run: ``irvis compare``.
+"""Compare the latency of one student in every form, timed in turn in one run: ``irvis compare``.
 
-Absolute times are noise on a shared machine; what else it does falls on all forms of a round alike, and ratios stand.
-A latency spans from planes in the host's memory to the fused plane there, or from frames to the fused frame for a model
-that takes those: it does the luminance and the colour too.
+Absolute times are noisy on a shared machine; other load slows all forms of a round alike, so that the ratios hold.
+A latency spans from planes in host memory to the fused plane there; for a model that takes frames, from frames to the
+fused frame, which includes luminance and colour.
 
-PyTorch on a CPU is much slower unless freed memory stays with the process: set the MALLOC_ variables of the Makefile.
+PyTorch on a CPU is much slower unless the process keeps freed memory: set the MALLOC_ variables of the Makefile.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Comparison:
     threads: int
     backends: Dict[str, str]  # what runs each form
     latencies_ms: Dict[str, List[float]]  # round by round
-    differences: Dict[str, float]  # from EAGER, of a range of 1
+    differences: Dict[str, float]  # greatest, from EAGER, for a range of 1
 
     @property
     def rounds(self) -> int:
@@ -57,11 +57,11 @@ class Comparison:
         return len(self.latencies_ms[EAGER])
 
     def speedup(self, form: str, reference: str) -> Quartiles:
-        """How many times as fast as the reference a form is."""
+        """Return how many times as fast as the reference a form is."""
         return ratio(self.latencies_ms[reference], self.latencies_ms[form])
 
     def to_text(self) -> str:
-        """The table for people."""
+        """Return the table as text."""
         lines = [
             heading(self.board, None),
             f"{self.checkpoint.name}, {format_size(self.size)} (HEIGHTxWIDTH), {self.threads} CPU threads, "
@@ -77,7 +77,7 @@ class Comparison:
         return "\n".join([*lines, align(rows)])
 
     def to_json(self) -> Dict[str, Any]:
-        """The same for programs, with every latency."""
+        """Return the same as JSON, with every latency."""
         forms = {
             name: {
                 "backend": self.backends[name],
@@ -108,9 +108,9 @@ def compare(arguments: argparse.Namespace) -> Comparison:
     frames = make_scene("street", *arguments.size)
     device = "cuda" if arguments.provider != CPU and torch.cuda.is_available() else "cpu"
     torch.set_num_threads(arguments.threads)
-    torch.backends.cudnn.allow_tf32 = False  # it is the reference that the others are held against
+    torch.backends.cudnn.allow_tf32 = False  # eager PyTorch is the reference for the others
     with ExitStack() as stack:
-        # The given ones first, so that one that does not run here is told before the exports, which take a while.
+        # The given ones first, so that one that does not run here fails before the exports, which take a while.
         opened = {name: open_form(find_model(name), frames, arguments, stack) for name in arguments.engine or []}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name, network in ((PLAIN, student), (DEPLOY, DeployStudent(student))):
@@ -137,7 +137,7 @@ def compare(arguments: argparse.Namespace) -> Comparison:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis compare``."""
+    """Add the arguments of ``irvis compare``."""
     add_common_arguments(parser)
     parser.add_argument(
         "--engine",

@@ -1,7 +1,7 @@
 """Multiply-adds and parameters of the shipped students and of every published network here: ``irvis complexity``.
 
-Two counts stand side by side. The paper's Tables 4 and 5 were made with ``thop``, which counts modules it knows
-(convolutions, linear layers, norms) and nothing that a forward computes by functions. The true count adds every matrix
+There are two counts. The paper's Tables 4 and 5 were made with ``thop``, which counts the modules it knows
+(convolutions, linear layers, norms) and no functions that a forward pass calls. The true count adds every matrix
 product, such as attention's, every convolution called as a function, and the Fourier transforms.
 """
 
@@ -56,38 +56,38 @@ class Cost(NamedTuple):
 
 
 def count(name: str, network: nn.Module, size: Tuple[int, int]) -> Cost:
-    """Count a network of two planes of (H, W). It is moved to the meta device, since shapes are all that is counted."""
+    """Count a network that takes two planes (H, W). It is moved to the meta device, since only shapes matter."""
     network = network.eval().to("meta")
     planes = tuple(torch.zeros(1, 1, *size, device="meta") for _ in range(2))
     parameters = count_parameters(network)
     with torch.no_grad():
         with FlopCounterMode(display=False, custom_mapping=TRANSFORMS) as counter:
             network(*planes)
-        # Last, since it leaves counters of its own in the modules.
+        # Last, since it leaves its own counters in the modules.
         thop_macs, thop_parameters = thop.profile(network, inputs=planes, verbose=False)
     return Cost(name, int(thop_macs), int(thop_parameters), counter.get_total_flops() // 2, parameters)
 
 
 def count_published(name: str, size: Tuple[int, int]) -> Cost:
     """Count a published network, by name."""
-    with torch.device("meta"):  # neither memory nor time for weights that nobody reads
+    with torch.device("meta"):  # no memory or time spent on weights that are never read
         network = network_class(name)()
     return count(name, network, size)
 
 
 def count_all(size: Tuple[int, int]) -> List[Cost]:
-    """Count the shipped students, their deploy forms and every published network, the cheapest first by thop."""
+    """Count the shipped students, their deploy forms and every published network, sorted by thop's multiply-adds."""
     costs = []
     for name in NAMES:
         student = load_student(find_model(name, ".safetensors"))
-        # The deploy form first, since a network that was counted has no weights any more.
+        # The deploy form first, since counting a network discards its weights.
         costs += [count(name + DEPLOY_FORM, DeployStudent(student), size), count(name, student, size)]
     costs += [count_published(name, size) for name in tqdm(MODULES, desc="count", leave=False, disable=None)]
     return sorted(costs, key=lambda cost: cost.thop_macs)
 
 
 def _transform_flops(shape: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """5/2 N log2(N) for each plane of N real numbers, which stand before the transform or after it."""
+    """Return 5/2 N log2(N) for each plane of N real numbers, which the transform takes or returns."""
     length = shape[-2] * max(shape[-1], out_shape[-1])
     return round(math.prod(shape[:-2]) * 2.5 * length * math.log2(length))
 
@@ -101,7 +101,7 @@ HEAD = (
 
 
 def is_tenth(cost: Cost) -> bool:
-    """Tell whether the paper prints a tenth of what thop counts, in both columns."""
+    """Return whether the paper prints a tenth of what thop counts, in both columns."""
     published = COMPLEXITY.get(cost.name)
     if published is None:
         return False
@@ -110,7 +110,7 @@ def is_tenth(cost: Cost) -> bool:
 
 
 def to_cells(costs: Sequence[Cost], size: Tuple[int, int]) -> List[Tuple[str, ...]]:
-    """Give the rows under HEAD, what the paper alone has last; all that is the paper's is of 480x640 alone."""
+    """Return the rows under HEAD, networks only in the paper last; the paper's figures are given only at 480x640."""
     published = COMPLEXITY if size == DEFAULT_SIZE else {}
     rows: List[Tuple[str, ...]] = []
     for cost in costs:
@@ -135,7 +135,7 @@ def _printed(row: Optional[PublishedCost], mark: str = "") -> Tuple[str, ...]:
 
 
 def to_csv(costs: Sequence[Cost]) -> str:
-    """Give every figure unrounded, and the paper's."""
+    """Return every figure unrounded, and the paper's."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*Cost._fields, *(f"published_{name}" for name in PublishedCost._fields)])
@@ -145,7 +145,7 @@ def to_csv(costs: Sequence[Cost]) -> str:
 
 
 def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
-    """Give the same for programs."""
+    """Return the costs as a JSON document."""
     networks = []
     for cost in costs:
         published = COMPLEXITY.get(cost.name)
@@ -156,7 +156,7 @@ def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
 
 
 def to_markdown(document: Dict[str, Any]) -> str:
-    """Give what ``to_json`` gave as a table for a page."""
+    """Return a document of ``to_json`` as a Markdown table."""
     size = document["size"]["height"], document["size"]["width"]
     costs = [Cost(*(network[field] for field in Cost._fields)) for network in document["networks"]]
     notes = "".join(f"- {line}\n" for line in NOTES)
@@ -166,13 +166,13 @@ def to_markdown(document: Dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis complexity``."""
+    """Add the arguments of ``irvis complexity``."""
     parser.add_argument(
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write them for programs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write them as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:

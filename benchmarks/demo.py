@@ -1,4 +1,4 @@
-"""Fuse samples, or given pairs, show them side by side, and tell the latency beside the paper's: ``irvis demo``."""
+"""Fuse samples, or given pairs, show them side by side, and report the latency beside the paper's: ``irvis demo``."""
 
 import argparse
 from pathlib import Path
@@ -24,10 +24,10 @@ ITERATIONS, WARMUP = 20, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis demo``."""
+    """Add the arguments of ``irvis demo``."""
     parser.add_argument("--infrared", type=Path, help="infrared image or folder (default: generated samples)")
     parser.add_argument("--visible", type=Path, help="visible image or folder, registered with it")
-    parser.add_argument("--pairs", type=Path, help="instead of these two, a folder with ir/ and vi/ in it")
+    parser.add_argument("--pairs", type=Path, help="folder with ir/ and vi/, instead of the two options above")
     parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     engine_cache.add_arguments(parser)
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis demo``; give 0, or 1 where a pair could not be fused."""
+    """Run ``irvis demo``; return 0, or 1 if a pair could not be fused."""
     output = arguments.output
     pairs = _find_pairs(arguments)
     written = [output / "side_by_side.png", *(output / "fused" / f"{pair.name}.png" for pair in pairs)]

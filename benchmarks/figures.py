@@ -1,7 +1,7 @@
 """Write the pages' tables and plots from the committed results: ``python -m irvis.benchmarks.figures``.
 
-``docs/results/NAME.json`` is what a command's ``--json`` wrote, or a plain table; its table stands in README.md and
-docs/*.md wherever these have the two comments of the block NAME (``markdown.BEGIN``), its plot is NAME.png beside it.
+``docs/results/NAME.json`` was written by a command's ``--json``, or is a plain table. Its table is written to README.md
+and docs/*.md between the two comments of the block NAME (``markdown.BEGIN``), its plot to NAME.png beside it.
 """
 
 import argparse
@@ -26,16 +26,16 @@ class Kind(NamedTuple):
 
 
 def plain_table(document: Document) -> str:
-    """Give ``{"kind": "table", "head": [...], "rows": [[...], ...], "left": 1, "notes": "..."}`` as Markdown.
+    """Return ``{"kind": "table", "head": [...], "rows": [[...], ...], "left": 1, "notes": "..."}`` as Markdown.
 
-    ``left`` is how many columns are texts. It is for results that no command here makes a document of.
+    ``left`` is the number of text columns. This kind is for results that no command here writes as a document.
     """
     rows = [[str(cell) for cell in row] for row in document["rows"]]
     return f"{table(document['head'], rows, document.get('left', 1))}\n{document.get('notes', '')}\n"
 
 
 def _complexity(document: Document) -> str:
-    from irvis.benchmarks.complexity import to_markdown  # it needs torch and thop, the other kinds do not
+    from irvis.benchmarks.complexity import to_markdown  # it needs torch and thop, which the other kinds do not
 
     return to_markdown(document)
 
@@ -48,7 +48,7 @@ KINDS = {
 
 
 def read_results(root: Path) -> Dict[str, Tuple[Kind, Document]]:
-    """Give what is in docs/results by name. Raises FileError for a file that is no such document."""
+    """Return the documents in docs/results by name. Raises FileError for a file that is not one."""
     results = {}
     for path in sorted((root / "docs" / "results").glob("*.json")):
         try:
@@ -60,7 +60,7 @@ def read_results(root: Path) -> Dict[str, Tuple[Kind, Document]]:
 
 
 def filled_pages(root: Path) -> Iterator[Tuple[Path, str, str]]:
-    """Iterate over README.md and docs/*.md: the page, as it is, as it should be. Raises FileError."""
+    """Yield each page of README.md and docs/*.md: its path, its text, and the text it should have. Raises FileError."""
     blocks = {}
     for name, (kind, document) in read_results(root).items():
         try:

@@ -1,4 +1,4 @@
-"""The forms of a student that are timed beside each other: eager PyTorch, ONNX, engines; each bound to one pair."""
+"""The forms of a student that are timed against each other: eager PyTorch, ONNX, engines; each bound to one pair."""
 
 import argparse
 from contextlib import ExitStack, closing
@@ -23,7 +23,7 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_si
 
 
 def largest_difference(found: np.ndarray, fused: np.ndarray, visible: np.ndarray) -> float:
-    """Give max |found - fused|, of a range of 1; a frame is held against the frame that the runtime makes of ``fused``.
+    """Return max |found - fused| for a range of 1; a frame is compared with the frame the runtime makes of ``fused``.
 
     Args:
         found: float32 (H, W), or uint8 BGR (H, W, 3).
@@ -43,25 +43,25 @@ def run_eager(student: nn.Module, device: str, planes: np.ndarray) -> np.ndarray
 
 
 def export_form(network: nn.Module, path: Path, frames: Frames) -> None:
-    """Export a network of planes just as it is, for the frames' size, checked on them. Raises ModelError."""
+    """Export a network of planes unchanged, for the frames' size, and check it on them. Raises ModelError."""
     infrared, visible = frames
     pairs = [(infrared, split_luminance(visible).y)]
     export(network, path, infrared.shape, plain=True, pairs=pairs)  # type: ignore[arg-type]
 
 
 def open_form(model: Path, frames: Frames, arguments: argparse.Namespace, stack: ExitStack) -> Tuple[Backend, Run]:
-    """Open a model, to be closed by ``stack``, and bind the frames to it. Raises FileError and ModelError."""
+    """Open a model, which ``stack`` closes, and bind the frames to it. Raises FileError and ModelError."""
     backend = stack.enter_context(closing(open_backend(model, [arguments.provider], arguments.threads)))
     size = frames[0].shape
     if backend.size is not None and backend.size != size:
         raise ModelError(
-            f"{model} takes {format_size(backend.size)} alone, not --size {format_size(size)}; make it for that size"
+            f"{model} takes only {format_size(backend.size)}, not --size {format_size(size)}; make it for that size"
         )
     return backend, partial(backend.run, *(frames if backend.takes_frames else to_planes(frames)))
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe what is timed, and how."""
+    """Add the arguments for what is timed, and how."""
     parser.add_argument(
         "checkpoint",
         type=partial(find_model, suffix=".safetensors"),

@@ -1,7 +1,7 @@
 """What half precision does to a model: ``irvis fp16 student.onnx --pairs TNO/test``.
 
-Each ONNX runs with every tensor rounded to FP16 and every sum accumulated in it in the worse of several orders
-(``irvis.export.half_precision``), on real pairs and on hostile ones, against itself in FP32.
+Each ONNX runs with every tensor rounded to FP16 and every sum accumulated in FP16, in the worst of several orders
+(``irvis.export.half_precision``), on real and on hostile pairs, and is compared with itself in FP32.
 """
 
 import argparse
@@ -34,10 +34,10 @@ class Comparison(NamedTuple):
     """FP16 against FP32 on one pair."""
 
     name: str
-    psnr_db: float  # infinite where nothing differs, NaN where FP16 gave no numbers
+    psnr_db: float  # infinite if nothing differs, NaN if FP16's output is not finite
     max_abs: float  # of planes in [0, 1]; NaN likewise
     overflow: Optional[str]  # the first node whose output was not finite
-    metrics_fp32: Dict[str, float]  # empty where they were not asked for
+    metrics_fp32: Dict[str, float]  # empty if not requested
     metrics_fp16: Dict[str, float]
 
 
@@ -48,18 +48,18 @@ class Outcome(NamedTuple):
 
     @property
     def unusable(self) -> List[Comparison]:
-        """The pairs with a tensor that was not finite."""
+        """The pairs with a tensor that is not finite."""
         return [pair for pair in self.pairs if pair.overflow is not None]
 
     @property
     def worst_psnr_db(self) -> float:
-        """Least PSNR of any pair; NaN where there is one without numbers."""
+        """Least PSNR of any pair; NaN if any pair's is."""
         values = [pair.psnr_db for pair in self.pairs]
         return math.nan if any(map(math.isnan, values)) else min(values)
 
     @property
     def metric_changes(self) -> Dict[str, float]:
-        """Metric -> how much FP16 changes its mean over the pairs; empty where it was not measured."""
+        """Metric -> how much FP16 changes its mean over the pairs; empty if not measured."""
         if self.unusable:
             return {}
         return {
@@ -69,11 +69,11 @@ class Outcome(NamedTuple):
 
     @property
     def safe(self) -> bool:
-        """Tell whether every pair came out finite and at 50 dB or more."""
+        """Whether every pair is finite and at 50 dB or more."""
         return not self.unusable and self.worst_psnr_db >= SAFE_DB
 
     def to_text(self) -> str:
-        """One line for people."""
+        """Return one line of text."""
         count = f"{len(self.pairs)} pairs"
         if self.unusable:
             causes = Counter(pair.overflow for pair in self.unusable)
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
 
 
 def hostile_planes(size: Tuple[int, int]) -> Iterator[Tuple[str, Planes]]:
-    """Give named pairs that no camera takes but a broken one: flat, checkered, one hot pixel, noise."""
+    """Yield named pairs that only a broken camera takes: flat, checkered, one hot pixel, noise."""
     black, white = np.zeros(size, np.uint8), np.full(size, 255, np.uint8)
     checkerboard = (np.indices(size).sum(0) % 2 * 255).astype(np.uint8)
     hot = black.copy()
@@ -118,7 +118,7 @@ def compare(half: HalfPrecision, full: OnnxRuntimeBackend, name: str, planes: Pl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis fp16``."""
+    """Add the arguments of ``irvis fp16``."""
     parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of any size (irvis export --dynamic)")
     parser.add_argument("--pairs", type=Path, nargs="+", default=[], metavar="FOLDER", help="data sets")
     parser.add_argument(
@@ -134,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis fp16``; give 0 where every model is safe on every pair, else 1."""
+    """Run ``irvis fp16``; return 0 if every model is safe on every pair, else 1."""
     data_sets = {"/".join(folder.resolve().parts[-2:]): pairs_of(folder) for folder in arguments.pairs}
     if arguments.limit:
         data_sets = {name: spread_by_parts(pairs, arguments.limit) for name, pairs in data_sets.items()}

@@ -1,8 +1,8 @@
 """Train a queue of students on a machine that has a GPU, but neither the pairs nor much time.
 
-``python -m irvis.benchmarks.gpu_train pack crops.npz MSRS/train`` draws the crops where the pairs are;
-``python -m irvis.benchmarks.gpu_train run crops.npz OUT --teachers FOLDER --seconds 240`` trains there. Called again
-with what stood in OUT, it goes on.
+``python -m irvis.benchmarks.gpu_train pack crops.npz MSRS/train`` draws the crops on a machine that has the pairs;
+``python -m irvis.benchmarks.gpu_train run crops.npz OUT --teachers FOLDER --seconds 240`` trains on the GPU. Run again
+with the same contents in OUT, it resumes.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from irvis.student.teachers.load import Teacher, open_teacher, teacher_file
 from irvis.student.train import Stop
 from irvis.student.trainer import Trainer
 
-CHUNK = 200  # steps between two looks at the losses
+CHUNK = 200  # steps between two reads of the losses
 SAVE_S = 15.0  # between two saves of a state
 TEACHER_BATCH = 32  # crops that go through a teacher together
 PROGRESS = "progress.json"
-DESCRIBED = ".json"  # ends the name of a file of runs
+DESCRIBED = ".json"  # suffix of a file that describes runs
 
 
 class Run(NamedTuple):
@@ -47,13 +47,13 @@ class Run(NamedTuple):
     config: TrainConfig
     teachers: Sequence[str] = ()  # names of runs, of shipped students and of published networks
     init: str = ""  # name of the run, or of the shipped student, that it starts from
-    network: Optional[StudentConfig] = None  # None: that of what it starts from, else the paper's
+    network: Optional[StudentConfig] = None  # None: that of ``init``, else the paper's
 
 
 def named_runs(name: str) -> List[Run]:
-    """Give ``paper-TEACHER``, the paper's run with a published network, or a recipe with what it starts from first.
+    """Return ``paper-TEACHER``, the paper's run with a published network, or a recipe's run after those it starts from.
 
-    Raises IrvisError where it is neither.
+    Raises IrvisError if ``name`` is neither.
     """
     if name.startswith("paper-"):
         return [Run(name, RECIPES["paper"].config, (name[len("paper-") :],))]
@@ -66,11 +66,11 @@ def named_runs(name: str) -> List[Run]:
 
 
 def runs_of(names: Sequence[str]) -> List[Run]:
-    """Give the queue of the runs that are named, or described in ``.json`` files; each once, in order.
+    """Return the queue of runs that are named, or described in ``.json`` files: each once, in order.
 
-    A file holds a list of objects: ``name``, and where wanted ``recipe``, ``options`` (of TrainConfig, over the
-    recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). ``init`` must be there where the recipe starts
-    from another's student: the name of a run, or "" for random weights. A teacher may be a run too. Raises IrvisError.
+    A file holds a list of objects: ``name`` and, optionally, ``recipe``, ``options`` (of TrainConfig, overriding the
+    recipe's), ``teachers``, ``init`` and ``network`` (of StudentConfig). ``init`` is required if the recipe starts from
+    another's student: the name of a run, or "" for random weights. A teacher may also be a run. Raises IrvisError.
     """
     runs: Dict[str, Run] = {}
     for name in names:
@@ -97,7 +97,7 @@ def _read_json(path: Path, what: str) -> Any:
     try:
         return parse_json(read_bytes(path, what))
     except ValueError as error:
-        raise FileError(f"{path} is no JSON: {one_line(error, 200)}") from error
+        raise FileError(f"{path} is not JSON: {one_line(error, 200)}") from error
 
 
 def _run_of(
@@ -111,7 +111,7 @@ def _run_of(
     base = RECIPES[recipe]
     if init is None and base.base:
         raise IrvisError(
-            f"{name} is of the recipe {recipe}, which starts from {base.base}; give it init, the name of a run of that"
+            f"{name} uses recipe {recipe}, which starts from {base.base}; set init to the name of a run of {base.base}"
         )
     used = base.teachers if teachers is None else teachers
     shape = StudentConfig(**{**base.strides, **(network or {})}) if base.strides or network else None
@@ -119,20 +119,20 @@ def _run_of(
 
 
 class Active:
-    """A run that is under way, and what is told of it."""
+    """A run in progress, and its record in the progress file."""
 
     def __init__(self, run: Run, trainer: Trainer, teachers: Sequence[Teacher], told: Dict[str, Any]) -> None:
         self.run, self.trainer, self.teachers, self.told = run, trainer, teachers, told
-        self._began = (0.0, -1)  # time and step of the first look: after the recording and the compilation
+        self._began = (0.0, -1)  # time and step of the first read: after recording and compilation
         told.update(status="running", steps=trainer.step, of=run.config.steps)
         told["losses"] = [row for row in told.get("losses", []) if row["step"] <= trainer.step]
 
     def launch(self) -> None:
-        """Have the GPU take the next steps."""
+        """Launch the next steps on the GPU."""
         self.trainer.launch(min(CHUNK, self.run.config.steps - self.trainer.step))
 
     def read(self) -> bool:
-        """Take note of the steps; tell whether they were the last. Raises IrvisError where a loss is not finite."""
+        """Record the launched steps; return whether they were the last. Raises IrvisError if a loss is not finite."""
         rows = self.trainer.read()
         means = {name: float(f"{fmean(row[name] for row in rows):.6g}") for name in rows[0]}
         self.told["losses"].append({**means, "step": self.trainer.step})
@@ -146,7 +146,7 @@ class Active:
 
 
 class Queue:
-    """The runs that are to be trained into ``out``, ``together`` at a time."""
+    """The runs to train into ``out``, several at a time."""
 
     def __init__(self, runs: Sequence[Run], pack: CropPack, out: Path, teachers: Path, among: Processes) -> None:
         self.waiting, self.pack, self.out, self.folder, self.among = list(runs), pack, out, teachers, among
@@ -162,10 +162,10 @@ class Queue:
         )
 
     def start(self, together: int, **options: Any) -> None:
-        """Start what can be started; ``options`` go to the Trainer."""
+        """Start the runs that can start, up to ``together`` at once; ``options`` are passed to the Trainer."""
         for run in list(self.waiting):
             told = self.progress["runs"][run.name]
-            before = {name: self._status(name) for name in (run.init, *run.teachers)}
+            before = {name: self._status(name) for name in (run.init, *run.teachers) if self._is_run(name, run)}
             failed = [name for name, status in before.items() if status.startswith("failed")]
             if student_path(self.out, run.name).exists():
                 self.waiting.remove(run)
@@ -173,7 +173,7 @@ class Queue:
             elif failed:
                 self.waiting.remove(run)
                 told["status"] = f"failed: {failed[0]} did"
-            elif len(self.active) < together and set(before.values()) == {"done"}:
+            elif len(self.active) < together and set(before.values()) <= {"done"}:
                 self.waiting.remove(run)
                 try:
                     self.active.append(self._started(run, told, options))
@@ -181,7 +181,7 @@ class Queue:
                     told["status"] = f"failed: {one_line(error)}"
 
     def step(self) -> None:
-        """Take some steps of each run that is under way, all at once."""
+        """Take some steps of every active run, all at once."""
         for work in (Active.launch, self._look):
             for one in list(self.active):
                 try:
@@ -191,15 +191,17 @@ class Queue:
                     self.active.remove(one)
 
     def save(self) -> None:
-        """Write the states of the runs under way, and the progress."""
+        """Write the states of the active runs, and the progress."""
         for one in self.active:
             one.trainer.save(state_path(self.out, one.run.name))
         write_json(self.out / PROGRESS, self.progress)
 
+    def _is_run(self, name: str, of: Run) -> bool:
+        """Return whether ``name``, given in ``of``, is another run rather than a published or a shipped network."""
+        return name != of.name and name in self.progress["runs"]
+
     def _status(self, name: str) -> str:
-        """Give how far a run is; what is no run, as a published network, is there already."""
-        told = self.progress["runs"].get(name, {"status": "done"})
-        return str(told["status"])
+        return str(self.progress["runs"][name]["status"])
 
     def _look(self, one: Active) -> None:
         if one.read():
@@ -214,49 +216,52 @@ class Queue:
 
     def _started(self, run: Run, told: Dict[str, Any], options: Dict[str, Any]) -> Active:
         crops = self.pack.crops_of(run.config)
-        taught = [self._taught(name, key_of(run.config), crops) for name in run.teachers]
+        taught = [self._taught(self._spec(name, run), key_of(run.config), crops) for name in run.teachers]
         maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
-        init = self._init(run.init) if run.init else None
+        init = self._init(run) if run.init else None
         trainer = Trainer(run.config, crops, maps, init, self.among, network=run.network, **options)
         if state_path(self.out, run.name).exists():
             trainer.restore(state_path(self.out, run.name))
         return Active(run, trainer, [teacher for teacher, _ in taught], told)
 
-    def _taught(self, name: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
-        """Give a teacher and its maps on the crops, kept for the next run that wants them."""
-        if (name, key) not in self._maps:
-            is_run = name in self.progress["runs"]
-            spec = str(student_path(self.out, name)) if is_run else teacher_spec(self.folder, name)
+    def _spec(self, name: str, run: Run) -> str:
+        """Return how a teacher of ``run`` is opened."""
+        return str(student_path(self.out, name)) if self._is_run(name, run) else teacher_spec(self.folder, name)
+
+    def _taught(self, spec: str, key: str, crops: Tensor) -> Tuple[Teacher, TeacherMaps]:
+        """Return a teacher and its maps on the crops, cached for later runs that use them."""
+        if (spec, key) not in self._maps:
             teacher = open_teacher(spec, self.among.device)
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as those that are cached
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as the teacher cache's
                 parts = [
                     teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
                 ]
-            self._maps[name, key] = teacher, TeacherMaps(*(torch.cat(tensors) for tensors in zip(*parts)))
-        return self._maps[name, key]
+            self._maps[spec, key] = teacher, TeacherMaps(*(torch.cat(tensors) for tensors in zip(*parts)))
+        return self._maps[spec, key]
 
-    def _init(self, name: str) -> Path:
-        """Give the student of a run, or the shipped one where no run has that name."""
-        return student_path(self.out, name) if name in self.progress["runs"] else find_model(name, ".safetensors")
+    def _init(self, run: Run) -> Path:
+        """Return the student that ``run`` starts from: another run's, or a shipped one."""
+        is_run = self._is_run(run.init, run)
+        return student_path(self.out, run.init) if is_run else find_model(run.init, ".safetensors")
 
 
 def student_path(out: Path, name: str) -> Path:
-    """Give where a run's student is written."""
+    """Return where a run's student is written."""
     return out / f"{name}.safetensors"
 
 
 def state_path(out: Path, name: str) -> Path:
-    """Give where a run that is not at its end is kept."""
+    """Return where the state of an unfinished run is saved."""
     return out / f"{name}.state"
 
 
 def teacher_spec(folder: Path, name: str) -> str:
-    """Give how a teacher is opened: a shipped student by its name, a published network by its file in ``folder``."""
+    """Return the spec that opens a teacher: a shipped student's name, or a published network's file in ``folder``."""
     return name if name in NAMES else f"{name}={folder / name}.safetensors"
 
 
 def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> bool:
-    """Train until all is done, the time is up, or a signal comes that ``Stop`` heeds; tell whether all is done."""
+    """Train until all runs are done, the time is up, or ``Stop`` catches a signal; return whether all are done."""
     began = saved = time.monotonic()
     with Stop() as stop:
         queue.start(together, **options)
@@ -273,7 +278,7 @@ def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> 
 
 
 def pack(arguments: argparse.Namespace) -> int:
-    """Draw the crops of the runs and write them; give the exit code."""
+    """Draw the crops of the runs and write them; return the exit code."""
     pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
     check_outputs([arguments.pack], [*files_of(pairs), *_described_in(arguments.runs)])
     write_pack(arguments.pack, pairs, [run.config for run in runs_of(arguments.runs)], data_of(pairs))
@@ -282,10 +287,11 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the runs; give the exit code: 0 when all is done, 130 when stopped and resumable."""
+    """Train the runs; return the exit code: 0 when all are done, 130 when stopped and resumable."""
     runs = runs_of(arguments.runs)
     written = [path_of(arguments.out, run.name) for run in runs for path_of in (student_path, state_path)]
-    names = {name for run in runs for name in run.teachers} - {run.name for run in runs}
+    others = {run.name: {other.name for other in runs} - {run.name} for run in runs}
+    names = {name for run in runs for name in run.teachers if name not in others[run.name]}
     teachers = [teacher_file(teacher_spec(arguments.teachers, name)) for name in sorted(names)]
     check_outputs([arguments.out / PROGRESS, *written], [arguments.pack, *teachers, *_described_in(arguments.runs)])
     crops = read_pack(arguments.pack)
@@ -312,24 +318,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Parse the command line and run; give the exit code."""
+    """Parse the command line and run; return the exit code."""
     parser = argparse.ArgumentParser(prog="gpu_train.py", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    packing = commands.add_parser("pack", help="draw the crops where the pairs are")
+    packing = commands.add_parser("pack", help="draw the crops from the pairs")
     packing.add_argument("pack", type=Path, help="file to write")
     packing.add_argument("folders", type=Path, nargs="+", help="data sets to train on")
     packing.set_defaults(body=pack)
-    running = commands.add_parser("run", help="train on the packed crops, or go on")
-    running.add_argument("pack", type=Path, help="file that was packed")
+    running = commands.add_parser("run", help="train on the packed crops, or resume")
+    running.add_argument("pack", type=Path, help="file that pack wrote")
     running.add_argument("out", type=Path, help="folder for students, states and progress.json")
     running.add_argument("--teachers", type=Path, default=Path(), help="folder with NAME.safetensors (default: here)")
-    running.add_argument("--seconds", type=float, default=float("inf"), help="stop after these, to be resumed")
+    running.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long, to resume later")
     running.add_argument("--together", type=int, default=1, metavar="N", help="runs at once (default: %(default)s)")
     running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     running.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 (auto: on a GPU)")
     running.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
     running.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one")
-    running.add_argument("--channels-last", action="store_true", help="lay the student out with its channels last")
+    running.add_argument("--channels-last", action="store_true", help="use the channels-last memory layout")
     running.set_defaults(body=run)
     for command in (packing, running):
         command.add_argument(

@@ -1,7 +1,8 @@
 """What INT8 would do to a model, without a GPU: ``irvis int8 student.onnx --calibrate MSRS/train --pairs TNO/test``.
 
-The convolutions that an INT8 engine of ``build_engine.py`` runs in INT8 do so here, in an emulation on the CPU
-(``irvis.export.int8_emulation``), against the ONNX in FP32; beside it all of them, which shows what the rule is for.
+The convolutions that an INT8 engine of ``build_engine.py`` runs in INT8 are emulated on the CPU
+(``irvis.export.int8_emulation``) and the result is compared with the ONNX in FP32. A second figure has all convolutions
+in INT8, which shows what the rule is for.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.spread import spread_by_parts
 
-CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more barely move a range
+CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more pairs barely change a range
 
 
 class Reference:
-    """The pairs of a data set at one size, and what the ONNX in FP32 fuses of them."""
+    """The pairs of a data set at one size, and what the ONNX fuses from them in FP32."""
 
     def __init__(self, name: str, pairs: Sequence[Pair], emulation: Int8Emulation) -> None:
         self.name, self.pairs, self.emulation = name, pairs, emulation
@@ -31,7 +32,7 @@ class Reference:
         self.wanted = [run(planes) for planes in self._planes("FP32")]
 
     def errors_of(self, convolutions: Collection[str], label: str) -> Dict[str, Any]:
-        """Run every pair with these convolutions in INT8; give what ``summarise`` does."""
+        """Run every pair with these convolutions in INT8; return the errors as ``summarise`` does."""
         run = self.emulation.open(convolutions)
         return summarise([compare(run(planes), wanted) for planes, wanted in zip(self._planes(label), self.wanted)])
 
@@ -41,7 +42,7 @@ class Reference:
 
 
 def to_text(found: Dict[str, Any]) -> str:
-    """One line for people, of what ``summarise`` gives."""
+    """Return a result of ``summarise`` as one line of text."""
     return (
         "PSNR {worst_psnr_db:.1f} dB at the worst of {pairs} pairs, {mean_psnr_db:.1f} in the mean, "
         "largest error {max_abs:.4f}".format(**found)
@@ -49,7 +50,7 @@ def to_text(found: Dict[str, Any]) -> str:
 
 
 def one_at_a_time(reference: Reference) -> str:
-    """Give a table of what each convolution alone does in INT8, the worst first."""
+    """Return a table of the error with each convolution alone in INT8, the worst first."""
     emulation = reference.emulation
     found = {name: reference.errors_of([name], name) for name in emulation.convolutions}
     rows = [["alone in INT8", "by the rule it", "worst PSNR, dB", "largest error"]]
@@ -60,9 +61,9 @@ def one_at_a_time(reference: Reference) -> str:
 
 
 def measure(model: Path, arguments: argparse.Namespace) -> float:
-    """Print what INT8 does to one ONNX; give the worst PSNR in dB by the builder's rule."""
+    """Print what INT8 does to one ONNX; return the worst PSNR in dB under the builder's rule."""
     to_calibrate = find_pairs(arguments.calibrate, CALIBRATION_PAIRS)
-    # The size is the ONNX's own unless it takes any: what is read for the calibration waits for it.
+    # The calibration pairs are read once the size is known: the ONNX's own, unless it takes any.
     emulation = Int8Emulation(model, arguments.size, lambda size: _read(to_calibrate, size))
     chosen, every = len(emulation.allowed), len(emulation.convolutions)
     print(
@@ -90,7 +91,7 @@ def _read(pairs: Sequence[Pair], size: Tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis int8``."""
+    """Add the arguments of ``irvis int8``."""
     parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of planes")
     parser.add_argument("--calibrate", type=Path, required=True, metavar="FOLDER", help="pairs to find the ranges on")
     parser.add_argument(
@@ -101,13 +102,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=parse_size,
         metavar="HEIGHTxWIDTH",
-        help=f"of an ONNX that takes any (default: {format_size(DEFAULT_SIZE)})",
+        help=f"for an ONNX that takes any (default: {format_size(DEFAULT_SIZE)})",
     )
-    parser.add_argument("--each", action="store_true", help="each convolution alone, too, on the first data set")
+    parser.add_argument("--each", action="store_true", help="also each convolution alone, on the first data set")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis int8``; give 0 where every model passes the gate of INT8 engines on every pair, else 1."""
+    """Run ``irvis int8``; return 0 if every model passes the gate of INT8 engines on every pair, else 1."""
     worst_db = [measure(model, arguments) for model in arguments.models]
     least_db = LEAST_PSNR_DB["int8"]
     if min(worst_db) < least_db:

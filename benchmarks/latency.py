@@ -1,4 +1,4 @@
-"""Per-frame latency, stage by stage, back to back or at a camera's rate, and the figures that sum it up."""
+"""Per-frame latency, stage by stage, back to back or at a camera's rate, and its summary statistics."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from irvis.runtime import Fuser
 STAGES = ("pre", "h2d", "compute", "d2h", "post", "total")
 BINS = 40  # of a histogram
 
-# stage -> its milliseconds, frame by frame; None where the backend cannot tell the stage apart.
+# stage -> its milliseconds, frame by frame; None if the backend cannot tell the stage apart.
 Latencies = Dict[str, Optional[List[float]]]
 
 
@@ -28,7 +28,7 @@ class Summary:
     p95_ms: float
     p99_ms: float
     p999_ms: float
-    p999_frames: int  # frames at p99.9 or above, which is all that it rests on
+    p999_frames: int  # frames at p99.9 or above, all that it rests on
     max_ms: float
     min_ms: float
 
@@ -40,13 +40,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Run:
-    """Frames one after another, in their order."""
+    """The timings of a run, frame by frame."""
 
     latencies: Latencies
     starts_s: List[float]  # of each call, by the monotonic clock
     ends_s: List[float]
     rate_hz: Optional[float] = None  # of the camera; None: back to back
-    arrivals_s: Optional[List[float]] = None  # of each frame that was fused; with a rate alone
+    arrivals_s: Optional[List[float]] = None  # of each fused frame; only with a rate
     dropped: int = 0  # frames that a newer one overtook while they waited
 
     @property
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def latencies_ms(self) -> List[float]:
-        """What a robot waits for: from a frame's arrival, with a rate, else from the call, to the fused frame."""
+        """What a robot waits for: the time from a frame's arrival (or the call, without a rate) to the fused frame."""
         if self.arrivals_s is None:
             return self.calls_ms
         return [(end_s - arrival_s) * 1e3 for end_s, arrival_s in zip(self.ends_s, self.arrivals_s)]
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def start_s(self) -> float:
-        """Begin of the timed region."""
+        """Start of the timed region."""
         return self.starts_s[0] if self.arrivals_s is None else self.arrivals_s[0]
 
     @property
@@ -78,15 +78,15 @@ class Run:
 
     @property
     def between_us(self) -> Optional[float]:
-        """Mean time between two calls, back to back, in microseconds: what the benchmark itself costs a frame."""
+        """Mean time between back-to-back calls, in microseconds: what the benchmark itself costs per frame."""
         if self.rate_hz is not None or len(self.starts_s) < 2:
             return None
         return float(np.mean(np.subtract(self.starts_s[1:], self.ends_s[:-1]))) * 1e6
 
 
 def summarize(values_ms: Sequence[float]) -> Summary:
-    """Sum up latencies in milliseconds; percentiles interpolate linearly. Raises ValueError for none, or a NaN."""
-    # Sorted, so that the order of the frames cannot show even in the last bit of the mean.
+    """Summarize latencies in milliseconds; percentiles interpolate linearly. Raises ValueError for none, or a NaN."""
+    # Sorted, so that the order of the frames cannot change even the last bit of the mean.
     values = np.sort(np.asarray(values_ms, np.float64))
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"latencies must be finite numbers, at least one. Got {list(values_ms)[:8]}")
@@ -100,7 +100,7 @@ def summarize(values_ms: Sequence[float]) -> Summary:
         p95_ms=p95,
         p99_ms=p99,
         p999_ms=p999,
-        # The greatest is always one of them, where interpolation rounds above it too.
+        # The greatest is always one of them, even if interpolation rounds p99.9 above it.
         p999_frames=max(1, int(np.sum(values >= p999))),
         max_ms=float(values[-1]),
         min_ms=float(values[0]),
@@ -108,12 +108,12 @@ def summarize(values_ms: Sequence[float]) -> Summary:
 
 
 def jitter_ms(values_ms: Sequence[float]) -> float:
-    """Give the mean absolute difference between a frame's latency and the one before (RFC 3393's, averaged)."""
+    """Return the mean absolute difference between consecutive latencies (RFC 3393's, averaged)."""
     return float(np.mean(np.abs(np.diff(values_ms)))) if len(values_ms) > 1 else 0.0
 
 
 def histogram(values_ms: Sequence[float]) -> Dict[str, Any]:
-    """Count the latencies in 40 bins of one width, from the least to the greatest: none lies outside."""
+    """Count the latencies in 40 equal bins from the least to the greatest, so that none lies outside."""
     counts, edges_ms = np.histogram(values_ms, BINS)
     return {"edges_ms": edges_ms.tolist(), "counts": counts.tolist()}
 
@@ -131,8 +131,8 @@ def run_frames(
     """Fuse one pair ``frames`` times, and time each.
 
     With ``rate_hz`` a frame arrives at each multiple of the period, as from a camera: the newest that has arrived is
-    fused, or the next waited for, and those that it overtook are dropped. Its latency is counted from its arrival, so
-    that waking up late, and waiting for the frame before, are part of it.
+    fused (or the next one awaited), and older ones are dropped. Latency is measured from the arrival, so it includes
+    waking up late and waiting for the previous frame.
 
     Args:
         fuser: an open Fuser.
@@ -142,9 +142,9 @@ def run_frames(
         rate_hz: of the camera; None: back to back.
         progress: called after every frame, between the measured spans.
         clock: monotonic, in seconds.
-        sleep: waits for so many seconds.
+        sleep: waits for the given seconds.
 
-    Raises IrvisError where the frames cannot be fused.
+    Raises IrvisError if the frames cannot be fused.
     """
     times, starts_s, ends_s, arrivals_s = [], [], [], []
     begin_s, arrived, dropped = clock(), -1, 0

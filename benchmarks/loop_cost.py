@@ -1,10 +1,10 @@
-"""What the loop itself costs a frame: everything but the network, in whose place stands a backend that does nothing.
+"""What the loop itself costs per frame: everything but the network, replaced by a backend that does nothing.
 
     taskset -c 0 python -m irvis.benchmarks.loop_cost --frames 600
     python -m irvis.benchmarks.loop_cost --rate 30 --minutes 30 --csv soak.csv
 
-The first runs as fast as it can, which on one core is the cost of a frame. The second is a soak: it takes frames as
-cameras give them and writes memory, descriptors and threads every ten seconds.
+The first runs as fast as it can; on one core, that is the cost of a frame. The second is a soak: it takes
+frames at a camera's rate and records memory, descriptors and threads every ten seconds.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SAMPLE_S = 10.0
 
 
 class NoNetwork:
-    """A backend that gives the visible luminance back: what is left is the loop."""
+    """A backend that returns the visible luminance, so that only the loop is left."""
 
     name = "no network"
     size: Optional[Tuple[int, int]] = None
@@ -41,21 +41,21 @@ class NoNetwork:
     d2h_ms: Optional[float] = None
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Give the visible plane, float32 (H, W)."""
+        """Return the visible plane, float32 (H, W)."""
         return visible
 
     def rebuild_command(self, size: Tuple[int, int]) -> str:
-        """Take any size."""
+        """Return an empty command: any size is taken."""
         return ""
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there is nothing to close."""
 
 
 def open_loop(
     size: Tuple[int, int], bits: int = 8, fps: float = 30.0, registered: bool = False, realtime: bool = False
 ) -> FusionLoop:
-    """Open a loop of two test sources of ``size`` (H, W) over no network."""
+    """Open a loop on two test sources of ``size`` (H, W), without a network."""
     scene = f"test://street?height={size[0]}&width={size[1]}&fps={fps:g}"
     turned = np.array([[1.01, 0.01, -4.0], [-0.01, 1.01, 3.0], [0.0, 0.0, 1.0]])
     registration = Registration(turned, size, size, "points") if registered else None
@@ -63,7 +63,7 @@ def open_loop(
 
 
 def cost_ms(loop: FusionLoop, frames: int) -> Tuple[float, float]:
-    """Fuse ``frames`` pairs as fast as it goes; give wall and processor time a frame, milliseconds."""
+    """Fuse ``frames`` pairs as fast as possible; return wall and processor time per frame in milliseconds."""
     for _ in range(WARMUP):
         loop.read()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
@@ -73,13 +73,13 @@ def cost_ms(loop: FusionLoop, frames: int) -> Tuple[float, float]:
 
 
 def memory_mb() -> float:
-    """Resident memory of this process, in 10^6 bytes, from /proc."""
+    """Return the resident memory of this process, in 10^6 bytes, from /proc."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def soak(loop: FusionLoop, minutes: float, rows: List[List[float]]) -> None:
-    """Take frames for so long; add a row of seconds, frames, MB, descriptors, threads and p99 every ten seconds."""
+    """Take frames for ``minutes``; append seconds, frames, MB, descriptors, threads and p99 every ten seconds."""
     started_s = time.monotonic()
     end_s, due_s = started_s + 60 * minutes, started_s + SAMPLE_S
     with tqdm(total=round(60 * minutes), desc="soak", unit="s", disable=None) as bar:
@@ -106,9 +106,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="loop_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="(480x640)")
-    parser.add_argument("--frames", type=int, default=600, metavar="N", help="to time (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="of the cameras of a soak")
-    parser.add_argument("--minutes", type=float, metavar="M", help="soak for so long instead")
+    parser.add_argument("--frames", type=int, default=600, metavar="N", help="frames to time (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="camera rate in a soak")
+    parser.add_argument("--minutes", type=float, metavar="M", help="soak for this long instead")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the soak's figures there")
     arguments = parser.parse_args(argv)
     return guarded("loop_cost", lambda: _soak(arguments) if arguments.minutes else _costs(arguments))
@@ -142,10 +142,10 @@ def _soak(arguments: argparse.Namespace) -> int:
             writer.writerows(rows)
     seconds, memory = np.array([row[0] for row in rows]), np.array([row[2] for row in rows])
     if len(rows) > 3:
-        # Of the later half: until each buffer that the threads may need at once was needed once, there are steps.
+        # Of the later half: memory rises in steps until every buffer that the threads may need at once is allocated.
         later = slice(len(rows) // 2, None)
         slope, _ = np.polyfit(seconds[later], memory[later], 1)
-        print(f"memory {memory[0]:.1f} MB at first, {memory.max():.1f} at most; of the later half ", end="")
+        print(f"memory {memory[0]:.1f} MB at first, {memory.max():.1f} at most; in the later half ", end="")
         print(f"{memory[later].mean():.1f} ± {memory[later].std():.2f}, slope {slope * 3600:+.2f} MB an hour")
     print(f"{status['fused']} frames, {status['skipped']} skipped, p99 {status['latency_p99_ms']:.2f} ms, max ", end="")
     print(f"{status['latency_max_ms']:.1f} ms, threads left after close: {left}")

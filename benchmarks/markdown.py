@@ -9,15 +9,15 @@ BEGIN, END = "<!-- {name}: made by `make figures` -->", "<!-- end of {name} -->"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Give a table whose first ``left`` columns are texts and whose others are numbers, aligned to the right."""
+    """Return a table: the first ``left`` columns are text, the others are numbers, aligned to the right."""
     rules = ["---"] * left + ["---:"] * (len(head) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rules, *rows))
 
 
 def fill(page: str, name: str, blocks: Dict[str, str]) -> str:
-    """Put each of ``blocks`` between its two comments in a page; what else stands there is left as it is.
+    """Put each of ``blocks`` between its two comments in a page; the rest of the page is unchanged.
 
-    Blocks that the page does not ask for are left out. Raises FileError for one that is asked for and not given.
+    Blocks without comments in the page are skipped. Raises FileError if the page has comments of an unknown block.
 
     Args:
         page: the text.

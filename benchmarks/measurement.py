@@ -1,4 +1,4 @@
-"""One run of an open model, with what watches the machine beside it."""
+"""One run of an open model, with the machine monitored meanwhile."""
 
 import sys
 import time
@@ -20,12 +20,12 @@ from irvis.benchmarks.report.stability import History
 from irvis.runtime import Fuser
 from irvis.runtime.samples import make_scene
 
-POWER_HZ, CONDITIONS_HZ = 20.0, 5.0  # 200 frames of 3 ms are to be looked at thrice
-IDLE_S = 3.0  # over which idle power is measured, where there is a meter
+POWER_HZ, CONDITIONS_HZ = 20.0, 5.0  # three looks at a run of 200 frames of 3 ms
+IDLE_S = 3.0  # over which idle power is measured, if there is a meter
 
 
 class Plan(NamedTuple):
-    """What is run."""
+    """What to run."""
 
     size: Tuple[int, int]  # (H, W)
     iterations: int
@@ -34,17 +34,17 @@ class Plan(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came of it."""
+    """The results of a run."""
 
     cold: ColdStart
     run: Run
     history: History
     energy: Optional[Energy]
-    why_no_energy: str  # "" where there is energy
+    why_no_energy: str  # "" if there is energy
 
 
 def runs_on_gpu(backend: str) -> bool:
-    """Tell by a backend's name whether the model runs on a GPU."""
+    """Return whether the backend of this name runs the model on a GPU."""
     return "TensorRT" in backend or "Tensorrt" in backend or "CUDA" in backend
 
 
@@ -53,11 +53,11 @@ def measure_model(fuser: Fuser, loaded_ms: float, plan: Plan, root: Path = Path(
 
     Args:
         fuser: open, and not run yet.
-        loaded_ms: what opening it took.
-        plan: what to run; one pair of the generated street, again and again.
+        loaded_ms: how long opening it took.
+        plan: what to run, on one pair of the generated street again and again.
         root: the folder whose ``sys`` is read.
 
-    Raises IrvisError where the model fails.
+    Raises IrvisError if the model fails.
     """
     frames = make_scene("street", *plan.size)
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def measure_model(fuser: Fuser, loaded_ms: float, plan: Plan, root: Path = Path(
 
 
 def changes_of(before: Board, after: Board) -> Tuple[str, ...]:
-    """Tell what became another of the machine's settings while the model ran."""
+    """Return which of the machine's settings changed while the model ran."""
     changes = []
     if before.mode != after.mode:
         changes.append(f"the power mode changed from {before.mode} to {after.mode}")

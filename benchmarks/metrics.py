@@ -1,11 +1,11 @@
 """Fusion quality on 8-bit luminance: infrared A, visible B, fused F, (H, W) each.
 
-``evaluate_fusion`` takes them as uint8; of the others, those that count grey levels do (EN, MI), and those that reckon
-with them take the same values as float64, 0 to 255.
+``evaluate_fusion`` takes uint8, and so do the functions that count grey levels (EN, MI). The others take the same
+values as float64, 0 to 255.
 
-CC, PSNR, SCD and SSIM are defined as the published tables have them, which differs from the textbooks in PSNR's peak
-and in SSIM's sum over both inputs. SSIM may be compared only with figures of this code: no definition that was tried
-reproduces the published ones. MI, VIF and Qabf are those of the field's usual evaluation code, but for MI's unit: bits.
+CC, PSNR, SCD and SSIM follow the published tables, which differ from the textbooks in PSNR's peak and in SSIM's sum
+over both inputs. SSIM may be compared only with figures of this code: no definition that was tried reproduces the
+published ones. MI, VIF and Qabf follow the field's usual evaluation code, except for MI's unit, bits.
 """
 
 from typing import Dict, Tuple
@@ -15,7 +15,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 VIF_SCALES = 4
-VIF_SMALLEST = 41  # pixels a side under which the window of the fourth scale does not fit
+VIF_SMALLEST = 41  # pixels per side, below which the window of the fourth scale does not fit
 VIF_NOISE = 2.0  # variance of the eye's own noise
 
 # Sigmoids of Qabf for the strength and the orientation of an edge, with the constants that fusion papers use.
@@ -24,7 +24,7 @@ ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
 
 
 def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray) -> Dict[str, float]:
-    """Give every metric of this module by name. Raises ValueError unless all are uint8 (H, W) of one size."""
+    """Return every metric of this module by name. Raises ValueError unless all are uint8 (H, W) of one size."""
     planes = (infrared, visible, fused)
     if any(plane.dtype != np.uint8 or plane.ndim != 2 or plane.shape != fused.shape for plane in planes):
         found = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
@@ -43,7 +43,7 @@ def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray
 
 
 def published_metrics(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> Dict[str, float]:
-    """Give CC, PSNR, SCD and SSIM, those of the paper's tables, of float64 (H, W) planes in [0, 255]."""
+    """Return CC, PSNR, SCD and SSIM, as in the paper's tables, for float64 (H, W) planes in [0, 255]."""
     return {
         "CC": (correlation(a, f) + correlation(b, f)) / 2,
         "PSNR": peak_signal_to_noise(a, b, f),
@@ -53,7 +53,7 @@ def published_metrics(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> Dict[str, 
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's correlation over all pixels; 0 where either is constant, since it then tells nothing of the other."""
+    """Pearson's correlation over all pixels; 0 if either is constant, which says nothing about the other."""
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / scale) if scale > 0 else 0.0
@@ -76,7 +76,7 @@ def entropy(fused: np.ndarray) -> float:
 def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
     """H(X) + H(Y) - H(X, Y) in bits over the 256x256 joint histogram of two uint8 planes; MI is its sum over A and B.
 
-    CDDFuse's evaluation code, and papers that follow it, give nats: ln 2 times this.
+    CDDFuse's evaluation code, and papers that follow it, use nats: ln 2 times this.
     """
     joint = np.bincount(x.ravel().astype(np.intp) * 256 + y.ravel(), minlength=256 * 256).reshape(256, 256)
     return _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
@@ -102,12 +102,12 @@ def visual_information_fidelity(reference: np.ndarray, fused: np.ndarray) -> flo
     """Pixel-domain VIF (Sheikh and Bovik, 2006) of float64 planes in [0, 255]; the metric VIF is its sum over A and B.
 
     The sum over scales and pixels of log(1 + g^2 var(R) / (var(F) - g cov(R, F) + 2)) over that of log(1 + var(R) / 2),
-    where g = cov(R, F) / var(R), or 0 where it is negative. At scales 1 to 4 the moments are taken under a Gaussian
-    window of 17, 9, 5 and 3 pixels, its sigma a fifth of that, wherever it lies inside; from the second scale on, both
-    planes are first filtered with that scale's window, and every second row and column is kept.
+    where g = cov(R, F) / var(R), or 0 if that is negative. At scales 1 to 4 the moments are computed with a Gaussian
+    window of 17, 9, 5 and 3 pixels and a sigma of a fifth of that, wherever it fits inside; from the second scale on,
+    both planes are first filtered with that scale's window, and every second row and column is kept.
 
-    1 for the reference itself, over 1 where contrast is raised, 0 for a constant reference, which has nothing to keep,
-    and NaN under 41x41 pixels.
+    1 for the reference itself, over 1 if contrast is raised, 0 for a constant reference, which has nothing to keep,
+    and NaN below 41x41 pixels.
     """
     if min(reference.shape) < VIF_SMALLEST:
         return float("nan")
@@ -120,7 +120,7 @@ def visual_information_fidelity(reference: np.ndarray, fused: np.ndarray) -> flo
         variance_r = _gaussian(reference * reference, window) - mean_r * mean_r
         variance_f = _gaussian(fused * fused, window) - mean_f * mean_f
         covariance = _gaussian(reference * fused, window) - mean_r * mean_f
-        # Under 1e-10 a variance is what rounding left of a constant.
+        # A variance below 1e-10 is the rounding error of a constant.
         related = (variance_r > 1e-10) & (variance_f > 1e-10) & (covariance > 0)
         gain = np.divide(covariance, variance_r, out=np.zeros_like(covariance), where=related)
         noise = np.maximum(variance_f - gain * covariance, 0)
@@ -130,7 +130,7 @@ def visual_information_fidelity(reference: np.ndarray, fused: np.ndarray) -> flo
 
 
 def _gaussian(plane: np.ndarray, window: int) -> np.ndarray:
-    """Filter with a Gaussian of sigma window / 5, where its window lies inside."""
+    """Filter with a Gaussian of sigma window / 5; return the pixels whose window lies inside."""
     half = window // 2
     return cv2.GaussianBlur(plane, (window, window), window / 5)[half:-half, half:-half]
 
@@ -139,7 +139,7 @@ def edge_preservation(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
     """Qabf of Xydeas and Petrovic (2000): the share of the inputs' edges that F keeps, 0 to 0.975.
 
     sum(Q_AF g_A + Q_BF g_B) / sum(g_A + g_B), g being the strength of Sobel's gradient with zeros beyond the border,
-    and 0 where no input has an edge. Q_XF = 0.9994 / (1 + exp(-15 (G - 0.5))) * 0.9879 / (1 + exp(-22 (A - 0.8))),
+    and 0 if no input has an edge. Q_XF = 0.9994 / (1 + exp(-15 (G - 0.5))) * 0.9879 / (1 + exp(-22 (A - 0.8))),
     where G is the smaller over the greater of g_X and g_F, and A = 1 - |angle_X - angle_F| / (pi / 2).
     """
     strength_f, angle_f = _edges(f)
@@ -157,7 +157,7 @@ def edge_preservation(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
 
 
 def _edges(plane: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Give strength and orientation of Sobel's gradient; the latter is in (-pi/2, pi/2], with y pointing up."""
+    """Return strength and orientation of Sobel's gradient; the latter is in (-pi/2, pi/2], with y pointing up."""
     dx = cv2.Sobel(plane, cv2.CV_64F, 1, 0, ksize=3, borderType=cv2.BORDER_CONSTANT)
     dy = -cv2.Sobel(plane, cv2.CV_64F, 0, 1, ksize=3, borderType=cv2.BORDER_CONSTANT)
     slope = np.divide(dy, dx, out=np.full_like(dx, np.inf), where=dx != 0)

@@ -9,12 +9,12 @@ _TABLES = json.loads(FIGURES.read_text(encoding="utf-8"))
 
 METRICS = ("CC", "PSNR", "SCD", "SSIM")
 
-# The published definition is not known: none that was tried gives the figures of all networks.
+# The published definition is not known: none that was tried reproduces the figures of all networks.
 NOT_COMPARABLE = "SSIM"
 
 # Tables 1 and 2: data set -> method -> metric.
 QUALITY: Dict[str, Dict[str, Dict[str, float]]] = _TABLES["quality"]
-# They are means over these many pairs; over others they say nothing of what is measured here.
+# The figures are means over this many pairs; means over other pairs cannot be compared with them.
 PAIRS = {"MSRS": 361, "RoadScene": 221, "TNO": 25, "M3FD": 300}
 
 # Table 3, in the order of METRICS: on the 361 pairs of MSRS, with CDDFuse as teacher.
@@ -36,14 +36,14 @@ COMPLEXITY = {name: PublishedCost(**row) for name, row in _TABLES["complexity"].
 
 
 def published_set(folder: Path) -> Optional[str]:
-    """Give the name of the paper's data set that a folder is of: it is a part of its path; None where none is."""
+    """Return the paper's data set that is named by a part of a folder's path; None if no part names one."""
     return next((part for part in reversed(folder.resolve().parts) if part in PAIRS), None)
 
 
 def published_quality(folder: Path, pairs: int) -> Dict[str, Dict[str, float]]:
-    """Give the paper's CC, PSNR, SCD and SSIM by method; empty unless the folder is a data set that the paper used.
+    """Return the paper's CC, PSNR, SCD and SSIM by method; empty unless the folder is a data set that the paper used.
 
-    It is one where a part of its path is the data set's name, and it holds the paper's number of pairs.
+    It is one if a part of its path is the data set's name and it holds the paper's number of pairs.
     """
     name = published_set(folder)
     return QUALITY[name] if name is not None and PAIRS[name] == pairs else {}

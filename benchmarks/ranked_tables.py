@@ -1,4 +1,4 @@
-"""Tables as a paper has them, in Markdown and LaTeX: the best of a column in bold, the second underlined."""
+"""Tables as in a paper, in Markdown and LaTeX: the best of a column in bold, the second underlined."""
 
 import json
 import math
@@ -17,14 +17,14 @@ IN_LATEX = {"±": r"$\pm$", TICK: r"\checkmark", "%": r"\%", "&": r"\&", "_": r"
 
 
 class Cell(NamedTuple):
-    """What stands in a cell, and how its value ranks in its column: BEST, SECOND or 0."""
+    """The text of a cell, and its value's rank in the column: BEST, SECOND or 0."""
 
     text: str
     rank: int = 0
 
 
 def ranks(values: Sequence[float]) -> List[int]:
-    """Rank a column in which more is better, as it is printed; NaN has no rank, equal values have the same."""
+    """Rank a column's values as printed, greater being better; NaN has no rank (0), equal values share one."""
     rounded = [round(value, DIGITS) for value in values]
     order = sorted({value for value in rounded if not math.isnan(value)}, reverse=True)
     places = dict(zip(order, (BEST, SECOND)))
@@ -32,24 +32,24 @@ def ranks(values: Sequence[float]) -> List[int]:
 
 
 class RankedTable(NamedTuple):
-    """A table, what it is of, and what its reader must know."""
+    """A table, its title, and a note for its reader."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str
-    left: int = 1  # columns that are texts
+    left: int = 1  # text columns
 
 
 def table_files(folder: Path, name: str) -> List[Path]:
-    """Give the paths that ``write_tables`` writes to."""
+    """Return the paths that ``write_tables`` writes to."""
     return [folder / f"{name}.{ending}" for ending in ("md", "csv", "tex", "json")]
 
 
 def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[Path]:
-    """Write NAME.md, NAME.csv, NAME.tex and NAME.json, which ``make figures`` takes; give their paths.
+    """Write NAME.md, NAME.csv, NAME.tex and NAME.json, which ``make figures`` reads; return their paths.
 
-    ``csv`` is the unrounded figures, as the experiment has them. Raises FileError.
+    ``csv`` holds the unrounded figures, in the experiment's format. Raises FileError.
     """
     page = {"kind": "table", "head": [*found.head], "rows": markdown_cells(found), "left": found.left}
     contents = (
@@ -65,17 +65,17 @@ def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[
 
 
 def markdown_cells(found: RankedTable) -> List[List[str]]:
-    """Give the cells, the best in bold and the second underlined."""
+    """Return the cells, the best in bold and the second underlined."""
     return [[MARKDOWN[cell.rank].format(cell.text) if cell.text else "" for cell in row] for row in found.rows]
 
 
 def to_markdown(found: RankedTable) -> str:
-    """Give the table alone."""
+    """Return the table in Markdown, without title and note."""
     return table(found.head, markdown_cells(found), found.left)
 
 
 def to_latex(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) -> str:
-    """Give the table as a ``table*``; it needs the packages booktabs and amssymb."""
+    """Return the table as a ``table*``; it needs the packages booktabs and amssymb."""
     cells = [[LATEX[cell.rank].format(_escaped(cell.text)) if cell.text else "" for cell in row] for row in rows]
     lines = [
         r"\begin{table*}",

@@ -2,12 +2,12 @@
 
 The infrared frame is turned by up to 3 degrees, scaled by 0.95 to 1.05 and shifted by up to 16 pixels in each axis.
 Both frames are then cropped by the most that any such warp can bring in from outside, so that they hold no invented
-pixel and the crop does not tell the warp. The error is the mean distance at the infrared frame's four corners, twice:
+pixel and the crop does not reveal the warp. Two errors, each the mean distance at the infrared frame's four corners:
 
-- from the data set's own registration, which is itself off by pixels: a floor under every method;
-- from the method's own answer for the pair before the warp: whether it recovers what was done on purpose.
+- from the data set's own registration, which is itself off by pixels: a floor for every method;
+- from the method's own answer for the pair before the warp: whether it recovers the known warp.
 
-A trial has failed where the second is more than FAILED_PX, or the first more than LOST_PX: the same wrong answer twice.
+A trial fails if the second is more than FAILED_PX, or the first more than LOST_PX: the same wrong answer twice.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from irvis.runtime.sizes import parse_count
 
 DEGREES, SCALE, SHIFT = 3.0, 0.05, 16.0
 FAILED_PX = 5.0
-LOST_PX = 15.0  # farther off than any pair of these data sets is registered wrongly
-CHOSEN_ON = 5  # every fifth pair is there to choose on, the others to report
+LOST_PX = 15.0  # farther off than the registration of any pair in these data sets
+CHOSEN_ON = 5  # every fifth trial serves to choose the threshold, the others to report
 
 Frames = Sequence[Tuple[np.ndarray, np.ndarray]]
 
@@ -47,7 +47,7 @@ def gradients(pairs: Frames, model: str) -> Estimate:
 def ecc(pairs: Frames, model: str) -> Estimate:
     """Maximise the enhanced correlation coefficient of gradient magnitudes (Evangelidis, 2008), coarse to fine.
 
-    OpenCV has no similarity there, so that one is fitted as an affine; ``model`` says no more than that.
+    OpenCV has no similarity here, so every ``model`` but ``homography`` is fitted as an affine.
     """
     kind = cv2.MOTION_HOMOGRAPHY if model == "homography" else cv2.MOTION_AFFINE
     infrared, visible = (_magnitude(to_plane(frame)) for frame in pairs[0])
@@ -60,7 +60,7 @@ def ecc(pairs: Frames, model: str) -> Estimate:
         rows = 3 if kind == cv2.MOTION_HOMOGRAPHY else 2
         try:
             correlation, warp = cv2.findTransformECC(template, small, start[:rows], kind, criteria, None, 5)
-        except cv2.error:  # it did not converge: go on from where it was
+        except cv2.error:  # it did not converge: continue from the last estimate
             continue
         warp = np.vstack([warp, (0, 0, 1)])[:3]
         found = np.linalg.inv(np.linalg.inv(to_small) @ warp @ to_small)
@@ -93,7 +93,7 @@ def mutual_information(pairs: Frames, model: str) -> Estimate:
 
 
 def sift(pairs: Frames, model: str) -> Estimate:
-    """Match SIFT features by Lowe's ratio and fit a similarity by RANSAC; the identity where too few match."""
+    """Match SIFT features by Lowe's ratio and fit a similarity by RANSAC; the identity if too few match."""
     detector = cv2.SIFT.create(contrastThreshold=0.02)
     (left, left_features), (right, right_features) = (
         detector.detectAndCompute(np.rint(to_plane(frame) * 255).astype(np.uint8), None) for frame in pairs[0]
@@ -120,7 +120,7 @@ METHODS: Dict[str, Callable[[Frames, str], Estimate]] = {
 
 
 def information(infrared: np.ndarray, visible: np.ndarray, homography: np.ndarray, levels: int = 32) -> float:
-    """Mutual information, in nats, of two planes in [0, 1] where the warped infrared one covers the visible one."""
+    """Return the mutual information, in nats, of two planes in [0, 1] where the warped infrared covers the visible."""
     warped = cv2.warpPerspective(infrared, homography, visible.shape[::-1], borderValue=-1)
     inside = warped >= 0
     pairs = (warped[inside] * (levels - 1) + 0.5).astype(np.int32) * levels
@@ -137,7 +137,7 @@ def _magnitude(plane: np.ndarray) -> np.ndarray:
 
 
 def _shrink(plane: np.ndarray, width: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Give a plane with its longer side at most ``width``, and what that does to pixel coordinates."""
+    """Return a plane with its longer side at most ``width``, and the matrix that maps pixel coordinates to it."""
     ratio = min(1.0, width / max(plane.shape))
     small = cv2.resize(plane, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
     x, y = small.shape[1] / plane.shape[1], small.shape[0] / plane.shape[0]
@@ -162,7 +162,7 @@ def crop(frame: np.ndarray) -> np.ndarray:
 
 
 def margins(size: Sequence[int]) -> Tuple[int, int]:
-    """Give what the largest warp of a frame (H, W) moves at its borders, in x and in y, rounded up, and 3 more."""
+    """Return by how much the largest warp moves the borders of a frame (H, W), in x and y, rounded up, plus 3."""
     (height, width), turn = size, np.deg2rad(DEGREES)
     reach = [
         SHIFT + (SCALE + 1 - np.cos(turn)) * a / 2 + 1.05 * np.sin(turn) * b / 2
@@ -172,7 +172,7 @@ def margins(size: Sequence[int]) -> Tuple[int, int]:
 
 
 def distort(infrared: np.ndarray, seed: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Warp an infrared frame at random; give its crop, and the homography from there to the crop of the original."""
+    """Warp an infrared frame at random; return its crop, and the homography from it to the crop of the original."""
     rng = np.random.default_rng(seed)
     matrix = _warp(
         infrared.shape,
@@ -187,7 +187,7 @@ def distort(infrared: np.ndarray, seed: int) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def corner_error(found: np.ndarray, true: np.ndarray, size: Sequence[int]) -> float:
-    """Mean distance in pixels between where two homographies take the corners of a frame (H, W)."""
+    """Return the mean distance in pixels between the corners of a frame (H, W) under two homographies."""
     corners = corners_of((size[0], size[1]))
     return float(np.linalg.norm(project(found, corners) - project(true, corners), axis=1).mean())
 
@@ -200,18 +200,18 @@ class Trial(NamedTuple):
     error_px: float  # from the data set's own registration
     recovered_px: float  # from the method's own answer before the warp
     confidence: float
-    unrelated_confidence: float  # given the visible frames of other pairs
+    unrelated_confidence: float  # with the visible frames of other pairs
     seconds: float
     more_information: bool  # its answer before the warp has more mutual information than the data set's registration
 
     @property
     def failed(self) -> bool:
-        """Tell whether the answer is wrong, whatever the data set's own registration is worth."""
+        """Whether the answer is wrong, however good the data set's own registration is."""
         return self.recovered_px > FAILED_PX or self.error_px > LOST_PX
 
 
 def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -> Iterator[Trial]:
-    """Warp and register the pairs of a data set, or one in ``every``. Raises IrvisError."""
+    """Warp and register every ``every``-th pair of a data set; yield the trials. Raises IrvisError."""
     pairs = pairs_of(folder)[::every]
     data_set = "/".join(folder.resolve().parts[-2:])
     groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
@@ -246,7 +246,7 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -
 
 
 def to_markdown(found: Dict[str, List[Trial]]) -> str:
-    """Give a table of errors, a row for each method and data set."""
+    """Return a table of errors, a row for each method and data set."""
     head = "| method | data set | trials | error, median px | > 5 px | recovered, median px | 90 % px | failed | s |"
     lines = [head, "|---|---|---:" + "|---:" * 6 + "|"]
     for method, every in found.items():
@@ -261,7 +261,7 @@ def to_markdown(found: Dict[str, List[Trial]]) -> str:
 
 
 def to_confidence(every: List[Trial]) -> str:
-    """Tell in lines of Markdown what the confidence of ``gradients`` is worth, on the pairs not chosen on."""
+    """Return Markdown lines on what the confidence of ``gradients`` is worth, on every fifth trial and the others."""
     chosen, reported = every[::CHOSEN_ON], [trial for k, trial in enumerate(every) if k % CHOSEN_ON]
     best = max(np.arange(0.01, 1, 0.01), key=lambda threshold: _separation(chosen, threshold))
     lines = [f"- best threshold on every fifth trial: {best:.2f}; in use: {TRUSTED}"]
@@ -285,7 +285,7 @@ def to_confidence(every: List[Trial]) -> str:
 
 
 def _separation(rows: List[Trial], threshold: float) -> float:
-    """Give the share of good answers trusted, less five times the share of wrong and unrelated ones."""
+    """Return the share of good answers trusted, less five times the share of wrong and unrelated ones."""
     good = [row.confidence >= threshold for row in rows if not row.failed]
     wrong = [row.confidence >= threshold for row in rows if row.failed]
     wrong += [row.unrelated_confidence >= threshold for row in rows]
@@ -323,7 +323,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="measure automatic registration on pairs warped on purpose")
     parser.add_argument("folders", type=Path, nargs="+", help="data sets")
     parser.add_argument(
-        "--method", action="append", choices=METHODS, help="may be repeated (default: gradients, as the runtime has it)"
+        "--method", action="append", choices=METHODS, help="may be repeated (default: gradients, the runtime's)"
     )
     parser.add_argument("--model", choices=("similarity", "affine", "homography"), default="similarity")
     parser.add_argument(
@@ -333,7 +333,7 @@ def main() -> int:
         metavar="N",
         help="pairs of one size that share a warp (gradients only)",
     )
-    parser.add_argument("--every", type=parse_count, default=1, metavar="N", help="of N pairs take only the first")
+    parser.add_argument("--every", type=parse_count, default=1, metavar="N", help="take only the first of N pairs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
     arguments = parser.parse_args()
     return guarded("registration", lambda: run(arguments))

@@ -1,7 +1,7 @@
 """What each rewrite of the deploy form is worth: ``python -m irvis.benchmarks.rewrites``.
 
-Each rewrite is undone by itself, in the deploy form, which then computes the same the long way. All forms take turns in
-one run, so that what else the machine does falls on each.
+Each rewrite is undone alone, in the deploy form, which then computes the same result the long way. All forms take turns
+in one run, so that other load on the machine affects them alike.
 """
 
 import argparse
@@ -30,21 +30,21 @@ from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import format_size
 from irvis.student.checkpoint import load_student
 
-TOLERANCE = 1e-5  # of each form against the deploy form, of a range of 1
+TOLERANCE = 1e-5  # of each form from the deploy form, for a range of 1
 
 
 class Worth(NamedTuple):
     """What a rewrite saves."""
 
     rewrite: str
-    latency_ms: float  # without it, the median
-    slower: Quartiles  # without it, over the deploy form
+    latency_ms: float  # median without it
+    slower: Quartiles  # the ratio of the latency without it to the deploy form's
     passes: float  # over memory, that it saves: tensors of 32 channels, in FP16
-    difference: float  # without it, from the deploy form, of a range of 1
+    difference: float  # greatest without it, from the deploy form, for a range of 1
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    """Time the deploy form without each rewrite, print the table and write it; give the exit code."""
+    """Time the deploy form without each rewrite, print the table and write it; return the exit code."""
     check_outputs([arguments.markdown], [arguments.checkpoint])
     deploy = DeployStudent(load_student(arguments.checkpoint)).eval()
     frames = make_scene("street", *arguments.size)
@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def rows_of(worths: List[Worth]) -> List[Tuple[str, ...]]:
-    """Give the table's cells, its head first."""
+    """Return the table's rows, the head first."""
     rows: List[Tuple[str, ...]] = [("without", "latency_ms", "times the deploy form's", "more passes", "difference")]
     for name, latency_ms, slower, passes, difference in worths:
         rows.append((name, f"{latency_ms:.1f}", str(slower), f"{round(passes, 1) + 0.0:+.1f}", f"{difference:.1e}"))
@@ -90,13 +90,13 @@ def rows_of(worths: List[Worth]) -> List[Tuple[str, ...]]:
 
 
 def to_markdown(worths: List[Worth]) -> str:
-    """Give the table for documents."""
+    """Return the table in Markdown."""
     head, *body = (f"| {' | '.join(cells)} |" for cells in rows_of(worths))
     return "\n".join([head, "|---" + "|---:" * (len(Worth._fields) - 1) + "|", *body]) + "\n"
 
 
 def main() -> int:
-    """Parse the command line and run; give the exit code."""
+    """Parse the command line and run; return the exit code."""
     parser = argparse.ArgumentParser(prog="rewrites.py", description=__doc__.split("\n")[0])
     add_common_arguments(parser)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there as well")

@@ -4,9 +4,9 @@
     python -m irvis.benchmarks.soak fuse --frames 20000
     python -m irvis.benchmarks.soak plot run.csv fuse.csv -o soak.png
 
-``run`` starts ``irvis run`` on two test sources with the live view on and watches it as a browser does, which tells
-each frame's latency. ``fuse`` starts ``irvis fuse`` on two folders of so many pairs. Frames are small, so that a small
-machine keeps up; leaks do not ask for large ones. Memory, descriptors, threads and processor time come from /proc.
+``run`` starts ``irvis run`` on two test sources with the live view on and watches it as a browser does, which reports
+each frame's latency. ``fuse`` starts ``irvis fuse`` on two folders of that many pairs. Frames are small, so that a
+small machine keeps up; leaks do not need large ones. Memory, descriptors, threads and processor time come from /proc.
 """
 
 import argparse
@@ -34,33 +34,33 @@ from irvis.runtime.samples import make_scene
 
 SIZE = (60, 80)
 SAMPLE_S = 2.0
-DISTINCT = 200  # pairs that are drawn; the others are further names of them
-SETTLING = 0.2  # the share of a run that its slope leaves out: buffers, caches and pools are made then
-LEVEL = 0.01  # of the memory: what a run may rise by over all that is looked at and still be called level
+DISTINCT = 200  # pairs that are drawn; the others are hard links to them
+SETTLING = 0.2  # share at the start of a run that is left out: buffers, caches and pools are created then
+LEVEL = 0.01  # share of the memory that a run may rise or fall by after that and still be called level
 
 
 class Sample(NamedTuple):
-    """A stretch of a run: what the process held at its end, and how its frames went."""
+    """An interval of a run: what the process held at its end, and the cost of its frames."""
 
     seconds: float  # since the start
     frames: int  # so far
     memory_mb: float  # resident, 10^6 bytes
     descriptors: int
     threads: int
-    processor_ms: float  # of all threads, a frame; NaN without one
-    latency_ms: float  # median of the stretch; NaN without a frame
+    processor_ms: float  # of all threads, per frame; NaN without a frame
+    latency_ms: float  # median of the interval; NaN without a frame
 
 
 Progress = Callable[[], Tuple[int, float]]  # frames since the last call, and their latency in milliseconds
 
 
 def watch(process: "subprocess.Popen[str]", progress: Progress, samples: List[Sample]) -> None:
-    """Add a sample every SAMPLE_S until the process ends."""
+    """Append a sample every SAMPLE_S until the process ends."""
     started_s, due_s, frames, before_s = time.monotonic(), time.monotonic() + SAMPLE_S, 0, 0.0
     while True:
         try:
             process.wait(max(due_s - time.monotonic(), 0))
-            del samples[-1:]  # it may have been ending already
+            del samples[-1:]  # the process may already have been ending
             return
         except subprocess.TimeoutExpired:
             due_s += SAMPLE_S
@@ -68,7 +68,7 @@ def watch(process: "subprocess.Popen[str]", progress: Progress, samples: List[Sa
             memory_mb, descriptors, threads, processor_s = held_by(process.pid)
         except OSError:  # it ended meanwhile
             continue
-        if not memory_mb:  # so it did, and nobody has asked how yet
+        if not memory_mb:  # it ended too, but was not waited for yet
             continue
         new, latency_ms = progress()
         frames += new
@@ -80,17 +80,17 @@ def watch(process: "subprocess.Popen[str]", progress: Progress, samples: List[Sa
 
 
 def held_by(pid: int) -> Tuple[float, int, int, float]:
-    """Give a process's resident memory (10^6 bytes), descriptors, threads and processor time (s). Raises OSError."""
+    """Return a process's resident memory (10^6 bytes), descriptors, threads and processor time (s). Raises OSError."""
     folder = Path("/proc") / str(pid)
     descriptors = len(os.listdir(folder / "fd"))
     memory_mb = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    fields = (folder / "stat").read_text().rpartition(")")[2].split()  # from the third on: a name may hold spaces
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()  # from the third on: the name may hold spaces
     ticks, threads = int(fields[11]) + int(fields[12]), int(fields[17])
     return memory_mb, descriptors, threads, ticks / os.sysconf("SC_CLK_TCK")
 
 
 def report(samples: Sequence[Sample]) -> str:
-    """Say what the samples show, in lines for people. Raises IrvisError where they are too few."""
+    """Return what the samples show, as lines of text. Raises IrvisError if they are too few."""
     table = np.array(samples, np.float64).reshape(-1, len(Sample._fields))
     settled = table[table[:, 0] >= SETTLING * table[-1, 0]] if len(table) else table
     if len(settled) < 10:
@@ -102,9 +102,9 @@ def report(samples: Sequence[Sample]) -> str:
     level = "level" if abs(risen) <= LEVEL * memory.mean() else "NOT LEVEL"
     tenth = max(len(settled) // 10, 1)
     lines = [
-        f"{samples[-1].frames} frames in {samples[-1].seconds:.0f} s, the first {100 * SETTLING:.0f} % of which "
-        "the rest leaves out",
-        f"memory       {memory[0]:.1f} MB, at last {memory[-1]:.1f}, at most {memory.max():.1f}; "
+        f"{samples[-1].frames} frames in {samples[-1].seconds:.0f} s; "
+        f"the lines below leave out the first {100 * SETTLING:.0f} %",
+        f"memory       {memory[0]:.1f} MB, at the end {memory[-1]:.1f}, at most {memory.max():.1f}; "
         f"slope {slope:+.2f} MB an hour, {risen:+.2f} MB in all: {level}",
     ]
     for name in ("descriptors", "threads"):
@@ -123,7 +123,7 @@ def report(samples: Sequence[Sample]) -> str:
 
 
 class Spectator(threading.Thread):
-    """Watches a live view as a browser does, and collects the latency of each frame that the loop tells."""
+    """Watches a live view as a browser does, and collects the latency of each frame that the loop reports."""
 
     def __init__(self, url: str) -> None:
         super().__init__(name="spectator", daemon=True)
@@ -131,7 +131,7 @@ class Spectator(threading.Thread):
         self._latencies: List[float] = []
 
     def run(self) -> None:
-        """Draw each picture at once, until the view ends."""
+        """Acknowledge each picture at once, until the view ends."""
         asyncio.run(self._watch())
 
     async def _watch(self) -> None:
@@ -144,20 +144,20 @@ class Spectator(threading.Thread):
                         self._latencies += json.loads(message.data)["latencies"]
 
     def __call__(self) -> Tuple[int, float]:
-        """Give how many frames came since the last call, and their median latency: a ``Progress``."""
+        """Return how many frames came since the last call, and their median latency: a ``Progress``."""
         with self._lock:
             latencies, self._latencies = self._latencies, []
         return len(latencies), float(np.median(latencies)) if latencies else np.nan
 
 
 class Written:
-    """Tells how many files came into a folder since the last call, and the time a file: a ``Progress``."""
+    """Counts the files added to a folder since the last call, and the time per file: a ``Progress``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count, self._asked_s = folder, 0, time.monotonic()
 
     def __call__(self) -> Tuple[int, float]:
-        """Count."""
+        """Return the number of new files, and the milliseconds per file."""
         now_s = time.monotonic()
         count = sum(not entry.name.startswith(".") for entry in os.scandir(self._folder))
         new, passed_s = count - self._count, now_s - self._asked_s
@@ -166,7 +166,7 @@ class Written:
 
 
 def write_pairs(infrared: Path, visible: Path, count: int) -> None:
-    """Fill two folders with ``count`` pairs: DISTINCT views of a scene under as many names as it takes."""
+    """Fill two folders with ``count`` pairs: DISTINCT views of a scene under as many names as needed."""
     pictures = make_scene("street", *SIZE)
     for folder, picture in zip((infrared, visible), pictures):
         folder.mkdir()
@@ -188,7 +188,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     fuse.add_argument("--frames", type=int, default=20_000, metavar="N", help="pairs (default: %(default)s)")
     for each in (run, fuse):
         each.add_argument("--csv", type=Path, metavar="FILE", help="write the samples there")
-    plot = commands.add_parser("plot", help="draw what --csv wrote")
+    plot = commands.add_parser("plot", help="plot what --csv wrote")
     plot.add_argument("runs", type=Path, nargs="+", metavar="CSV")
     plot.add_argument("-o", "--output", type=Path, default=Path("soak.png"), help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
@@ -211,7 +211,7 @@ def _soak(arguments: argparse.Namespace) -> int:
             progress = Written(paths[2])
         try:
             watch(process, progress, samples)
-        except KeyboardInterrupt:  # what was seen until then is worth telling
+        except KeyboardInterrupt:  # what was seen until then is worth reporting
             interrupted = True
             process.terminate()
         said, _ = process.communicate()
@@ -236,7 +236,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def read_samples(path: Path) -> List[Sample]:
-    """Give the samples that ``--csv`` wrote. Raises FileError."""
+    """Return the samples that ``--csv`` wrote. Raises FileError."""
     try:
         head, *rows = csv.reader(read_bytes(path, "samples").decode().splitlines())
         if head != list(Sample._fields) or not rows:
@@ -247,7 +247,7 @@ def read_samples(path: Path) -> List[Sample]:
 
 
 def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
-    """Draw what each run held and took over time, a colour each. Raises FileError, IrvisError without matplotlib."""
+    """Plot what each run held and took over time, one colour each. Raises FileError, IrvisError without matplotlib."""
     figure = new_figure(figsize=(10, 6), layout="constrained")
     shown = {
         "memory_mb": "memory, MB",

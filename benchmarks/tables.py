@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """A data set and all that it was fused by; the first row has every metric."""
+    """A data set, and a row for each way it was fused; the first row has every metric."""
 
     data_set: str
     pairs: int
@@ -37,7 +37,7 @@ class Quality(NamedTuple):
 
 
 def to_text(quality: Quality) -> str:
-    """Give one data set's table with aligned columns."""
+    """Return one data set's table with aligned columns."""
     head = ["fused by", *quality.metrics]
     body = [[_label(row), *(_number(row, name) for name in quality.metrics)] for row in quality.rows]
     widths = [max(len(cells[column].rstrip(MARK)) for cells in (head, *body)) for column in range(len(head))]
@@ -52,7 +52,7 @@ def to_text(quality: Quality) -> str:
 
 
 def to_markdown(results: List[Quality]) -> str:
-    """Give one table of all data sets. The best of the models and published figures is bold, column by column."""
+    """Return one table of all data sets. The best model or published figure of each column is bold."""
     head = ["data set", "pairs", "fused by", *results[0].metrics]
     lines = []
     for quality in results:
@@ -67,7 +67,7 @@ def to_markdown(results: List[Quality]) -> str:
 
 
 def to_csv(results: List[Quality]) -> str:
-    """Give every figure unrounded, one row a data set and method; an empty cell is a figure that was not published."""
+    """Return every figure unrounded, one row per data set and method; an empty cell was not published."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["data_set", "pairs", "fused_by", "kind", *results[0].metrics])
@@ -79,7 +79,7 @@ def to_csv(results: List[Quality]) -> str:
 
 
 def has_published(results: List[Quality]) -> bool:
-    """Tell whether any row is published, which asks for the footnote."""
+    """Return whether any row is published, which needs the footnote."""
     return any(row.kind == PUBLISHED for quality in results for row in quality.rows)
 
 
@@ -98,7 +98,7 @@ def _is_marked(row: Row, name: str) -> bool:
 
 
 def _best(rows: List[Row], name: str) -> Optional[str]:
-    """Give the greatest figure, which is the best in every metric, of two or more that may be compared.
+    """Return the greatest of two or more comparable figures, which is the best in every metric; None for fewer.
 
     The mean of the inputs is left out, since it wins several metrics with a dull picture.
     """

@@ -1,8 +1,8 @@
-"""Training steps a second, one way of running the step against another, all in turn in one run.
+"""Training steps per second of several ways to run the step, timed in turn in one run.
 
 ``python -m irvis.benchmarks.train_speed MSRS/train --teacher SHIP=SHIP.pth``: with the teachers' outputs computed once,
-against running the teachers in every step; on a GPU also as a CUDA graph, in bfloat16, with the channels last,
-compiled, and several runs at once. They take turns, so that what else the machine does falls on all.
+and with the teachers run in every step; on a GPU also as a CUDA graph, in bfloat16, with channels last, compiled, and
+with several runs at once. They take turns, so that other load on the machine affects all alike.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from irvis.student.teacher_cache import TeacherMaps, teacher_maps
 from irvis.student.teachers.load import Teacher, open_teacher, teacher_file
 from irvis.student.trainer import Trainer
 
-COMPARED = WARM_UP + 3  # first steps on a GPU, whose losses are held against those of the first way
+COMPARED = WARM_UP + 3  # first steps on a GPU, whose losses are compared with those of the first way
 CROPS = 16
 
 
@@ -61,7 +61,7 @@ GPU_WAYS = {
 
 
 class Contest:
-    """The ways that run here, each with trainers of its own, and what is told of each."""
+    """The ways that run here, each with its own trainers, and their results."""
 
     def __init__(self, config: TrainConfig, crops: Tensor, teachers: Sequence[Teacher], among: Processes) -> None:
         self.config, self.crops, self.teachers, self.among = config, crops, teachers, among
@@ -73,7 +73,7 @@ class Contest:
         self._losses: List[float] = []  # of the first way
 
     def enter(self, name: str, way: Way) -> None:
-        """Make the trainers of a way and warm them up. One that fails says so."""
+        """Make the trainers of a way and warm them up, or record why that failed."""
         told = self.told[name] = {"seconds": []}
         began = time.monotonic()
         try:
@@ -82,7 +82,7 @@ class Contest:
             for trainer in trainers:
                 trainer.launch(self._first)
             rows = [trainer.read() for trainer in trainers]
-        except Exception as error:  # whatever a compiler raises: the others go on
+        except Exception as error:  # whatever a compiler raises: the other ways continue
             told["failed"] = f"{type(error).__name__}: {one_line(error)}"
             return
         losses = [row["loss"] for row in rows[0]]
@@ -136,7 +136,7 @@ class Contest:
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    """Run the contest, print its table and write it; give the exit code."""
+    """Run the contest, print its table and write it; return the exit code."""
     is_pack = arguments.crops.is_file()
     pairs = [] if is_pack else pairs_of(arguments.crops)
     check_outputs([arguments.json], [arguments.crops, *files_of(pairs), *map(teacher_file, arguments.teacher)])
@@ -167,7 +167,7 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def rows_of(told: Dict[str, Dict[str, Any]]) -> List[str]:
-    """Give a line a way: steps a second, how many times the first way's, and how far its losses are from that one's."""
+    """Return a line per way: steps per second, their ratio to the first way's, and the distance from its losses."""
     width = max(map(len, told))
     first: List[float] = next((one["seconds"] for one in told.values() if one["seconds"]), [])
     lines = []
@@ -184,13 +184,13 @@ def rows_of(told: Dict[str, Dict[str, Any]]) -> List[str]:
 
 
 def main() -> int:
-    """Parse the command line and run; give the exit code."""
+    """Parse the command line and run; return the exit code."""
     parser = argparse.ArgumentParser(prog="train_speed.py", description=__doc__.split("\n")[0])
     parser.add_argument("crops", type=Path, help="data set to take crops from, or a pack of gpu_train.py")
     parser.add_argument("--teacher", action="append", required=True, metavar="SPEC", help="as for irvis train; repeat")
     parser.add_argument("--ways", nargs="+", metavar="NAME", help="(default: all that run on the device)")
     parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="a round and way (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="per round and way (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()

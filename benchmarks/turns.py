@@ -1,4 +1,4 @@
-"""Time several runs in turn, so that what else the machine does falls on all of them alike, and give their ratios."""
+"""Time several runs in turn, so that other load on the machine affects all of them alike, and compute their ratios."""
 
 import random
 import sys
@@ -26,10 +26,10 @@ class Quartiles(NamedTuple):
 def take_turns(
     runs: Dict[str, Run], rounds: int, progress: Optional[Callable[[], object]] = None, seed: int = 0
 ) -> Dict[str, List[float]]:
-    """Time each form once a round, after one round of warm-up; give milliseconds, round by round.
+    """Time each form once per round, after one round of warm-up; return milliseconds, round by round.
 
-    The order is drawn anew in each round, so that no form always follows the same: it would find the caches and the
-    other's idle threads as that one leaves them.
+    The order is shuffled in each round, so that no form always follows the same other one and inherits its caches and
+    idle threads.
     """
     order, draw = list(runs), random.Random(seed)
     latencies_ms: Dict[str, List[float]] = {name: [] for name in runs}
@@ -47,13 +47,13 @@ def take_turns(
 
 
 def time_forms(runs: Dict[str, Run], rounds: int) -> Dict[str, List[float]]:
-    """``take_turns`` under a progress bar."""
+    """Run ``take_turns`` under a progress bar."""
     total = len(runs) * (rounds + 1)
     with tqdm(total=total, unit="frame", desc="time", leave=False, disable=None, file=sys.stderr) as bar:
         return take_turns(runs, rounds, bar.update)
 
 
 def ratio(over: List[float], under: List[float]) -> Quartiles:
-    """Give the quartiles, over rounds, of the ratio of two forms' latencies in the same round."""
+    """Return the quartiles, over rounds, of the ratio of two forms' latencies in the same round."""
     low, middle, high = np.percentile(np.divide(over, under), (25, 50, 75))
     return Quartiles(float(low), float(middle), float(high))

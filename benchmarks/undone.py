@@ -1,6 +1,6 @@
-"""The deploy form without one of its rewrites: the same computed the long way, to tell what the rewrite is worth."""
+"""The deploy form without one of its rewrites: the same result the long way, to measure what the rewrite is worth."""
 
-# ruff: noqa: D102  (forward is described by its class, and what a subclass overrides by the class above)
+# ruff: noqa: D102  (forward is documented by its class, an overriding method by the base class)
 
 import copy
 from typing import Callable, Dict, Iterable, List, Tuple, Type, TypeVar, Union
@@ -36,7 +36,7 @@ class CentredNormalise(Normalise):
 class AffineNormalise(Normalise):
     """Gain and bias applied to every pixel instead of folded into the next convolutions.
 
-    In the rotated basis LayerNorm's own gain is no longer one factor a channel. Gain (0, 1, ..., 1) and bias
+    In the rotated basis LayerNorm's own gain is no longer one factor per channel. Gain (0, 1, ..., 1) and bias
     (1, 0, ..., 0) cost the same: the convolutions' biases become the weights of the first coordinate.
     """
 
@@ -48,7 +48,7 @@ class AffineNormalise(Normalise):
 
 
 class SteppedAttention(DeployAttention):
-    """The same as ``DeployAttention``, in steps, of which each class below takes one another way."""
+    """``DeployAttention`` in separate steps; each class below computes one of them another way."""
 
     def forward(self, y: Tensor) -> Tensor:
         qk, v = self.maps(self.normalise(y))
@@ -61,18 +61,18 @@ class SteppedAttention(DeployAttention):
         return [deep(point(normalised)) for point, deep in zip(self.point_qk, self.deep_qk)], v
 
     def cosine(self, qk: List[Tensor]) -> Tensor:
-        """Give q k^T / (|q| |k|), (groups, I, I)."""
+        """Return q k^T / (|q| |k|), (groups, I, I)."""
         gram = torch.cat([self.gram(stacked) for stacked in qk])
         norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
         return (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
 
     def attended(self, attention: Tensor, v: Tensor) -> Tensor:
-        """Give A v, A (groups, I, I), projected to the stream, (1, C, H, W)."""
+        """Return A v, A (groups, I, I), projected to the stream, (1, C, H, W)."""
         return self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
 
 
 class SquaredNorms(SteppedAttention):
-    """|q| and |k| by squaring q and k, which then need not be stacked; only q k^T is multiplied out."""
+    """|q| and |k| by squaring q and k, which then need not be stacked; the only product is q k^T."""
 
     point_q_k: nn.ModuleList  # q and k of the first group, of the second, ...
     deep_q_k: nn.ModuleList
@@ -89,11 +89,11 @@ class SquaredNorms(SteppedAttention):
         return self.product(q, k) / self.norm(q) / self.norm(k).transpose(1, 2)
 
     def product(self, q: Tensor, k: Tensor) -> Tensor:
-        """Give the mean over rows of each row's q k^T, (1, I, I)."""
+        """Return the mean over rows of each row's q k^T, (1, I, I)."""
         return (q.flatten(0, 1).transpose(0, 1) @ k.flatten(0, 1).permute(1, 2, 0)).mean(dim=0, keepdim=True)
 
     def norm(self, x: Tensor) -> Tensor:
-        """Give the root of the mean over rows of each row's sum of squares, (1, I, 1)."""
+        """Return the root of the mean over rows of each row's sum of squares, (1, I, 1)."""
         return torch.sqrt((x * x).sum(dim=3).mean(dim=2)).clamp_min(self.LEAST_NORM).unsqueeze(2)
 
 
@@ -106,7 +106,7 @@ class NormalisedMaps(SquaredNorms):
 
 
 class WholeGram(DeployAttention):
-    """One product over all H * W pixels instead of one a row."""
+    """One product over all H * W pixels instead of one per row."""
 
     def gram(self, qk: Tensor) -> Tensor:
         planes = qk.flatten(2)
@@ -138,7 +138,7 @@ class SplitFeedForward(DeployFeedForward):
 
 
 class TwoEncoders(DeployEncoders):
-    """One encoder a plane, and their features concatenated."""
+    """One encoder per plane, and their features concatenated."""
 
     of_infrared: nn.ModuleList
     of_visible: nn.ModuleList
@@ -151,7 +151,7 @@ class TwoEncoders(DeployEncoders):
 
 
 class ConcatenatedFusion(DeployFusion):
-    """The features concatenated for one 1x1 convolution; of a change at a stride, that and F_0."""
+    """The features concatenated for one 1x1 convolution; for a change at a stride, both that and F_0."""
 
     conv: nn.Conv2d
 
@@ -163,7 +163,7 @@ class ConcatenatedFusion(DeployFusion):
 
 
 class LinearSqueezeExcite(DeployDACB):
-    """As the student has it: one mean over the frame, linear layers, and no power of two taken out."""
+    """As in the student: one mean over the frame, linear layers, and no power of two factored out."""
 
     def forward(self, x: Tensor) -> Tensor:
         detail = self.pointwise2(F.relu(self.pointwise1(self.depthwise(x))))
@@ -173,13 +173,13 @@ class LinearSqueezeExcite(DeployDACB):
 
 
 def outputs_of(layer: nn.Conv2d, rows: slice) -> nn.Conv2d:
-    """Give the convolution that computes some of a dense or depthwise one's channels."""
+    """Return a convolution that computes only ``rows`` of the outputs of ``layer``, which is dense or depthwise."""
     weight, bias = layer.weight.data[rows], layer.bias
     return conv(weight, None if bias is None else bias.data[rows], 1 if layer.groups == 1 else len(weight))
 
 
 def stacked(layers: Iterable[nn.Conv2d]) -> nn.Conv2d:
-    """Give the convolution that computes several dense or depthwise ones' channels."""
+    """Return one convolution that computes the outputs of several dense or depthwise ones."""
     layers = list(layers)
     biases = [layer.bias.data for layer in layers if layer.bias is not None]
     groups = 1 if layers[0].groups == 1 else sum(layer.groups for layer in layers)
@@ -187,39 +187,39 @@ def stacked(layers: Iterable[nn.Conv2d]) -> nn.Conv2d:
 
 
 def multiply_outputs(matrix: Tensor, layer: nn.Conv2d) -> None:
-    """Make W x + b of a convolution M (W x + b)."""
+    """Turn a convolution's W x + b into M (W x + b)."""
     layer.weight.data = torch.einsum("po,oiyx->piyx", matrix, layer.weight.data.double())
     if layer.bias is not None:
         layer.bias.data = matrix @ layer.bias.data.double()
 
 
 def multiply_inputs(layer: nn.Conv2d, matrix: Tensor) -> None:
-    """Make W x + b of a convolution W M x + b."""
+    """Turn a convolution's W x + b into W M x + b."""
     layer.weight.data = torch.einsum("oiyx,ij->ojyx", layer.weight.data.double(), matrix)
 
 
 def parts_of(network: nn.Module, kind: Type[Part]) -> List[Part]:
-    """Give a network's modules of a kind."""
+    """Return a network's modules of a kind."""
     return [module for module in network.modules() if isinstance(module, kind)]
 
 
 def blocks_of(network: nn.Module) -> List[Block]:
-    """Give a network's modules that normalise first."""
+    """Return a network's modules that normalise first."""
     return [*parts_of(network, DeployAttention), *parts_of(network, DeployFeedForward)]
 
 
 def points_of(part: Block) -> List[nn.Conv2d]:
-    """Give the 1x1 convolutions that follow a part's normalisation."""
+    """Return the 1x1 convolutions that follow a part's normalisation."""
     return [layer for name, layer in part.named_modules() if name.startswith("point_") and isinstance(layer, nn.Conv2d)]
 
 
 def terms_of(fusion: DeployFusion) -> List[nn.Conv2d]:
-    """Give the convolutions that are summed, in the order of their sum."""
+    """Return the convolutions that are summed, in the order of their sum."""
     return [fusion.of_global, *([fusion.of_input] if fusion.grown else []), fusion.of_local]
 
 
 def undo_rotated_basis(deploy: DeployStudent) -> None:
-    """Keep s x on the stream instead of diag(scale) Q x, s the common scale: all that enters or leaves it turns."""
+    """Keep s x on the stream instead of diag(scale) Q x, s the common scale: what enters or leaves it is rotated."""
     turns = []
     for stream in (deploy.global_branch, deploy.fusion.rstb):
         basis, common = stream.basis, stream.basis.scale[-1]
@@ -241,7 +241,7 @@ def undo_rotated_basis(deploy: DeployStudent) -> None:
 
 
 def undo_folded_gain_and_bias(deploy: DeployStudent) -> None:
-    """Give each norm the gain and bias of ``AffineNormalise``."""
+    """Add the gain and bias of ``AffineNormalise`` to each norm."""
     for part in blocks_of(deploy):
         first = torch.zeros_like(part.normalise.mean_of_others)
         first[:, 0] = 1
@@ -306,7 +306,7 @@ def undo_one_encoder(deploy: DeployStudent) -> None:
 
 
 def undo_sum_for_concatenation(deploy: DeployStudent) -> None:
-    """Make one convolution of the two whose outputs are added."""
+    """Merge the convolutions whose outputs are added into one."""
     fusion = deploy.fusion
     terms = terms_of(fusion)
     fusion.conv = conv(torch.cat([term.weight.data for term in terms], dim=1), terms[0].bias.data)  # type: ignore[union-attr]
@@ -316,7 +316,7 @@ def undo_sum_for_concatenation(deploy: DeployStudent) -> None:
 
 
 def undo_folded_squeeze_excite(deploy: DeployStudent) -> None:
-    """Put the power of two back."""
+    """Multiply the power of two back in."""
     for block in parts_of(deploy, DeployDACB):
         for tensor in (block.pointwise2.weight, block.pointwise2.bias):
             tensor.data *= block.factor  # type: ignore[union-attr]
@@ -340,7 +340,7 @@ UNDO: Dict[str, Callable[[DeployStudent], None]] = {
 
 
 def without(rewrite: str, deploy: DeployStudent) -> DeployStudent:
-    """Give a copy of the deploy form without one rewrite of ``UNDO``."""
+    """Return a copy of the deploy form without one rewrite of ``UNDO``."""
     undone = copy.deepcopy(deploy)
     UNDO[rewrite](undone)
     return undone.to(deploy.decoder.conv1.weight.dtype).requires_grad_(False).eval()

@@ -2,8 +2,8 @@
 
     python -m irvis.benchmarks.web_load --rounds 5 --seconds 5
 
-The loop runs at 30 Hz over a model that does nothing, with one honest viewer throughout. A second process attacks over
-loopback with all of ATTACKS at once. It takes processor time from the loop, which an attacker elsewhere would not.
+The loop runs at 30 Hz on a model that does nothing, with one honest viewer throughout. A second process attacks over
+loopback with all of ATTACKS at once. It takes processor time from the loop, which a remote attacker would not.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MASK = bytes(4)
 
 
 class Attack(NamedTuple):
-    """What a client sends: ``start`` once, then ``again`` over and over, without reading, until it is thrown out."""
+    """What a client sends: ``start`` once, then ``again`` over and over, without reading, until it is disconnected."""
 
     start: bytes
     again: bytes = b""
@@ -80,7 +80,7 @@ ATTACKS: Dict[str, Attack] = {
 
 
 async def strike(attack: Attack, port: int, seconds: float) -> None:
-    """Attack once, for at most so long, and vanish with a reset in place of a farewell."""
+    """Attack once, for at most ``seconds``, and disconnect with a reset instead of a close."""
     end_s = time.monotonic() + seconds
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         _, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), seconds)
@@ -97,7 +97,7 @@ async def strike(attack: Attack, port: int, seconds: float) -> None:
 
 
 def besiege(port: int, going: Any, strikes: Any) -> None:
-    """Attack in all ways at once while the event is set, and count; for a process of its own."""
+    """Run all attacks at once while the event is set, and count them; for a separate process."""
 
     async def repeat(attack: Attack) -> None:
         while True:
@@ -113,7 +113,7 @@ def besiege(port: int, going: Any, strikes: Any) -> None:
 
 
 def measure(loop: Any, output: Web, seconds: float) -> Tuple[float, List[float]]:
-    """Take frames for so long; give the rate in Hz, and their latencies in milliseconds."""
+    """Take frames for ``seconds``; return the rate in Hz, and their latencies in milliseconds."""
     latencies: List[float] = []
     started_s = time.monotonic()
     while time.monotonic() - started_s < seconds:
@@ -129,7 +129,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="web_load", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=(120, 160), metavar="HEIGHTxWIDTH", help="(120x160)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="an interval (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="per interval (default: %(default)g)")
     arguments = parser.parse_args(argv)
     return guarded("web_load", lambda: _compare(arguments))
 

@@ -1,4 +1,4 @@
-"""``irvis doctor``: what of all that irvis needs is on this machine, in which state, and the command that mends it.
+"""``irvis doctor``: what irvis needs, its state on this machine, and the command that fixes it.
 
-Imports neither numpy nor OpenCV: it is of most use where those are missing, or end the process that imports them.
+Imports neither numpy nor OpenCV: it is most useful where those are missing, or crash the process that imports them.
 """

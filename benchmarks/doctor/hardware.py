@@ -26,16 +26,16 @@ def check_power_mode(place: Surroundings, board: Board) -> Item:
     if not board.is_jetson:
         return Item("power mode", ABSENT, "no Jetson")
     if not board.is_agx_xavier and board.mode_name is not None:
-        return Item("power mode", OK, f"{board.mode}; which is its fastest, `nvpmodel -p --verbose` tells")
+        return Item("power mode", OK, f"{board.mode}; `nvpmodel -p --verbose` shows which is its fastest")
     return _requirement("power mode", board.mode, lambda: require_mode(board, "MAXN"))
 
 
 def check_clocks(place: Surroundings, board: Board) -> Item:
-    """The clocks: free ones save power, and rise some frames after they are needed."""
+    """The clocks: unlocked ones save power, but rise some frames after they are needed."""
     if not board.is_jetson:
         return Item("clocks", ABSENT, "no Jetson")
     fastest = f", GPU at {board.gpu_clock.current_hz / 1e6:.0f} MHz" if board.gpu_clock is not None else ""
-    memory = ", the memory's can be read by root alone" if board.emc_clock is None else ""
+    memory = ", only root can read the memory's" if board.emc_clock is None else ""
     return _requirement("clocks", f"locked{fastest}{memory}", lambda: require_locked_clocks(board))
 
 
@@ -52,13 +52,13 @@ def check_temperature(place: Surroundings, board: Board) -> Item:
     found = f"{look.temperatures_c[hottest]:.0f} °C at the hottest, {hottest}"
     cuts = sum(count for name, count in look.events.items() if name.startswith("oc"))
     if cuts:
-        found = f"{found}; {cuts} times since the start the power supply could not keep up"
+        found = f"{found}; the power supply could not keep up {cuts} times since boot"
         return Item("temperature", WARNING, found, "a stronger power supply")
     return Item("temperature", OK, found)
 
 
 def check_memory(place: Surroundings, board: Board) -> Item:
-    """Memory that is free, and swap."""
+    """Free memory, and swap."""
     sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read_text(place.root / "proc/meminfo") or "", re.MULTILINE))
     if "MemAvailable" not in sizes:
         return Item("memory", ABSENT, "cannot be read here")
@@ -74,13 +74,13 @@ def check_memory(place: Surroundings, board: Board) -> Item:
 
 
 def check_disk(place: Surroundings, board: Board) -> Item:
-    """Disk that is free where engines and caches go."""
+    """Free disk space where engines and caches are written."""
     try:
         free = re.search(r"\s(\d+)\s+\d+%\s", place.run(["df", "-Pk", os.path.expanduser("~")]))
     except (OSError, subprocess.SubprocessError):
         free = None
     if free is None:
-        return Item("disk", ABSENT, "df does not tell")
+        return Item("disk", ABSENT, "df does not report it")
     free_bytes = int(free.group(1)) << 10
     found = f"{free_bytes / GIB:.1f} GiB free in the home folder"
     if free_bytes < LITTLE_DISK:
@@ -95,7 +95,7 @@ def check_cameras(place: Surroundings, board: Board) -> Item:
     closed: List[str] = []
     for folder in sorted((place.root / "sys/class/video4linux").glob("video*"), key=_number_of):
         device = place.root / "dev" / folder.name
-        found.append(f"/dev/{folder.name} {read_text(folder / 'name') or 'without a name'}")
+        found.append(f"/dev/{folder.name} {read_text(folder / 'name') or 'unnamed'}")
         if not device.exists():
             outside.append(folder.name)
         elif not os.access(device, os.R_OK | os.W_OK):
@@ -113,7 +113,7 @@ def check_cameras(place: Surroundings, board: Board) -> Item:
 
 
 def check_argus(place: Surroundings, board: Board) -> Item:
-    """What csi:// goes through on a Jetson: NVIDIA's daemon, and GStreamer's element."""
+    """What csi:// needs on a Jetson: NVIDIA's daemon, and GStreamer's element."""
     if not board.is_jetson:
         return Item("CSI", ABSENT, "no Jetson")
     if not (place.root / ARGUS).exists():
@@ -122,7 +122,7 @@ def check_argus(place: Surroundings, board: Board) -> Item:
         state = place.run(["systemctl", "is-active", "nvargus-daemon"]).strip()
     except (OSError, subprocess.SubprocessError):
         state = ""
-    if state == "active" or (place.root / "tmp/argus_socket").exists():  # in a container the socket is all there is
+    if state == "active" or (place.root / "tmp/argus_socket").exists():  # in a container there is only the socket
         return Item("CSI", OK, "nvarguscamerasrc, and its daemon runs")
     return Item("CSI", WARNING, "nvargus-daemon does not run", "sudo systemctl restart nvargus-daemon")
 
@@ -139,7 +139,7 @@ CHECKS = (
 
 
 def _requirement(name: str, found: str, require: Callable[[], None]) -> Item:
-    """Turn what bench.py would refuse, and says how to mend, into a warning."""
+    """Turn a refusal of bench.py, which says how to fix it, into a warning."""
     try:
         require()
     except IrvisError as error:

@@ -11,20 +11,20 @@ from irvis.benchmarks.machine.board import Board
 from irvis.benchmarks.machine.system_files import read_text
 
 JETPACK = "5.1"
-JETPACK_PYTHON = (3, 8)  # TensorRT's binding and OpenCV's are compiled for it alone
+JETPACK_PYTHON = (3, 8)  # TensorRT's and OpenCV's bindings are compiled only for it
 PYTHONS = ((3, 8), (3, 13))
 OLDEST_NUMPY, OLDEST_OPENCV = (1, 21), (4, 5)
-SHADOWING = "/usr/lib/python3/dist-packages/"  # Ubuntu's, which Python looks through before JetPack's python3.8/
+SHADOWING = "/usr/lib/python3/dist-packages/"  # Ubuntu's, which Python searches before JetPack's python3.8/
 CUDA_PATHS = "export PATH=/usr/local/cuda/bin:$PATH CPATH=/usr/local/cuda/include"
-OPENBLAS = "export OPENBLAS_CORETYPE=ARMV8"  # some OpenBLAS takes a Jetson for another core, and dies of SIGILL
+OPENBLAS = "export OPENBLAS_CORETYPE=ARMV8"  # some OpenBLAS mistakes a Jetson for another core, and crashes with SIGILL
 JETPACK_OPENCV = "sudo apt install libopencv-python"  # not python3-opencv, which is Ubuntu's 4.2
-EVERYTHING = "sudo apt install nvidia-jetpack"  # CUDA, TensorRT, OpenCV: flashing alone brings none of them
-# From 7.2 on jetson-stats is a wheel, which makes no service by itself; the files for one it finds on Ubuntu 20.04 only
-# by the variable (https://github.com/rbonghi/jetson_stats/issues/913).
+EVERYTHING = "sudo apt install nvidia-jetpack"  # CUDA, TensorRT, OpenCV: flashing alone installs none of them
+# From 7.2 on jetson-stats is a wheel, which does not install its service; on Ubuntu 20.04 it finds the service's files
+# only through the variable (https://github.com/rbonghi/jetson_stats/issues/913).
 JTOP = "sudo -H pip3 install -U jetson-stats && sudo env VIRTUAL_ENV=/usr/local jtop --install-service"
 VENV = "/usr/bin/python3 -m venv --system-site-packages"
 EXTRA = {True: "pip install 'irvis[jetson]'", False: "pip install 'irvis[cpu]'"}  # by whether it is a Jetson
-# Not pip's cached wheel, which is the one that was compiled for another CUDA.
+# Not pip's cached wheel, which was compiled for another CUDA.
 COMPILE_PYCUDA = "pip install --force-reinstall --no-cache-dir --no-deps 'pycuda>=2022.2,<2026'"
 
 
@@ -32,9 +32,9 @@ def check_python(place: Surroundings, board: Board) -> Item:
     """Python's version."""
     found = ".".join(map(str, place.python))
     if board.is_jetson and place.python[:2] != JETPACK_PYTHON:
-        return Item("Python", FAILURE, f"{found}: JetPack 5's TensorRT is for 3.8 alone", f"{VENV} ~/irvis-3.8")
+        return Item("Python", FAILURE, f"{found}: JetPack 5's TensorRT is only for 3.8", f"{VENV} ~/irvis-3.8")
     if not PYTHONS[0] <= place.python[:2] <= PYTHONS[1]:
-        return Item("Python", FAILURE, f"{found}, irvis is for 3.8 to 3.13", "python3 -m venv, with one of those")
+        return Item("Python", FAILURE, f"{found}, irvis supports 3.8 to 3.13", "python3 -m venv, with one of those")
     return Item("Python", OK, found)
 
 
@@ -47,7 +47,7 @@ def check_environment(place: Surroundings, board: Board) -> Item:
         return Item("environment", OK, f"{place.venv}, which sees the system's packages")
     found = f"{place.venv}, which does not see the system's packages"
     if board.is_jetson:
-        # Over an environment that is there, it changes the setting and keeps the packages.
+        # On an existing environment, it changes the setting and keeps the packages.
         return Item("environment", FAILURE, f"{found}: TensorRT and OpenCV are among them", f"{VENV} {place.venv}")
     return Item("environment", OK, found)
 
@@ -59,11 +59,11 @@ def check_jetpack(place: Surroundings, board: Board) -> Item:
     found = f"JetPack {board.jetpack or 'unknown'}, L4T {board.l4t or 'unknown'}, {board.module or 'unknown module'}"
     if (board.jetpack or "").startswith(JETPACK):
         return Item("JetPack", OK, found)
-    return Item("JetPack", WARNING, f"{found}; irvis is made for {JETPACK}", "flash it, as docs/jetson.md tells")
+    return Item("JetPack", WARNING, f"{found}; irvis is made for {JETPACK}", "flash it as docs/jetson.md describes")
 
 
 def check_numpy(place: Surroundings, board: Board) -> Item:
-    """Numpy, and whether TensorRT can live with it."""
+    """Numpy, and whether TensorRT works with it."""
     pin = "'numpy>=1.21,<1.24'" if board.is_jetson else "'numpy>=1.21'"
     answer = place.ask("numpy")
     if answer.trouble:
@@ -112,7 +112,7 @@ def check_tensorrt(place: Surroundings, board: Board) -> Item:
         return Item("TensorRT", FAILURE, found, f"{EVERYTHING} python3-libnvinfer")
     version = answer.found["version"]
     if library and not version.startswith(library):
-        found = f"Python's binding is of {version}, the library of {library}"
+        found = f"Python's binding is {version}, the library {library}"
         return Item("TensorRT", FAILURE, found, "pip uninstall tensorrt && sudo apt install python3-libnvinfer")
     return Item("TensorRT", OK, version)
 
@@ -147,7 +147,7 @@ def check_pycuda(place: Surroundings, board: Board) -> Item:
 
 
 def check_onnxruntime(place: Surroundings, board: Board) -> Item:
-    """ONNX Runtime: it runs an ONNX, and is what each engine is held against."""
+    """ONNX Runtime, which runs an ONNX, and is the reference for every engine."""
     answer = place.ask("onnxruntime")
     if answer.trouble:
         return Item("ONNX Runtime", FAILURE, _trouble(answer), EXTRA[board.is_jetson])
@@ -156,7 +156,7 @@ def check_onnxruntime(place: Surroundings, board: Board) -> Item:
 
 
 def check_jtop(place: Surroundings, board: Board) -> Item:
-    """jetson-stats, which tells the clocks where plain files do not. Optional."""
+    """jetson-stats, which reports the clocks where plain files do not. Optional."""
     if not board.is_jetson:
         return Item("jtop", ABSENT, "no Jetson")
     answer, install = place.ask("jtop"), f"{JTOP}, then reboot"
@@ -183,7 +183,7 @@ CHECKS = (
 
 
 def check_student(place: Surroundings, lacking: List[str]) -> Item:
-    """The shipped student fuses a pair; not tried where any of ``lacking`` failed before."""
+    """Whether the shipped student fuses a pair; not tried if a package that it needs is in ``lacking``."""
     needed = [name for name in ("numpy", "OpenCV", "ONNX Runtime") if name in lacking]
     if needed:
         return Item("student", FAILURE, f"not tried without {' and '.join(needed)}")
@@ -196,12 +196,12 @@ def check_student(place: Surroundings, lacking: List[str]) -> Item:
 
 
 def check_engine(place: Surroundings, path: str) -> Item:
-    """An engine against its sidecar, this TensorRT and this GPU."""
+    """An engine, checked against its sidecar, this TensorRT and this GPU."""
     answer = place.ask("engine", path)
     if answer.trouble:
         return Item("engine", FAILURE, answer.trouble)
     height, width = answer.found["size"]
-    found = f"{answer.found['precision'].upper()}, {height}x{width}, of this TensorRT and this GPU"
+    found = f"{answer.found['precision'].upper()}, {height}x{width}, for this TensorRT and this GPU"
     if answer.found["warning"]:
         return Item("engine", WARNING, f"{found}; it {answer.found['warning']}")
     return Item("engine", OK, found)

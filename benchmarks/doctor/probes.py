@@ -1,6 +1,6 @@
-"""What is asked of a package, in a process that may end over it: ``python -m irvis.benchmarks.doctor.probes NAME``.
+"""Probes of packages, run in a process that may crash: ``python -m irvis.benchmarks.doctor.probes NAME``.
 
-Prints one line of JSON, the last: what was found, or the trouble.
+The last line printed is JSON: what was found, or the trouble.
 """
 
 import importlib
@@ -18,14 +18,14 @@ SMOKE_SIZE = (96, 128)  # (H, W)
 
 
 def probe_numpy() -> Found:
-    """Import it, and multiply: a BLAS made for another core ends the process there at the latest."""
+    """Import numpy, and multiply: a BLAS built for another core crashes the process there at the latest."""
     numpy = importlib.import_module("numpy")
     square = numpy.ones((64, 64), numpy.float32)
     return {"version": numpy.__version__, "sum": float((square @ square).sum())}
 
 
 def probe_opencv() -> Found:
-    """Import OpenCV; tell where it is from and whether it has GStreamer."""
+    """Import OpenCV; return where it is from and whether it has GStreamer."""
     cv2 = importlib.import_module("cv2")
     gstreamer = re.search(r"^\s*GStreamer:\s*(\S.*)$", cv2.getBuildInformation(), re.MULTILINE)
     names = {str(distribution.metadata["Name"]) for distribution in metadata.distributions()}
@@ -53,7 +53,7 @@ def probe_pycuda() -> Found:
 
 
 def probe_onnxruntime() -> Found:
-    """Import ONNX Runtime; tell what it can run on."""
+    """Import ONNX Runtime; return what it can run on."""
     onnxruntime = importlib.import_module("onnxruntime")
     return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 
@@ -81,12 +81,12 @@ def probe_student() -> Found:
         latency_ms = (time.perf_counter() - started) * 1e3
     low, high = int(fused.min()), int(fused.max())
     if fused.shape != visible.shape or low == high:
-        raise ModelError(f"the student gave {fused.dtype} {fused.shape} from {low} to {high} for {visible.shape}")
+        raise ModelError(f"the student returned {fused.dtype} {fused.shape} from {low} to {high} for {visible.shape}")
     return {"size": list(SMOKE_SIZE), "latency_ms": latency_ms, "low": low, "high": high}
 
 
 def probe_engine(path: str) -> Found:
-    """Hold an engine against its sidecar, this TensorRT and this GPU. Nothing of it is deserialised."""
+    """Check an engine against its sidecar, this TensorRT and this GPU, without deserialising it."""
     from irvis.runtime.gpu import Gpu
     from irvis.runtime.sidecar import check_machine, read_engine, read_sidecar
     from irvis.runtime.tensorrt_messages import import_tensorrt
@@ -99,7 +99,7 @@ def probe_engine(path: str) -> Found:
     return {"precision": sidecar.precision, "size": list(sidecar.size), "warning": sidecar.warning}
 
 
-# By name: the probe, and the module without which it is no trouble but a package that is not installed.
+# Probes by name, which is also the module whose absence means "not installed", unless MODULES names another.
 PROBES: Dict[str, Callable[..., Found]] = {
     "numpy": probe_numpy,
     "opencv": probe_opencv,
@@ -110,7 +110,7 @@ PROBES: Dict[str, Callable[..., Found]] = {
     "student": probe_student,
     "engine": probe_engine,
 }
-MODULES = {"opencv": "cv2"}  # where the package is imported by another name
+MODULES = {"opencv": "cv2"}  # if the package is imported by another name
 
 
 def main(argv: List[str]) -> int:
@@ -119,7 +119,7 @@ def main(argv: List[str]) -> int:
     record: Dict[str, Any] = {"found": {}, "trouble": "", "is_missing": False}
     try:
         record["found"] = PROBES[name](*arguments)
-    except Exception as error:  # a broken package raises whatever it likes: that is what is asked for here
+    except Exception as error:  # a broken package may raise anything, which is what is probed for
         cause: Optional[BaseException] = error.__cause__ if isinstance(error, ModelError) else error
         if isinstance(cause, ModuleNotFoundError):
             record["is_missing"] = (cause.name or "").split(".")[0] == MODULES.get(name, name)

@@ -11,7 +11,7 @@ from irvis.benchmarks.machine.system_files import Runner, run_command
 
 
 class Surroundings(NamedTuple):
-    """All that a check may look at beside the Board."""
+    """All that a check may look at besides the Board."""
 
     root: Path = Path("/")  # whose proc, sys, dev, etc, usr and var are read
     run: Runner = run_command
@@ -21,7 +21,7 @@ class Surroundings(NamedTuple):
 
 
 def read_surroundings_board(place: Surroundings) -> Board:
-    """Tell what machine this is; jtop, which could hang, is asked in a process of its own."""
+    """Return this machine and its state; jtop, which could hang, is asked in a separate process."""
 
     def ask_jtop() -> Optional[JtopState]:
         state = place.ask("jtop").found.get("state")

@@ -1,1 +1,1 @@
-"""What runs a benchmark: its power mode, clocks, temperatures and energy."""
+"""The machine that runs a benchmark: its power mode, clocks, temperatures and energy."""

@@ -1,6 +1,6 @@
-"""What machine this is, and in which state: a latency without its power mode and clocks means nothing.
+"""The machine and its state: a latency without its power mode and clocks means nothing.
 
-Reads plain files, ``nvpmodel -q`` and, where it runs, jtop; needs no root, and keeps no serial number.
+Reads plain files, ``nvpmodel -q`` and, if it runs, jtop; needs no root, and keeps no serial number.
 """
 
 import platform
@@ -28,7 +28,7 @@ SERIAL_FILES = ("proc/device-tree/serial-number", "sys/devices/soc0/serial_numbe
 
 @dataclass(frozen=True)
 class Board:
-    """A machine and its state. None: cannot be told here."""
+    """A machine and its state. None: unknown."""
 
     host: str
     cpu: str
@@ -48,24 +48,24 @@ class Board:
     gpu_clock: Optional[GpuClock] = None
     cpu_clock: Optional[CpuClock] = None
     emc_clock: Optional[EmcClock] = None
-    # Whether none may move of those that can be read, the GPU's among them on a Jetson, the CPU's elsewhere.
+    # Whether all clocks that can be read are locked; on a Jetson they must include the GPU's, elsewhere the CPU's.
     clocks_locked: Optional[bool] = None
 
     @property
     def mode(self) -> str:
-        """The power mode for people, such as ``MAXN (id 0)``."""
+        """The power mode as text, such as ``MAXN (id 0)``."""
         if self.mode_name is None:
-            return "unknown" if self.mode_id is None else f"id {self.mode_id}, of a name unknown here"
+            return "unknown" if self.mode_id is None else f"id {self.mode_id}, name unknown"
         return self.mode_name if self.mode_id is None else f"{self.mode_name} (id {self.mode_id})"
 
     @property
     def is_agx_xavier(self) -> bool:
-        """True for the board of the paper; not for the Xavier NX, nor the Industrial, whose clocks are lower."""
+        """True for the paper's board; False for the Xavier NX and the Industrial, whose clocks are lower."""
         return self.is_jetson and is_agx_xavier(self.module)
 
     @property
     def free_clocks(self) -> List[str]:
-        """Those that are known to be free to move, of GPU, CPU and EMC."""
+        """Which of GPU, CPU and EMC are known to be unlocked."""
         clocks = {"GPU": self.gpu_clock, "CPU": self.cpu_clock, "EMC": self.emc_clock}
         return [name for name, clock in clocks.items() if clock is not None and not clock.locked]
 
@@ -75,13 +75,13 @@ def read_board(
     run: Optional[Runner] = None,
     ask_jtop: Optional[Callable[[], Optional[JtopState]]] = None,
 ) -> Board:
-    """Tell what machine this is.
+    """Return this machine and its state.
 
     Args:
         root: the folder whose ``proc``, ``sys``, ``etc``, ``usr`` and ``var`` are read.
-        run: runs a command and gives its stdout, or raises OSError or subprocess.SubprocessError; None is
+        run: runs a command and returns its stdout, or raises OSError or subprocess.SubprocessError; None:
             ``run_command``, on this machine.
-        ask_jtop: tells what jtop does, or None; None is ``read_jtop``, on this machine.
+        ask_jtop: returns what jtop reports, or None; None: ``read_jtop``, on this machine.
     """
     # /sys/firmware, where /proc/device-tree points, is hidden in a container; soc0 is not.
     model = read_text(root / "proc/device-tree/model") or read_text(root / "sys/devices/soc0/machine")
@@ -138,7 +138,7 @@ def _read_jetson(
 
 
 def _without_serials(root: Path, found: Dict[str, Any]) -> Dict[str, Any]:
-    """Blot out the board's serial number wherever it stands: some name the host after it."""
+    """Redact the board's serial number wherever it occurs: some hosts are named after it."""
     serials = [serial for serial in (read_text(root / file) for file in SERIAL_FILES) if serial]
     for serial in serials:
         for key, value in found.items():

@@ -1,4 +1,4 @@
-"""The clocks of a machine: how fast they run, and whether they may move, which ``jetson_clocks`` ends."""
+"""The clocks of a machine: how fast they run, and whether they are locked, as by ``jetson_clocks``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import List, Optional
 from irvis.benchmarks.machine.system_files import read_number, read_text
 
 XAVIER_GPU = "sys/devices/17000000.gv11b/devfreq/17000000.gv11b"
-EMC = "sys/kernel/debug/bpmp/debug/clk/emc"  # debugfs: root alone
+EMC = "sys/kernel/debug/bpmp/debug/clk/emc"  # debugfs: only for root
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class GpuClock:
 
     @property
     def locked(self) -> bool:
-        """True when it cannot move, which is what ``jetson_clocks`` brings about."""
+        """True if it cannot move, as after ``jetson_clocks``."""
         return self.minimum_hz == self.current_hz == self.maximum_hz
 
 
 @dataclass(frozen=True)
 class EmcClock:
-    """The clock of the memory, in Hz, and whether it is held there."""
+    """The memory's clock, in Hz, and whether it is locked."""
 
     current_hz: int
     locked: bool
@@ -34,7 +34,7 @@ class EmcClock:
 
 @dataclass(frozen=True)
 class CpuClock:
-    """The clocks of the cores that are on, in Hz: the fastest now, and the widest range that one may move in."""
+    """The clocks of the online cores, in Hz: the fastest now, and the range that covers all of theirs."""
 
     cores: int
     current_hz: int
@@ -43,7 +43,7 @@ class CpuClock:
 
     @property
     def locked(self) -> bool:
-        """True when none may move. The current clock is measured, on a Xavier, and never exactly the one set."""
+        """True if none can move. The current clock is ignored: a Xavier measures it, never exactly as it was set."""
         return self.minimum_hz == self.maximum_hz
 
 
@@ -54,13 +54,13 @@ def read_gpu_clock(root: Path) -> Optional[GpuClock]:
 
 
 def read_emc_clock(root: Path) -> Optional[EmcClock]:
-    """Read the clock of a Jetson's memory: as root."""
+    """Read the clock of a Jetson's memory, which only root can."""
     current, locked = read_number(root / EMC / "rate"), read_number(root / EMC / "mrq_rate_locked")
     return None if current is None or locked is None else EmcClock(current, locked != 0)
 
 
 def read_cpu_clock(root: Path) -> Optional[CpuClock]:
-    """Read the clocks of the cores that are on, from cpufreq."""
+    """Read the clocks of the online cores, from cpufreq."""
     ranges: List[List[int]] = []
     for core in (root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
         if read_text(core / "online") == "0":  # core 0 may have no such file: it cannot be switched off

@@ -1,4 +1,4 @@
-"""What may change while a run goes on and take its figures with it: temperatures, throttling, clocks."""
+"""What may change during a run and affect its figures: temperatures, throttling, clocks."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from irvis.benchmarks.machine.nvml import NvmlGpu
 from irvis.benchmarks.machine.system_files import NumberFile, open_number, read_number, read_text
 
 THERMAL, CORES = "sys/class/thermal", "sys/devices/system/cpu"
-NOT_MEASURED = ("PMIC",)  # zones that show one figure for ever: 100 °C on a Jetson
+NOT_MEASURED = ("PMIC",)  # zones with a constant reading: 100 °C on a Jetson
 # Cooling devices that slow nothing down; a Jetson's hot-surface-alert, at 70 °C, warns of touching it.
 NOT_THROTTLING = ("fan", "lcd", "surface")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """One look at the machine. Empty or None: cannot be told here."""
+    """One look at the machine. Empty or None: unknown."""
 
     temperatures_c: Dict[str, float] = field(default_factory=dict)  # by thermal zone
     throttling: Dict[str, str] = field(default_factory=dict)  # what slows it down now, and by how much, in words
-    events: Dict[str, int] = field(default_factory=dict)  # counters of throttling since the start of the machine
+    events: Dict[str, int] = field(default_factory=dict)  # throttling counters since boot
     gpu_hz: Optional[int] = None
     cpu_hz: Optional[int] = None  # of the fastest core
 
@@ -45,7 +45,7 @@ class Lookout:
 
     Args:
         root: the folder whose ``sys`` is read.
-        gpu: the discrete GPU that the model runs on; None: it runs on none, or NVML does not tell.
+        gpu: the discrete GPU that the model runs on; None: it runs on none, or NVML cannot read it.
     """
 
     def __init__(self, root: Path = Path("/"), gpu: Optional[NvmlGpu] = None) -> None:
@@ -58,7 +58,7 @@ class Lookout:
         self._cpu_clocks = [file for file in map(open_number, files) if file is not None]
 
     def look(self) -> Conditions:
-        """Look now. What cannot be read at the moment, as of a core that is off, is left out."""
+        """Look now. What cannot be read at the moment, such as an offline core, is left out."""
         temperatures_c: Dict[str, float] = {}
         throttling: Dict[str, str] = {}
         for name, zone in self._zones.items():
@@ -97,7 +97,7 @@ def _find_zones(root: Path) -> Dict[str, Zone]:
 
 
 def _slows_down(trip_type: Path) -> bool:
-    """Tell whether a trip point is bound to a cooling device that slows the machine down; True where it is to none."""
+    """Return whether a trip point is bound to a cooling device that slows the machine down; True if bound to none."""
     zone, number = trip_type.parent, str(_number_of(trip_type))
     bindings = [file for file in zone.glob("cdev*_trip_point") if read_text(file) == number]
     names = [read_text(zone / file.name.split("_")[0] / "type") or "" for file in bindings]

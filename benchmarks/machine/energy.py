@@ -12,15 +12,15 @@ Samples = Sequence[Tuple[float, Dict[str, float]]]  # seconds, and watts or joul
 
 @dataclass(frozen=True)
 class Energy:
-    """What the frames of a run took."""
+    """The energy that a run's frames took."""
 
     meter: str
-    rate_hz: float  # at which it was sampled, as asked for
+    rate_hz: float  # the requested sampling rate
     samples: int  # in the timed region
     seconds: float
     frames: int
     rails_w: Dict[str, float]  # mean power by rail
-    idle_w: Optional[float]  # mean power of all rails before, the model loaded and no frame running; None: not told
+    idle_w: Optional[float]  # mean power of all rails before, with the model loaded but idle; None: not measured
 
     @property
     def mean_w(self) -> float:
@@ -29,31 +29,31 @@ class Energy:
 
     @property
     def mj_per_frame(self) -> float:
-        """Energy of all rails over the timed region, a frame, in millijoules."""
+        """Energy of all rails over the timed region, per frame, in millijoules."""
         return self.mean_w * self.seconds / self.frames * 1e3
 
     @property
     def mj_per_frame_above_idle(self) -> Optional[float]:
-        """The same without what the machine takes anyway. May be negative where that is noise."""
+        """The same without what the machine takes when idle. May be negative, by noise."""
         return None if self.idle_w is None else (self.mean_w - self.idle_w) * self.seconds / self.frames * 1e3
 
     @property
     def fps_per_watt(self) -> Optional[float]:
-        """Frames a second and watt, which is frames a joule."""
+        """Frames per second per watt, which is frames per joule."""
         return 1e3 / self.mj_per_frame if self.mj_per_frame > 0 else None
 
     @property
     def fps_per_watt_above_idle(self) -> Optional[float]:
-        """The same of the power above idle; None where that is none."""
+        """The same for the power above idle; None if that is unknown or not positive."""
         above = self.mj_per_frame_above_idle
         return 1e3 / above if above is not None and above > 0 else None
 
 
 def mean_power_w(samples: Samples, meter: Meter, start_s: float, end_s: float) -> Optional[Dict[str, float]]:
-    """Give each rail's mean power from ``start_s`` to ``end_s``; None unless samples lie on both sides of that.
+    """Return each rail's mean power from ``start_s`` to ``end_s``; None unless samples lie on both sides of that.
 
-    Power is integrated by trapezoids, taken linear between samples, so that the region's ends need not be samples. A
-    counter is taken linear too, and is unwound where it began again at 0.
+    Power is integrated by trapezoids, interpolated linearly between samples, so that the region's ends need not be
+    samples. A counter is interpolated linearly too, and unwrapped where it restarted at 0.
     """
     if len(samples) < 2 or end_s <= start_s or not samples[0][0] <= start_s <= end_s <= samples[-1][0]:
         return None
@@ -74,7 +74,7 @@ def mean_power_w(samples: Samples, meter: Meter, start_s: float, end_s: float) -
 
 
 def count_inside(samples: Samples, start_s: float, end_s: float) -> int:
-    """Count the samples of the region."""
+    """Return the number of samples in the region."""
     return sum(start_s <= stamp_s <= end_s for stamp_s, _ in samples)
 
 

@@ -1,11 +1,11 @@
-"""What jetson-stats tells of a Jetson, where its service runs: it also reads what a container or a user cannot."""
+"""What jetson-stats reports about a Jetson, if its service runs: it also reads what a container or a user cannot."""
 
 import importlib
 from typing import Any, NamedTuple, Optional
 
 
 class JtopState(NamedTuple):
-    """What is taken of jtop, field by field: its ``board`` holds serial numbers too. None: not told."""
+    """The fields taken from jtop, one by one, since its ``board`` also holds serial numbers. None: not reported."""
 
     mode_name: Optional[str] = None
     mode_id: Optional[int] = None
@@ -16,20 +16,20 @@ class JtopState(NamedTuple):
 
 
 def read_jtop() -> Optional[JtopState]:
-    """Ask the service of jetson-stats; None where it is not installed or not running.
+    """Ask the service of jetson-stats; return None if it is not installed or not running.
 
-    jetson-stats is under the AGPL: it is used where a user has installed it, and never needed.
+    jetson-stats is under the AGPL: it is used if a user has installed it, and never needed.
     """
     try:
         jtop = importlib.import_module("jtop").jtop
         with jtop() as jetson:
             return state_of(jetson) if jetson.ok() else None
-    except Exception:  # its own, those of sockets and of pickle, by version: it is optional, whatever goes wrong
+    except Exception:  # its own, sockets' and pickle's, by version: jtop is optional, whatever goes wrong
         return None
 
 
 def state_of(jetson: Any) -> JtopState:
-    """Take the state out of an open ``jtop.jtop``, versions 4.2 to 7."""
+    """Return the state from an open ``jtop.jtop``, versions 4.2 to 7."""
     hardware = jetson.board.get("hardware", {})
     mode, clocks = jetson.nvpmodel, jetson.jetson_clocks
     return JtopState(

@@ -1,4 +1,4 @@
-"""What tells the power or the energy of a machine: INA3221 on a Jetson, NVML for a GPU, RAPL for a CPU."""
+"""Meters of a machine's power or energy: INA3221 on a Jetson, NVML for a GPU, RAPL for a CPU."""
 
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Protocol, Tuple
@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Protocol, Tuple
 from irvis.benchmarks.machine.nvml import NvmlGpu
 from irvis.benchmarks.machine.system_files import NumberFile, open_number, read_number, read_text
 
-# Rails that hold the others already, on other modules than the AGX Xavier, whose input is the sum of its rails.
+# Rails that already include the others, on modules other than the AGX Xavier, whose input is the sum of its rails.
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
 HWMON_CHANNELS = (1, 2, 3)  # the chip has three; number 7 of the driver is a sum of shunt voltages
 RAPL = "sys/class/powercap"
@@ -17,14 +17,14 @@ class Meter(Protocol):
 
     name: str
     is_counter: bool  # energy in joules since some time, rather than power in watts
-    wraps_at_j: Dict[str, float]  # where a rail's counter begins again at 0
+    wraps_at_j: Dict[str, float]  # where a rail's counter restarts at 0
 
     def read(self) -> Dict[str, float]:
-        """Give watts or joules by rail. Raises OSError or ValueError where that fails."""
+        """Return watts or joules by rail. Raises OSError or ValueError where that fails."""
 
 
 class Channel(NamedTuple):
-    """Files whose numbers, multiplied, and by ``scale``, are watts."""
+    """Files whose numbers, multiplied by each other and by ``scale``, are watts."""
 
     files: Tuple[NumberFile, ...]
     scale: float
@@ -41,7 +41,7 @@ class Ina3221:
         self.wraps_at_j: Dict[str, float] = {}
 
     def read(self) -> Dict[str, float]:
-        """Give watts by rail."""
+        """Return watts by rail."""
         watts = {}
         for name, channel in self._channels.items():
             value = channel.scale
@@ -62,7 +62,7 @@ class Nvml:
         self.wraps_at_j: Dict[str, float] = {}
 
     def read(self) -> Dict[str, float]:
-        """Give joules."""
+        """Return joules."""
         return {"GPU": self._gpu.energy_j()}
 
 
@@ -77,19 +77,19 @@ class Rapl:
         self.wraps_at_j = wraps_at_j
 
     def read(self) -> Dict[str, float]:
-        """Give joules by zone."""
+        """Return joules by zone."""
         return {name: counter() / 1e6 for name, counter in self._counters.items()}
 
 
 def find_meter(root: Path = Path("/"), gpu: Optional[NvmlGpu] = None) -> Tuple[Optional[Meter], str]:
-    """Give what measures this machine's energy: its rails, else the GPU that the model runs on, else the processor.
+    """Return what measures this machine's energy: its rails, else the GPU that the model runs on, else the processor.
 
     Args:
         root: the folder whose ``sys`` is read.
-        gpu: the discrete GPU that the model runs on; None: it runs on none, or NVML does not tell.
+        gpu: the discrete GPU that the model runs on; None: it runs on none, or NVML cannot read it.
 
     Returns:
-        the meter, and ""; or None, and why there is none.
+        the meter and "", or None and the reason.
     """
     channels = {**_hwmon_channels(root), **_iio_channels(root)}
     total = next((name for name in INPUT_RAILS if name in channels), None)
@@ -135,7 +135,7 @@ def _iio_channels(root: Path) -> Dict[str, Channel]:
 
 
 def _rapl_zones(root: Path) -> Dict[str, Path]:
-    """Give packages, and the memory beside each; a core is in its package, and psys holds them all."""
+    """Return the zones of packages and of memory; a core's is part of its package's, and psys includes them all."""
     zones: Dict[str, Path] = {}
     for zone in sorted((root / RAPL).glob("intel-rapl:*")):
         name = read_text(zone / "name") or ""

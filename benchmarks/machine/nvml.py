@@ -3,7 +3,7 @@
 import importlib
 from typing import Any, List, Optional
 
-# Of nvml.h: what slows a GPU down against its will, unlike idling, a limit set by its user, or a display.
+# From nvml.h: what slows a GPU down involuntarily, unlike idling, a limit set by its user, or a display.
 THROTTLE_REASONS = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -14,7 +14,7 @@ THROTTLE_REASONS = {
 
 
 class NvmlGpu:
-    """The machine's only GPU. Raises ValueError where it has several: NVML and CUDA number them differently.
+    """The machine's only GPU. Raises ValueError if there are several: NVML and CUDA number them differently.
 
     Its methods raise OSError where NVML fails.
     """
@@ -29,24 +29,24 @@ class NvmlGpu:
         self.name: str = name.decode() if isinstance(name, bytes) else name  # bytes before nvidia-ml-py 11.515
 
     def energy_j(self) -> float:
-        """Give the energy that it has taken since its driver was loaded, in joules: Volta and later."""
+        """Return the energy taken since the driver was loaded, in joules. For Volta and later."""
         return self._ask("nvmlDeviceGetTotalEnergyConsumption") / 1e3
 
     def temperature_c(self) -> float:
-        """Give the temperature of its die."""
+        """Return the temperature of its die, in °C."""
         return float(self._ask("nvmlDeviceGetTemperature", self._pynvml.NVML_TEMPERATURE_GPU))
 
     def clock_hz(self) -> int:
-        """Give the clock of its multiprocessors."""
+        """Return the clock of its multiprocessors, in Hz."""
         return self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_SM) * 1_000_000
 
     def throttling(self) -> List[str]:
-        """Give what slows it down now."""
+        """Return the reasons for which it is slowed down now."""
         reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return [name for bit, name in THROTTLE_REASONS.items() if reasons & bit]
 
     def close(self) -> None:
-        """Give NVML back."""
+        """Shut NVML down."""
         self._pynvml.nvmlShutdown()
 
     def _ask(self, function: str, *arguments: Any) -> int:
@@ -57,10 +57,10 @@ class NvmlGpu:
 
 
 def open_gpu() -> Optional[NvmlGpu]:
-    """Open the GPU; None where pynvml or NVML is missing, or there is not one GPU that counts its energy."""
+    """Open the GPU; None if pynvml or NVML is missing, or there is not exactly one GPU with an energy counter."""
     try:
         gpu = NvmlGpu(importlib.import_module("pynvml"))
         gpu.energy_j(), gpu.temperature_c(), gpu.clock_hz(), gpu.throttling()
-    except Exception:  # ImportError, and NVMLError of many kinds: it is optional, whatever goes wrong
+    except Exception:  # ImportError, and NVMLError of many kinds: NVML is optional, whatever goes wrong
         return None
     return gpu

@@ -1,4 +1,4 @@
-"""The power mode of a Jetson, which nvpmodel sets: what it is, and what its ids are called."""
+"""The power mode of a Jetson, which nvpmodel sets: the current one, and the names of the ids."""
 
 import re
 import subprocess
@@ -21,11 +21,11 @@ AGX_XAVIER_MODES = {
 }
 # What the device tree calls the AGX Xavier: L4T 32.1, and every later one.
 AGX_XAVIER_MODELS = ("jetson-xavier", "jetson-agx")
-NEEDS_REBOOT = "MODE_10W"  # half of the GPU is gated there, and that is done at boot alone
+NEEDS_REBOOT = "MODE_10W"  # it gates half of the GPU, which is done only at boot
 
 
 class PowerMode(NamedTuple):
-    """A power mode by name and id, and who said so. None: not told."""
+    """A power mode by name and id, and where they were read. None: unknown."""
 
     name: Optional[str] = None
     id: Optional[int] = None
@@ -33,7 +33,7 @@ class PowerMode(NamedTuple):
 
 
 def read_mode(root: Path, run: Runner, model: Optional[str], jtop: Optional[JtopState]) -> PowerMode:
-    """Tell the power mode: from jtop, else from ``nvpmodel -q``, else from the file that nvpmodel keeps."""
+    """Return the power mode: from jtop, else from ``nvpmodel -q``, else from the file that nvpmodel keeps."""
     if jtop is not None and jtop.mode_name is not None:
         return PowerMode(jtop.mode_name, jtop.mode_id, "jtop")
     try:
@@ -58,7 +58,7 @@ def parse_nvpmodel(output: str) -> PowerMode:
 
 
 def mode_names(root: Path, model: Optional[str]) -> Dict[int, str]:
-    """Give the board's modes: as its own configuration names them, else those of the AGX Xavier if it is one."""
+    """Return the board's modes by id: from its own configuration, else those of the AGX Xavier if it is one."""
     configured = re.findall(
         r"^[ \t]*<[ \t]*POWER_MODEL[ \t]+ID=(\d+)[ \t]+NAME=([^\s>]+)",
         read_text(root / "etc/nvpmodel.conf") or "",
@@ -70,6 +70,6 @@ def mode_names(root: Path, model: Optional[str]) -> Dict[int, str]:
 
 
 def is_agx_xavier(model: Optional[str]) -> bool:
-    """Tell whether the device tree names the AGX Xavier; the Industrial, whose clocks are lower, is none."""
+    """Return whether the device tree names the AGX Xavier, not the Industrial, whose clocks are lower."""
     name = (model or "").lower()
     return name in AGX_XAVIER_MODELS or ("agx xavier" in name and "industrial" not in name)

@@ -1,4 +1,4 @@
-"""What a run may ask of its machine before it is measured, and what else its report must bear as a watermark."""
+"""What a run may require of its machine before it is measured, and the watermark of its report otherwise."""
 
 import os
 import subprocess
@@ -21,36 +21,36 @@ def require_mode(board: Board, mode: str) -> None:
     if (board.mode_id if _is_id(mode) else board.mode_name) is None:
         raise IrvisError(
             f"cannot verify that this {board.module or 'Jetson'} is in {mode}: its power mode is {board.mode}; run "
-            "`nvpmodel -q` and see that it prints one (in a container, mount the host's /var/lib/nvpmodel)"
+            "`nvpmodel -q` and check that it prints one (in a container, mount the host's /var/lib/nvpmodel)"
         )
     if not is_in_mode(board, mode):
         raise IrvisError(f"power mode is {board.mode}, not {mode}; {_how_to_set(board, mode)}")
 
 
 def is_in_mode(board: Board, mode: str) -> bool:
-    """Tell whether the power mode is the one of that name or id."""
+    """Return whether the power mode is the one of that name or id."""
     return board.mode_id == int(mode) if _is_id(mode) else board.mode_name == mode
 
 
 def set_mode(
     board: Board, mode: str, confirm: Callable[[str], bool], call: Optional[Callable[[Sequence[str]], int]] = None
 ) -> None:
-    """Set the power mode of an AGX Xavier by nvpmodel; what came of it is to be read back.
+    """Set the power mode of an AGX Xavier with nvpmodel; the caller has to read the result back.
 
     Args:
-        board: as it is now; nothing is done where it is in ``mode`` already.
+        board: as it is now; nothing is done if it is already in ``mode``.
         mode: a name or an id.
-        confirm: asks a question. Asked before a mode that needs a reboot, where nvpmodel then asks again and reboots
-            only if that is answered with YES: nothing here ever does.
-        call: runs a command on this terminal and gives its exit code; None runs it.
+        confirm: asks the user. Called before a change that needs a reboot; nothing here reboots, but nvpmodel asks
+            again, and reboots if the answer is YES.
+        call: runs a command on this terminal and returns its exit code; None: ``subprocess.call``.
 
-    Raises IrvisError where it cannot be set, and where ``confirm`` says no.
+    Raises IrvisError if it cannot be set, or if ``confirm`` returns False.
     """
     if board.is_jetson and is_in_mode(board, mode):
         return
     number = _mode_id(mode)
     if not board.is_agx_xavier or number is None:
-        require_mode(board, mode)  # says what is wrong, and what to run
+        require_mode(board, mode)  # raises, with what is wrong and what to run
     if os.geteuid() != 0:
         raise IrvisError(f"setting a power mode needs root; run `sudo nvpmodel -m {number}`, or bench.py with sudo")
     if _needs_reboot(board, number) and not confirm(
@@ -66,7 +66,7 @@ def set_mode(
 
 
 def require_locked_clocks(board: Board) -> None:
-    """Raise IrvisError unless no clock may move. One that cannot be read (the EMC's without root) is let pass."""
+    """Raise IrvisError unless the clocks are locked. One that cannot be read (the EMC's without root) is ignored."""
     if board.clocks_locked:
         return
     if not board.is_jetson:
@@ -79,7 +79,7 @@ def require_locked_clocks(board: Board) -> None:
 
 
 def find_doubts(board: Board, verified_mode: Optional[str]) -> List[str]:
-    """Give what keeps the machine's state from being known and held: the watermark of a report. Empty: nothing."""
+    """Return what is not known or not locked in the machine's state: the watermark of a report. Empty: nothing."""
     doubts = []
     if not board.is_jetson:
         doubts.append("a machine without power modes")
@@ -88,7 +88,7 @@ def find_doubts(board: Board, verified_mode: Optional[str]) -> List[str]:
     if board.clocks_locked is None:
         doubts.append("clocks unknown")
     elif not board.clocks_locked:
-        doubts.append(f"clocks not locked ({', '.join(board.free_clocks) or 'says jtop'})")
+        doubts.append(f"clocks not locked ({', '.join(board.free_clocks) or 'according to jtop'})")
     return doubts
 
 

@@ -1,4 +1,4 @@
-"""Reads something again and again in a thread beside the run, with the time of each reading."""
+"""Read something repeatedly in a thread beside the run, with the time of each reading."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class Sampler(Generic[T]):
-    """Samples what ``read`` gives at ``rate_hz`` inside ``with``, and once at either end.
+    """Samples what ``read`` returns, at ``rate_hz`` inside ``with``, and once at either end.
 
     A reading that raises OSError or ValueError is left out: a sensor may be busy. Each is stamped with the middle of
-    the time that it took, by the monotonic clock.
+    the time that reading took, by the monotonic clock.
     """
 
     def __init__(self, read: Callable[[], T], rate_hz: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class Sampler(Generic[T]):
     def _run(self) -> None:
         due_s = self._clock()
         while True:
-            # Where reading takes longer than a period, the rate falls, and the samples say so.
+            # If reading takes longer than a period, the rate falls, as the stamps show.
             due_s = max(due_s + 1 / self.rate_hz, self._clock())
             if self._stopping.wait(due_s - self._clock()):
                 return

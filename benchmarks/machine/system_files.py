@@ -11,7 +11,7 @@ Runner = Callable[[Sequence[str]], str]
 
 
 def read_text(path: Path) -> Optional[str]:
-    """Give the content of a small system file without the NUL that ends a device tree's strings; None: unreadable."""
+    """Return the content of a small system file without the NUL that ends a device tree's strings; None: unreadable."""
     try:
         return path.read_bytes().decode(errors="replace").replace("\0", " ").strip() or None
     except OSError:
@@ -19,7 +19,7 @@ def read_text(path: Path) -> Optional[str]:
 
 
 def read_number(path: Path) -> Optional[int]:
-    """Give the whole number that a system file holds; None where it is unreadable or holds something else."""
+    """Return the whole number that a system file holds; None if it is unreadable or holds something else."""
     try:
         return int(read_text(path) or "")
     except ValueError:
@@ -27,18 +27,18 @@ def read_number(path: Path) -> Optional[int]:
 
 
 class NumberFile:
-    """A file of the system that is read again and again, through one descriptor: a fifth of the cost of opening it.
+    """A system file that is read repeatedly through one descriptor, at a fifth of the cost of opening it each time.
 
-    Raises OSError where it cannot be opened.
+    Raises OSError if it cannot be opened.
     """
 
-    _descriptor = -1  # for __del__, should __init__ fail
+    _descriptor = -1  # for __del__, if __init__ fails
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def __call__(self) -> int:
-        """Read the whole number in it now. Raises OSError or ValueError where that fails."""
+        """Read the whole number in it now. Raises OSError or ValueError if that fails."""
         return int(os.pread(self._descriptor, 64, 0))
 
     def __del__(self) -> None:
@@ -47,7 +47,7 @@ class NumberFile:
 
 
 def open_number(path: Path) -> Optional[NumberFile]:
-    """Open a file of the system that holds a whole number now; None where it does not."""
+    """Open a system file that holds a whole number now; None if it does not."""
     try:
         file = NumberFile(path)
         file()
@@ -57,9 +57,9 @@ def open_number(path: Path) -> Optional[NumberFile]:
 
 
 def run_command(command: Sequence[str]) -> str:
-    """Run a command for at most five seconds and give its stdout, whatever its exit code.
+    """Run a command for at most five seconds and return its stdout, whatever its exit code.
 
-    Raises OSError where it cannot be started, subprocess.TimeoutExpired where it does not end in time.
+    Raises OSError if it cannot be started, subprocess.TimeoutExpired if it does not end in time.
     """
     result = subprocess.run(
         list(command),

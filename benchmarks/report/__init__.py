@@ -1,1 +1,1 @@
-"""What a run of bench.py found: as text, JSON, table and picture, and one beside another."""
+"""Reports of bench.py: as text, JSON, table and plot, and compared with each other."""

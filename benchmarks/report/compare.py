@@ -1,4 +1,4 @@
-"""Two reports against each other: ratios of their latencies, with intervals, where the two may be compared at all."""
+"""Compare two reports: ratios of their latencies, with intervals, if the two may be compared at all."""
 
 import math
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -8,16 +8,16 @@ import numpy as np
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 
 RESAMPLES = 2000
-AT_ONCE = 1_000_000  # frames of resamples in memory
+AT_ONCE = 1_000_000  # resampled frames in memory
 CONFIDENCE = 95.0  # percent
 STATISTICS = {"p50": 50.0, "p99": 99.0}
 
 
 class Ratio(NamedTuple):
-    """Of B's latency over A's; under 1, B is faster."""
+    """The ratio of B's latency to A's; under 1, B is faster."""
 
     ratio: float
-    low: float  # of the interval of 95 %
+    low: float  # of the 95 % interval
     high: float
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class Ratio(NamedTuple):
 
 
 def find_obstacles(a: Dict[str, Any], b: Dict[str, Any]) -> List[str]:
-    """Give what differs beside the model, so that a ratio of the two would tell of that instead."""
+    """Return what differs besides the model, so that a ratio of the two would reflect that instead."""
     boards = a["board"], b["board"]
     names = [board["module"] or ", ".join(filter(None, (board["cpu"], board["gpu"]))) for board in boards]
     clocks_hz = [[(board[f"{unit}_clock"] or {}).get("maximum_hz") for unit in ("gpu", "cpu")] for board in boards]
@@ -43,7 +43,7 @@ def find_obstacles(a: Dict[str, Any], b: Dict[str, Any]) -> List[str]:
 
 
 def find_differences(a: Dict[str, Any], b: Dict[str, Any]) -> List[str]:
-    """Give what differs and may be what is compared."""
+    """Return what differs and may be the subject of the comparison."""
     aspects = {
         "model": [f"{document['model']['file']} {document['model']['sha256'][:8]}" for document in (a, b)],
         "backend": [document["backend"] for document in (a, b)],
@@ -58,11 +58,11 @@ def find_differences(a: Dict[str, Any], b: Dict[str, Any]) -> List[str]:
 
 
 def ratio_of(a_ms: List[float], b_ms: List[float], percent: float, seed: int = 0) -> Ratio:
-    """Give the ratio of a percentile of B's latencies over A's, with its interval by a bootstrap of blocks.
+    """Return the ratio of a percentile of B's latencies to A's, with its interval by a block bootstrap.
 
-    Consecutive frames resemble each other (caches, clocks, temperature), and frames drawn one by one would count each
-    as news: the interval would be too narrow. So whole blocks are drawn, from the frames taken as a circle (Politis and
-    Romano, 1992), as long as ``block_length`` says.
+    Consecutive frames resemble each other (caches, clocks, temperature), and drawing frames one by one would treat them
+    as independent: the interval would be too narrow. So whole blocks of ``block_length`` frames are drawn, from the
+    frames taken as a circle (Politis and Romano, 1992).
     """
     draw = np.random.default_rng(seed)
     drawn = [_resampled(np.asarray(values), percent, draw) for values in (b_ms, a_ms)]
@@ -71,10 +71,10 @@ def ratio_of(a_ms: List[float], b_ms: List[float], percent: float, seed: int = 0
 
 
 def block_length(values: np.ndarray) -> int:
-    """Give the frames of a block: the cube root of their number, or more, until they no longer resemble each other.
+    """Return the frames per block: the cube root of their number, or more, until they no longer resemble each other.
 
-    That is the first lag whose autocorrelation is within 1.96 / sqrt(n), what independent frames show by chance; a
-    tenth of all frames at most, or there would be no blocks to choose from.
+    That is the first lag whose autocorrelation is within 1.96 / sqrt(n), as for independent frames by chance; a tenth
+    of all frames at most, or there would be no blocks to choose from.
     """
     count, centred = len(values), values - values.mean()
     length, variance = math.ceil(count ** (1 / 3)), float(centred @ centred)
@@ -85,7 +85,7 @@ def block_length(values: np.ndarray) -> int:
 
 
 def _resampled(values: np.ndarray, percent: float, draw: np.random.Generator) -> np.ndarray:
-    """Give the percentile of each of 2000 resamples."""
+    """Return the percentile of each of 2000 resamples."""
     count, length = len(values), block_length(values)
     blocks = math.ceil(count / length)
     rows = max(1, AT_ONCE // count)
@@ -98,7 +98,7 @@ def _resampled(values: np.ndarray, percent: float, draw: np.random.Generator) ->
 
 
 def to_text(names: Tuple[str, str], a: Dict[str, Any], b: Dict[str, Any]) -> str:
-    """Give the comparison for people: B against A."""
+    """Return the comparison of B with A as text."""
     lines = [f"A  {names[0]}", f"B  {names[1]}"]
     for name, document in zip("AB", (a, b)):
         if document["watermark"]:
@@ -112,5 +112,5 @@ def to_text(names: Tuple[str, str], a: Dict[str, Any], b: Dict[str, Any]) -> str
         ratio = ratio_of(a["latencies_ms"], b["latencies_ms"], percent)
         left, right = (document["latency"][f"{name}_ms"] for document in (a, b))
         lines.append(f"{name:<9}{left:>10.3f}{right:>10.3f}  {ratio}")
-    lines.append(f"of {a['latency']['count']} and {b['latency']['count']} frames, by a bootstrap of blocks of them")
+    lines.append(f"from {a['latency']['count']} and {b['latency']['count']} frames, intervals by a block bootstrap")
     return "\n".join(lines)

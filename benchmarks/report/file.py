@@ -1,4 +1,4 @@
-"""Reports as files: JSON that follows ``schema.json``, which is checked before one is used."""
+"""Reports as files: JSON that is checked against ``schema.json`` before it is used."""
 
 import json
 import reprlib
@@ -22,43 +22,43 @@ TYPES = {
 
 
 def write_report(path: Path, document: Dict[str, Any]) -> None:
-    """Write a report, whole or not at all. Raises FileError."""
+    """Write a report atomically. Raises FileError."""
     write_json(path, document, allow_nan=False)
 
 
 def read_report(path: Path) -> Dict[str, Any]:
-    """Give a report as ``Report.to_json`` made it. Raises FileError where the file is none, or of another schema."""
+    """Return a report that ``Report.to_json`` made. Raises FileError if the file is not one, or has another schema."""
     try:
         document = parse_json(read_bytes(path, "report", LARGEST_JSON))
     except (ValueError, RecursionError) as error:
-        raise FileError(f"report is not JSON: {path}; make one by bench.py --json") from error
+        raise FileError(f"report is not JSON: {path}; make one with bench.py --json") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version == 1:
         raise FileError(
-            f"{path} is of schema 1, which says nothing of clocks, throttling and drift; measure it again with bench.py"
+            f"{path} is of schema 1, which does not record clocks, throttling and drift; measure it again with bench.py"
         )
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise FileError(f"{path} is of schema {version}, this irvis knows {SCHEMA_VERSION}; update irvis")
     wrong = find_fault(document, load_schema())
     if wrong is not None:
-        raise FileError(f"{path} is no report of bench.py: {wrong}")
+        raise FileError(f"{path} is not a report of bench.py: {wrong}")
     strange = next((text for text in _texts(document) if not text.isprintable()), None)
-    if strange is not None:  # they are printed, and a terminal obeys some
-        raise FileError(f"{path} is no report of bench.py: it has {reprlib.repr(strange)}")
+    if strange is not None:  # texts are printed, and a terminal obeys some control characters
+        raise FileError(f"{path} is not a report of bench.py: it has {reprlib.repr(strange)}")
     return document
 
 
 def load_schema() -> Dict[str, Any]:
-    """Give the JSON Schema of a report."""
+    """Return the JSON Schema of a report."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def find_fault(
     value: Any, schema: Dict[str, Any], where: str = "it", root: Optional[Dict[str, Any]] = None
 ) -> Optional[str]:
-    """Tell the first way in which ``value`` breaks a JSON Schema; None where it keeps it.
+    """Return the first way in which ``value`` violates a JSON Schema; None if it conforms.
 
-    Knows what ``schema.json`` uses: type, const, minimum, minItems, required, properties, additionalProperties,
+    Supports what ``schema.json`` uses: type, const, minimum, minItems, required, properties, additionalProperties,
     items, anyOf and $ref to definitions.
     """
     root = root or schema

@@ -1,4 +1,4 @@
-"""A report as a picture: how often each latency occurred, and each frame's over time."""
+"""A report as a plot: a histogram of its latencies, and each frame's latency over time."""
 
 import importlib.util
 import textwrap
@@ -16,16 +16,16 @@ TEXT_WIDTH = 150  # characters that fit the picture's width
 
 
 def require_matplotlib() -> None:
-    """Raise IrvisError where a picture cannot be drawn: to be told so before a run, not after."""
+    """Raise IrvisError if matplotlib is missing; called before a run, not after."""
     if importlib.util.find_spec("matplotlib") is None:
         raise IrvisError(
             "--plot needs matplotlib, which is not installed: pip install matplotlib, or keep the --json "
-            "and draw it elsewhere by `bench.py plot`"
+            "and plot it elsewhere with `bench.py plot`"
         )
 
 
 def draw(document: Dict[str, Any], output: Path) -> None:
-    """Draw a report, as JSON has it, to a PNG. Raises IrvisError where matplotlib is missing, FileError."""
+    """Plot a JSON report to a PNG. Raises IrvisError without matplotlib, FileError."""
     require_matplotlib()
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""The report of one run: where, on what, every latency of it, and what speaks against it."""
+"""The report of one run: its machine, its model, every latency, and reasons to doubt it."""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -26,7 +26,7 @@ PAPER = (
 class ColdStart(NamedTuple):
     """What a robot waits for once, in milliseconds."""
 
-    load_ms: float  # imports of the runtime, opening the model, and building its engine where there was none
+    load_ms: float  # imports of the runtime, opening the model, and building its engine if there was none
     first_frame_ms: float
 
 
@@ -35,8 +35,8 @@ class Model(NamedTuple):
 
     file: Path
     sha256: str
-    precision: Optional[str]  # of an engine; None: as the ONNX has it
-    built_error: Optional[Dict[str, Any]]  # against its ONNX, as its sidecar has it; None: no engine, or not measured
+    precision: Optional[str]  # of an engine; None: the ONNX's
+    built_error: Optional[Dict[str, Any]]  # against its ONNX, from its sidecar; None: no engine, or not measured
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Report:
     """One run."""
 
     board: Board
-    verified_mode: Optional[str]  # the power mode that was asked for and read back; None: not asked
+    verified_mode: Optional[str]  # the power mode that was requested and read back; None: not requested
     model: Model
     backend: str
     size: Tuple[int, int]  # (H, W)
@@ -56,7 +56,7 @@ class Report:
     changes: Tuple[str, ...] = ()  # of the machine's settings while the model ran
     energy: Optional[Energy] = None
     accuracy: Optional[Accuracy] = None
-    not_measured: Dict[str, str] = field(default_factory=dict)  # of energy, error and quality: why
+    not_measured: Dict[str, str] = field(default_factory=dict)  # why energy, error or quality is missing
 
     @property
     def summaries(self) -> Dict[str, Optional[Summary]]:
@@ -70,19 +70,19 @@ class Report:
 
     @property
     def doubts(self) -> List[str]:
-        """The watermark: what of the machine's state is not known or not held."""
+        """The watermark: what is not known or not locked in the machine's state."""
         return find_doubts(self.board, self.verified_mode)
 
     @property
     def stability(self) -> Stability:
-        """Whether the run can be trusted."""
+        """The verdict on whether the run can be trusted."""
         run = self.run
         region_s = (run.start_s, run.ends_s[-1])
         return judge(run.calls_ms, self.history, region_s, run.rate_hz is not None, self.changes)
 
     @property
     def differences(self) -> List[str]:
-        """What keeps this run from standing beside the paper's figure; empty where they may be compared."""
+        """Why this run may not be compared with the paper's figure; empty if it may."""
         found = []
         if not self.board.is_agx_xavier:
             found.append("this machine is not known to be a Jetson AGX Xavier")
@@ -96,11 +96,11 @@ class Report:
 
     @property
     def paper_ratio(self) -> Optional[float]:
-        """The paper's mean over this one; None where the two may not be compared."""
+        """The paper's mean over this run's; None if the two may not be compared."""
         return None if self.differences else PAPER_MEAN_MS / self.total.mean_ms
 
     def to_json(self) -> Dict[str, Any]:
-        """The report for programs, by ``schema.json``."""
+        """Return the report as JSON that follows ``schema.json``."""
         run, stability, energy = self.run, self.stability, self.energy
         stages = {stage: asdict(summary) if summary else None for stage, summary in self.summaries.items()}
         return {
@@ -156,7 +156,7 @@ class Report:
 
 
 def heading(board: Board, verified_mode: Optional[str]) -> str:
-    """Name the machine: by its module and power mode only where the mode was asked for and read back."""
+    """Return the machine's name: with module and power mode only if the mode was requested and read back."""
     software = f"{board.os}, Python {board.python}"
     if not board.is_jetson or verified_mode is None:
         unverified = "; power mode not verified" if board.is_jetson else ""

@@ -7,7 +7,7 @@ import numpy as np
 
 from irvis.benchmarks.machine.conditions import Conditions
 
-LEAST_FRAMES = 100  # p99 rests on one frame then
+LEAST_FRAMES = 100  # of which p99 rests on one
 MOST_VARIATION = 0.10  # standard deviation over mean
 MOST_DRIFT = 0.05  # of the median, from the first third to the last
 MOST_WARMING_C = 5.0
@@ -20,7 +20,7 @@ History = Sequence[Tuple[float, Conditions]]  # seconds by the monotonic clock, 
 class Stability:
     """The verdict on a run, and the figures that it rests on."""
 
-    reasons: List[str]  # why it cannot be trusted; empty: it can
+    reasons: List[str]  # why it cannot be trusted; empty: it can be
     variation: float  # coefficient of variation: standard deviation over mean
     drift: float  # median of the last third over that of the first, less 1
     warming_c: Optional[float]  # of the zone that warmed most; None: no zone can be read
@@ -29,7 +29,7 @@ class Stability:
 
     @property
     def trusted(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether there is no reason to doubt it."""
         return not self.reasons
 
 
@@ -43,11 +43,11 @@ def judge(
     """Judge a run.
 
     Args:
-        values_ms: latencies in their order.
+        values_ms: latencies in order.
         history: looks at the machine, one before the run, one after it, and any between.
-        region_s: begin and end of the timed region.
-        at_rate: frames came with gaps, where free clocks are meant to drop: their changes are no fault then.
-        changes: what else became different while it ran.
+        region_s: start and end of the timed region.
+        at_rate: frames came with gaps, in which unlocked clocks drop by design, so that changes do not count.
+        changes: what else changed during the run.
     """
     values = np.asarray(values_ms, np.float64)
     third = max(len(values) // 3, 1)
@@ -70,7 +70,7 @@ def judge(
     inside = [look for stamp_s, look in history if region_s[0] <= stamp_s <= region_s[1]]
     clocks_are_read = any(look.gpu_hz is not None or look.cpu_hz is not None for _, look in history)
     if clocks_are_read and not inside and not at_rate:
-        reasons.append("the run was over before its clocks could be looked at: take more frames")
+        reasons.append("the run was over before its clocks could be read: take more frames")
     ranges = []
     for name, values_hz in (("GPU", [look.gpu_hz for look in inside]), ("CPU", [look.cpu_hz for look in inside])):
         known_hz = [value for value in values_hz if value is not None]
@@ -90,7 +90,7 @@ def _warming_c(history: History) -> Optional[Tuple[float, str]]:
 
 
 def _throttling(history: History) -> List[str]:
-    """Give each thing that slowed the machine down at any look, once, and each counter that went up."""
+    """Return each cause of throttling seen at any look, once, and each counter that went up."""
     if not history:
         return []
     seen = {name: f"{name} {detail}" for _, look in history for name, detail in look.throttling.items()}

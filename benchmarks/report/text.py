@@ -1,4 +1,4 @@
-"""A report for people, and its row of a Markdown table."""
+"""A report as text, and as a row of a Markdown table."""
 
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -13,7 +13,7 @@ WATERMARK, UNTRUSTED = "NOT VERIFIED", "NOT TO BE TRUSTED"
 
 
 def to_text(report: Report) -> str:
-    """Give the report with aligned columns."""
+    """Return the report with aligned columns."""
     run, total = report.run, report.total
     pace = "back to back" if run.rate_hz is None else f"at {run.rate_hz:g} Hz"
     lines = [heading(report.board, report.verified_mode)]
@@ -63,7 +63,7 @@ def to_text(report: Report) -> str:
 
 
 def _costs(report: Report) -> List[str]:
-    """Give a line each of energy, error and quality, and of what the benchmark itself takes."""
+    """Return a line each for energy, error, quality and the time that the benchmark itself takes."""
     energy, accuracy, missing = report.energy, report.accuracy, report.not_measured
     lines = []
     if energy is None:
@@ -77,7 +77,7 @@ def _costs(report: Report) -> List[str]:
             f"by {energy.meter}"
         )
     if report.model.built_error:
-        lines.append(f"built    {_error(report.model.built_error)} from its ONNX, as its sidecar has it")
+        lines.append(f"built    {_error(report.model.built_error)} from its ONNX, according to its sidecar")
     if accuracy is not None:
         if accuracy.error is not None:
             lines.append(f"error    {_error(accuracy.error)} from {accuracy.reference} in FP32")
@@ -105,7 +105,7 @@ def _fixed(value: Optional[float], digits: int = 2) -> str:
 
 
 def to_markdown(documents: Sequence[Dict[str, Any]]) -> str:
-    """Give one row a report, of reports as JSON has them."""
+    """Return a table with one row per JSON report."""
     numbers = ["p50 ms", "p99 ms", "max ms", "fps", "mJ a frame", "error dB"]
     return table(["machine", "mode", "model", "frames", "remarks", *numbers], list(map(_row, documents)), left=5)
 

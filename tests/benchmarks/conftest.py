@@ -39,7 +39,7 @@ def plant(root, *trees):
 
 
 def xavier_tree(mode=0, jetpack="5.1.2", locked=True, as_root=False):
-    """Give the files of a Jetson AGX Xavier."""
+    """Return the files of a Jetson AGX Xavier."""
     _, cores, cpu_khz, gpu_hz, emc_hz, _ = MODES[mode]
     release, ubuntu, (cuda_file, cuda), tensorrt = RELEASES[jetpack]
     tree = {
@@ -81,7 +81,7 @@ def xavier_tree(mode=0, jetpack="5.1.2", locked=True, as_root=False):
 
 
 def power_tree(watts, jetpack="5.1.2"):
-    """Give the files of its power monitors: volts and amperes on JetPack 5, watts on 4."""
+    """Return the files of its power monitors: volts and amperes on JetPack 5, watts on 4."""
     tree = {}
     for device, (address, rails) in enumerate(RAILS.items()):
         for index, rail in enumerate(rails):
@@ -99,7 +99,7 @@ def power_tree(watts, jetpack="5.1.2"):
 
 
 def open_jtop(mode=0, jetpack="5.1.2", locked=True):
-    """Give what an open jtop has, serial number and all."""
+    """Return what an open jtop has, serial number and all."""
     release = {"5.1.2": "35.4.1", "4.6.1": "32.7.1"}[jetpack]
     return SimpleNamespace(
         nvpmodel=SimpleNamespace(name=MODES[mode][0], id=mode),

@@ -214,7 +214,7 @@ def test_bad_usage_exits_with_2(argv, capsys):
 
 def test_a_size_that_a_fixed_model_cannot_take_is_refused():
     fixed = SimpleNamespace(size=(64, 96), model=Path("small.onnx"))
-    with pytest.raises(IrvisError, match=r"--size 480x640 does not fit small.onnx, which takes 64x96 alone"):
+    with pytest.raises(IrvisError, match=r"--size 480x640 does not fit small.onnx, which takes only 64x96;"):
         bench._choose_size((480, 640), fixed)
     assert bench._choose_size(None, fixed) == bench._choose_size((64, 96), fixed) == (64, 96)
 
@@ -330,7 +330,7 @@ def test_a_data_set_or_a_reference_that_is_not_there_is_told_before_anything_is_
     missing = str(tmp_path / "missing.onnx")
     assert "reference not found" in refusal(capsys, ["--pairs", str(samples), "--reference", missing])
     (tmp_path / "no.onnx").write_bytes(b"no ONNX")
-    assert "is no ONNX" in refusal(capsys, ["--pairs", str(samples), "--reference", str(tmp_path / "no.onnx")])
+    assert "is not an ONNX" in refusal(capsys, ["--pairs", str(samples), "--reference", str(tmp_path / "no.onnx")])
 
 
 def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys):

@@ -35,7 +35,7 @@ def _tf32_as_it_was():
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and stderr of ``irvis compare``."""
+    """Return the exit code, stdout and stderr of ``irvis compare``."""
     code = cli.main(["compare", *map(str, arguments), "--size", "24x40", "--threads", "1"])
     said = capsys.readouterr()
     return code, said.out, said.err
@@ -80,7 +80,7 @@ def test_a_model_of_another_size_is_refused(checkpoint, tmp_path, capsys):
     export(load_student(checkpoint), other, (16, 16))
     code, out, err = run(capsys, checkpoint, "--engine", other)
     assert (code, out) == (1, "")
-    assert err == f"irvis compare: {other} takes 16x16 alone, not --size 24x40; make it for that size\n"
+    assert err == f"irvis compare: {other} takes only 16x16, not --size 24x40; make it for that size\n"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_runs_are_described_in_a_file(tmp_path):
     assert (run.config, run.network) == (replace(SMALL, steps=9), StudentConfig(channels=16))
     path.write_text(json.dumps([{"name": "a", "recipe": "fast", "network": {"fusion_stride": 1}}, {"name": "b"}]))
     assert [run.network for run in runs_of([str(path)])] == [StudentConfig(global_stride=2), None]
-    for content, said in (("[", "is no JSON"), ('[{"name": "a", "size": 1}]', "size"), ('[{"options": {}}]', "name")):
+    for content, said in (("[", "is not JSON"), ('[{"name": "a", "size": 1}]', "size"), ('[{"options": {}}]', "name")):
         path.write_text(content)
         with pytest.raises(IrvisError, match=said):
             runs_of([str(path)])
@@ -94,7 +94,7 @@ def test_runs_are_described_in_a_file(tmp_path):
 def test_a_described_run_of_a_recipe_with_a_base_must_say_what_it_starts_from(tmp_path):
     path = tmp_path / "runs.json"
     path.write_text(json.dumps([{"name": "a", "recipe": "shipped"}]))
-    said = "^a is of the recipe shipped, which starts from base; give it init, the name of a run of that$"
+    said = "^a uses recipe shipped, which starts from base; set init to the name of a run of base$"
     with pytest.raises(IrvisError, match=said):
         runs_of(["base", str(path)])
     path.write_text(

@@ -16,7 +16,7 @@ from irvis.runtime.pairs import pairs_of
 
 
 def planes(seed=0, height=17, width=23):
-    """Give infrared, visible and fused, uint8 (H, W), that have something but not all in common."""
+    """Return infrared, visible and fused, uint8 (H, W), that have something but not all in common."""
     generator = np.random.default_rng(seed)
     infrared, visible, noise = generator.integers(0, 256, (3, height, width))
     return tuple(plane.astype(np.uint8) for plane in (infrared, visible, (infrared + 2 * visible + noise) // 4))

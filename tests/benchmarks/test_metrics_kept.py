@@ -24,7 +24,7 @@ QABF_MOST = 0.9994 / (1 + math.exp(-7.5)) * 0.9879 / (1 + math.exp(-4.4))
 
 
 def planes(seed=0, height=48, width=53):
-    """Give smooth infrared, visible and fused, float64 (H, W) of whole numbers in 0..255."""
+    """Return smooth infrared, visible and fused, float64 (H, W) of whole numbers in 0..255."""
     generator = np.random.default_rng(seed)
     smooth = [scipy.ndimage.gaussian_filter(generator.normal(size=(height, width)), 2) for _ in range(2)]
     infrared, visible = (128 + 45 * plane / plane.std() for plane in smooth)

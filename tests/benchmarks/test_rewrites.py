@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory):
 
 
 def run(monkeypatch, capsys, *arguments):
-    """Give the exit code, stdout and stderr of ``python -m irvis.benchmarks.rewrites``."""
+    """Return the exit code, stdout and stderr of ``python -m irvis.benchmarks.rewrites``."""
     options = ["--size", "32x64", "--rounds", "2", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", ["rewrites.py", *map(str, arguments), *options])
     code = rewrites.main()

@@ -35,8 +35,8 @@ def samples(count=100, seconds=3600.0, memory=lambda share: 100.0, **changes):
 
 def test_a_level_run_is_called_level():
     assert report(samples()).splitlines() == [
-        "1000 frames in 3600 s, the first 20 % of which the rest leaves out",
-        "memory       100.0 MB, at last 100.0, at most 100.0; slope +0.00 MB an hour, +0.00 MB in all: level",
+        "1000 frames in 3600 s; the lines below leave out the first 20 %",
+        "memory       100.0 MB, at the end 100.0, at most 100.0; slope +0.00 MB an hour, +0.00 MB in all: level",
         "descriptors  9 to 9 in the first tenth, 9 to 9 in the last",
         "threads      5 to 5 in the first tenth, 5 to 5 in the last",
         "latency      4.00 ms a frame in the first tenth, 4.00 in the last: 1.000",

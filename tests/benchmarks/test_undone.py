@@ -28,7 +28,7 @@ GRAPHS = {
 
 
 def perturbed_student(seed, **config):
-    """Give a student whose every parameter is off its initial value."""
+    """Return a student whose every parameter is off its initial value."""
     torch.manual_seed(seed)
     student = Student(StudentConfig(**config)).eval()
     with torch.no_grad():
@@ -44,7 +44,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def operators(small, tmp_path_factory):
-    """Give a function from a network to how often its graph has each operator."""
+    """Return a function from a network to how often its graph has each operator."""
     frames = tuple(np.random.default_rng(0).integers(0, 256, (16, 24, *rest), np.uint8) for rest in ((), (3,)))
     path = tmp_path_factory.mktemp("graphs") / "form.onnx"
 

@@ -30,7 +30,7 @@ def test_a_healthy_xavier_has_nothing_to_mend(recorded, machines):
     assert items["CUDA"].found == "11.4.19, nvcc on PATH"
     assert items["pycuda"].found == "2022.2.2, Xavier, compute capability 7.2"
     assert items["power mode"].found == "MAXN (id 0)"
-    assert items["clocks"].found == "locked, GPU at 1377 MHz, the memory's can be read by root alone"
+    assert items["clocks"].found == "locked, GPU at 1377 MHz, only root can read the memory's"
     assert items["temperature"].found == "42 °C at the hottest, CPU-therm"
     assert items["memory"].found == "27.5 of 31.0 GiB free, 15.0 GiB of zram"
     assert items["disk"].found == "7.0 GiB free in the home folder"
@@ -66,7 +66,7 @@ def test_a_xavier_with_everything_wrong_is_told_how_to_mend_each(recorded, monke
     assert {name: (item.state, item.mend) for name, item in items.items()} == {
         "Python": ("failure", f"{venv} ~/irvis-3.8"),
         "environment": ("failure", f"{venv} {place.venv}"),
-        "JetPack": ("warning", "flash it, as docs/jetson.md tells"),
+        "JetPack": ("warning", "flash it as docs/jetson.md describes"),
         "numpy": ("failure", "export OPENBLAS_CORETYPE=ARMV8"),
         "OpenCV": ("failure", "pip uninstall opencv-python && sudo apt install libopencv-python"),
         "TensorRT": ("failure", "sudo apt install nvidia-jetpack python3-libnvinfer"),
@@ -113,7 +113,7 @@ def test_a_workstation_needs_no_jetson(recorded):
         ),
         ("numpy", Answer({"version": "1.17.4"}), "failure", "1.17.4, irvis needs 1.21", "numpy>=1.21,<1.24"),
         ("numpy", Answer({}, "gave no answer in 60 s"), "failure", "gave no answer in 60 s", "numpy>=1.21,<1.24"),
-        ("tensorrt", Answer({"version": "8.6.1"}), "failure", "binding is of 8.6.1, the library of 8.5.2", "tensorrt"),
+        ("tensorrt", Answer({"version": "8.6.1"}), "failure", "binding is 8.6.1, the library 8.5.2", "tensorrt"),
         ("tensorrt", Answer({}, "ended Python by SIGSEGV"), "failure", "SIGSEGV", "python3-libnvinfer"),
         ("opencv", Answer({}, "gone", True), "failure", "not installed", "sudo apt install libopencv-python"),
         ("pycuda", Answer({}, "cannot use CUDA's GPU 0: no device"), "failure", "no device", "usermod -aG video"),
@@ -185,7 +185,7 @@ def test_the_power_supply_is_named_where_it_gives_way(recorded):
 def test_an_engine_is_told_with_its_warning(recorded):
     place = recorded.xavier()
     item = look(place, place.root / "a.engine")["engine"]
-    assert (item.state, item.found) == ("ok", "FP16, 480x640, of this TensorRT and this GPU")
-    forced = {"precision": "fp16", "size": [480, 640], "warning": "is 31.0 dB from its ONNX at the worst"}
+    assert (item.state, item.found) == ("ok", "FP16, 480x640, for this TensorRT and this GPU")
+    forced = {"precision": "fp16", "size": [480, 640], "warning": "is 31.0 dB from its ONNX at worst"}
     item = look(recorded.xavier(answers={"engine": Answer(forced)}), place.root / "a.engine")["engine"]
-    assert (item.state, item.found.split("; ")[1]) == ("warning", "it is 31.0 dB from its ONNX at the worst")
+    assert (item.state, item.found.split("; ")[1]) == ("warning", "it is 31.0 dB from its ONNX at worst")

@@ -5,7 +5,7 @@ from irvis.benchmarks.report.compare import block_length, find_differences, find
 
 
 def correlated(count, seed, mean=10.0, memory=0.9):
-    """Give latencies each of which resembles the one before: an autoregression of first order."""
+    """Return latencies each of which resembles the one before: an autoregression of first order."""
     noise = np.random.default_rng(seed).normal(size=count + 100)
     values = [0.0]
     for value in noise:

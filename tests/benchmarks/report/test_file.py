@@ -97,7 +97,7 @@ def test_what_a_terminal_would_obey_is_no_text_of_a_report(document, tmp_path, s
     written = document()
     written["board"]["host"] = strange
     write_report(tmp_path / "a.json", written)
-    with pytest.raises(IrvisError, match=r"no report of bench\.py") as caught:
+    with pytest.raises(IrvisError, match=r"not a report of bench\.py") as caught:
         read_report(tmp_path / "a.json")
     assert str(caught.value).isprintable()
 
@@ -107,8 +107,8 @@ def test_what_a_terminal_would_obey_is_no_text_of_a_report(document, tmp_path, s
     [
         ('{"schema_version": 1, "board": {}}', "is of schema 1, .* measure it again"),
         ('{"schema_version": 3}', "is of schema 3, this irvis knows 2; update irvis"),
-        ('{"schema_version": 2}', "no report of bench.py: it lacks irvis"),
-        ("[]", "no report of bench.py: it must be object. Got list"),
+        ('{"schema_version": 2}', "not a report of bench.py: it lacks irvis"),
+        ("[]", "not a report of bench.py: it must be object. Got list"),
         ("not json", "not JSON"),
         ("[" * 100_000, "not JSON"),
     ],

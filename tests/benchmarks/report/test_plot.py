@@ -10,7 +10,7 @@ needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is 
 
 
 def redness(path):
-    """Give how many pixels the watermark's pale red has."""
+    """Return how many pixels the watermark's pale red has."""
     blue, green, red = cv2.split(cv2.imread(str(path)).astype(int))
     return int(((red - green > 15) & (abs(green - blue) < 3) & (green > 180)).sum())
 

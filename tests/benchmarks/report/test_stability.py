@@ -8,7 +8,7 @@ COOL = Conditions({"GPU-therm": 40.0}, {}, {"oc1_event_cnt": 0}, 1377000000, 226
 
 
 def looks(*between, after=COOL):
-    """Give looks before the run, at each second of it, and after it."""
+    """Return looks before the run, at each second of it, and after it."""
     return [(-0.1, COOL), *((1.0 + second, look) for second, look in enumerate(between)), (10.1, after)]
 
 
@@ -80,7 +80,7 @@ def test_a_setting_that_changed_is_a_reason():
 
 def test_a_run_too_short_for_a_look_at_its_clocks_is_not_called_steady():
     stability = verdict(history=looks(after=changed(gpu_hz=900000000)))
-    assert stability.reasons == ["the run was over before its clocks could be looked at: take more frames"]
+    assert stability.reasons == ["the run was over before its clocks could be read: take more frames"]
     assert verdict(history=looks(), at_rate=True).trusted  # where clocks are free to drop
 
 
