@@ -1,3 +1,3 @@
 """The fusion student, and how it is trained. Runs on a workstation; needs torch."""
 
-import irvis.runtime  # noqa: F401  it sets the largest image, before any module imports OpenCV
+import irvis.runtime  # noqa: F401  limits image sizes before any module imports OpenCV

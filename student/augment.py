@@ -1,7 +1,7 @@
-"""The 8 symmetries of a square, of which each image of a batch gets one: D4, the dihedral group of order 8.
+"""The 8 symmetries of a square (D4, the dihedral group of order 8); one is applied to each image of a batch.
 
-They commute with all that the losses take of an image or a feature: the mean over the channels, the Sobel magnitude,
-and the bilinear samples. So what a teacher gave for a crop, computed once, can be turned together with the crop.
+They commute with everything that the losses compute from an image or a feature: the mean over the channels, the Sobel
+magnitude, and the bilinear samples. So a teacher's outputs for a crop, computed once, can be turned with the crop.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ SYMMETRIES = 8
 def dihedral(images: Tensor, code: int) -> Tensor:
     """Turn (..., H, W) by 90 degrees ``code`` % 4 times, from the first axis to the second, then mirror left to right.
 
-    The latter only where ``code`` is 4 or more. An odd code gives (..., W, H). Raises ValueError unless it is 0 to 7.
+    Mirror only if ``code`` is 4 or more. An odd code returns (..., W, H). Raises ValueError unless it is 0 to 7.
     """
     if not 0 <= code < SYMMETRIES:
         raise ValueError(f"code must be 0 to {SYMMETRIES - 1}. Got {code}")
@@ -28,11 +28,11 @@ def dihedral(images: Tensor, code: int) -> Tensor:
 def augment(tensors: Sequence[Tensor], codes: Tensor) -> List[Tensor]:
     """Apply ``codes[i]``, int64 (B,), to row i of every tensor, (B, C, s, s) -> same; s may differ between tensors.
 
-    Raises ValueError where a tensor is not of that shape with as many rows as there are codes.
+    Raises ValueError if a tensor has another shape or another number of rows than there are codes.
     """
     for tensor in tensors:
         if tensor.ndim != 4 or len(tensor) != len(codes) or tensor.shape[2] != tensor.shape[3]:
-            raise ValueError(f"tensors must be ({len(codes)}, C, s, s), one row a code. Got {tuple(tensor.shape)}")
+            raise ValueError(f"tensors must be ({len(codes)}, C, s, s), one row per code. Got {tuple(tensor.shape)}")
     turned = []
     for tensor in tensors:
         origins = _origins(tensor.shape[-1], tensor.device).index_select(0, codes).unsqueeze(1)
@@ -42,7 +42,7 @@ def augment(tensors: Sequence[Tensor], codes: Tensor) -> List[Tensor]:
 
 @lru_cache(maxsize=None)
 def _origins(side: int, device: torch.device) -> Tensor:
-    """Give for each code where in the square each pixel comes from: int64 (8, side * side)."""
+    """Return, for each code, the index in the square that each pixel comes from: int64 (8, side * side)."""
     square = torch.arange(side * side).view(side, side)
     return torch.stack([dihedral(square, code).flatten() for code in range(SYMMETRIES)]).to(device)
 
@@ -50,7 +50,7 @@ def _origins(side: int, device: torch.device) -> Tensor:
 def codes_of(seed: int, steps: int, batch: int) -> Tensor:
     """Draw one code for each image of each step's batch: int64 (steps, batch).
 
-    A step's depend on seed, step and batch alone, however many steps there are.
+    A step's codes depend only on seed, step and batch, however many steps there are.
     """
-    # The third word keeps this draw apart from those of the crops and their order.
+    # The third word of the seed makes this draw differ from those of the crops and their order.
     return torch.from_numpy(np.random.default_rng([seed, 0, 1]).integers(SYMMETRIES, size=(steps, batch)))

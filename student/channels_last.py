@@ -1,8 +1,8 @@
 """The student's forward pass laid out for training on a CPU: same parameters, same result, fewer copies.
 
 PyTorch's CPU convolutions want the channels last and batched matrix products want them contiguous. Here the features
-stay channels-last throughout, so that q, k and v are views; measured 1.3 to 1.8 times the training steps a second of
-``Student.forward`` on 2 cores (batch 4 of 128 x 128, both in one run).
+stay channels-last throughout, so that q, k and v are views; measured 1.3 to 1.8 times the training steps per second
+of ``Student.forward`` on 2 cores (batch 4 of 128 x 128, both in one run).
 """
 
 from typing import Callable, Iterable, Tuple

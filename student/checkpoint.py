@@ -18,7 +18,7 @@ KIND = "irvis student"
 
 
 def save_student(path: Union[str, Path], student: Student, training: Optional[Dict[str, Any]] = None) -> None:
-    """Write the weights, the shape and ``training`` (anything JSON takes), whole or not at all. Raises FileError."""
+    """Write the weights, the shape and ``training`` (serialisable as JSON), whole or not at all. Raises FileError."""
     metadata = {
         "kind": KIND,
         "config": json.dumps(asdict(student.config)),
@@ -29,9 +29,9 @@ def save_student(path: Union[str, Path], student: Student, training: Optional[Di
 
 
 def write_safetensors(path: PathLike, tensors: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> None:
-    """Write tensors and metadata, whole or not at all; the same ones give the same bytes. Raises FileError."""
+    """Write tensors and metadata, whole or not at all; equal input gives equal bytes. Raises FileError."""
     data = save(tensors, metadata)
-    # After 8 bytes of its length a header in JSON, to whose metadata safetensors gives an order by chance.
+    # 8 bytes with the length of a JSON header, then the header, whose metadata safetensors writes in random order.
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -41,37 +41,37 @@ def write_safetensors(path: PathLike, tensors: Dict[str, torch.Tensor], metadata
 
 
 def load_student(path: Union[str, Path]) -> Student:
-    """Give the student of a ``.safetensors`` file, or of a ``.pt`` or ``.pth`` state dict of the default shape.
+    """Return the student in a ``.safetensors`` file, or in a ``.pt`` or ``.pth`` state dict of the default shape.
 
-    No code in the file is run. Raises FileError where it is missing or unreadable, ModelError where it holds
-    something else than a student.
+    No code in the file is run. Raises FileError if it is missing or unreadable, ModelError if it holds something
+    other than a student.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # not path.is_file: that raises where a name is too long
+    if not os.path.isfile(path):  # not path.is_file: that raises if a name is too long
         raise FileError(f"checkpoint not found: {path}")
     tensors, metadata = _read_pickled(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
     try:
         student = Student(StudentConfig(**parse_json(metadata.get("config", "{}").encode())))
         student.load_state_dict(tensors)
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # torch takes the keys to be texts
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # torch assumes that the keys are strings
         raise ModelError(f"{path} does not hold an irvis student: {one_line(error)}") from error
     return student.eval()
 
 
 def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
-    """Give the metadata of a ``.safetensors`` checkpoint. Raises FileError."""
+    """Return the metadata of a ``.safetensors`` checkpoint. Raises FileError."""
     return _read_safetensors(Path(path))[1]
 
 
 def unpickling_reason(error: Exception) -> str:
-    """Give why ``torch.load`` refused a file, without its advice to load it all the same, which runs the code in it."""
+    """Return why ``torch.load`` refused a file, without its advice to load it anyway, which would run its code."""
     return one_line(str(error).rpartition("WeightsUnpickler error: ")[2], 200)
 
 
 def _read_safetensors(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, it is no dict
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError) as error:
         raise FileError(f"not a readable safetensors file: {path} ({one_line(error, 200)})") from error
 

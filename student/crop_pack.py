@@ -1,4 +1,4 @@
-"""Training crops in one file, to be carried to a machine that has a GPU and not the pairs."""
+"""Training crops in one file, for a machine that has a GPU but not the pairs."""
 
 import io
 import json
@@ -18,17 +18,17 @@ from irvis.student.datasets import draw_crops
 from irvis.student.recipes import TrainConfig
 
 SOURCE = "source"  # what the crops were drawn from, as JSON
-LARGEST = 4 << 30  # bytes of all arrays; zeros of terabytes are compressed to a file of a few megabytes
+LARGEST = 4 << 30  # bytes of all arrays: a file of a few megabytes may expand to terabytes of zeros
 
 
 class CropPack(NamedTuple):
-    """The crops of one run or more, and where they come from."""
+    """The crops of one or more runs, and where they come from."""
 
     crops: Dict[str, Tensor]  # by ``key_of``: uint8 (N, 2, H, W)
     source: Dict[str, Any]
 
     def crops_of(self, config: TrainConfig) -> Tensor:
-        """Give the crops that a run draws. Raises FileError where they are not among these."""
+        """Return the crops that a run draws. Raises FileError if the pack does not have them."""
         key = key_of(config)
         if key not in self.crops:
             raise FileError(f"the pack has crops {', '.join(self.crops)}. Wanted {key}; pack them too")
@@ -36,12 +36,12 @@ class CropPack(NamedTuple):
 
 
 def key_of(config: TrainConfig) -> str:
-    """Name what the draw of crops depends on, beside the pairs."""
+    """Return a name for what the draw of crops depends on besides the pairs."""
     return f"{config.crops} of {config.crop_side} by seed {config.seed}"
 
 
 def write_pack(path: PathLike, pairs: Sequence[Pair], configs: Sequence[TrainConfig], source: Dict[str, Any]) -> None:
-    """Draw the crops of each run and write them as one PNG each in an ``.npz``. Raises IrvisError."""
+    """Draw the crops of each run and write them to an ``.npz``, one PNG per draw. Raises IrvisError."""
     arrays: Dict[str, Any] = {SOURCE: np.frombuffer(json.dumps(source).encode(), np.uint8)}
     for config in {key_of(config): config for config in configs}.values():
         crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
@@ -53,7 +53,7 @@ def write_pack(path: PathLike, pairs: Sequence[Pair], configs: Sequence[TrainCon
 
 
 def read_pack(path: PathLike) -> CropPack:
-    """Give the crops of a file that ``write_pack`` wrote. Raises FileError."""
+    """Return the pack in a file that ``write_pack`` wrote. Raises FileError."""
     content = io.BytesIO(read_bytes(path, "crops"))
     try:
         with zipfile.ZipFile(content) as members:
@@ -65,13 +65,13 @@ def read_pack(path: PathLike) -> CropPack:
             crops = {key: _crops(arrays[key]) for key in arrays.files if key != SOURCE}
         if not isinstance(source, dict):
             raise ValueError("no source")
-    except Exception as error:  # those of zipfile, zlib, NumPy's header and OpenCV share no base class
+    except Exception as error:  # zipfile, zlib, NumPy and OpenCV raise exceptions with no common base class
         raise FileError(f"not a pack of crops: {path}") from error
     return CropPack(crops, source)
 
 
 def _crops(png: np.ndarray) -> Tensor:
-    rows: Any = decode(png.tobytes())  # None where it is no picture
+    rows: Any = decode(png.tobytes())  # None if it is not an image
     side = rows.shape[1] // 2
     if rows.dtype != np.uint8 or rows.ndim != 2:
         raise ValueError("no planes of 8 bits")

@@ -1,4 +1,4 @@
-"""Random crops of registered pairs, which the student is trained on, and the order in which they are seen."""
+"""Random crops of registered pairs, on which the student is trained, and the order in which they are visited."""
 
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -22,22 +22,22 @@ class Draw(NamedTuple):
 
 
 def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tensor:
-    """Give the crops of ``draw`` alone."""
+    """Return only the crops of ``draw``."""
     return draw(pairs, count, side, seed).crops
 
 
 def draw(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
-    """Draw ``count`` crops of ``side`` x ``side`` at random from one pair or more.
+    """Draw ``count`` crops of ``side`` x ``side`` at random from one or more pairs.
 
-    A crop falls on each pair with the same chance, whatever its size. The draw depends on the seed and on the order
-    and the sizes of the pairs alone. Raises FileError, FrameError, naming the file.
+    Each pair is equally likely, whatever its size. The draw depends only on the seed and on the order and the sizes of
+    the pairs. Raises FileError or FrameError, naming the file.
     """
     frames = []
     for pair in tqdm(pairs, desc="reading pairs", unit="pair", disable=None):
         frame = np.stack(read_luminance(pair))
         if min(frame.shape[1:]) < side:
             size = format_size(frame.shape[1:])
-            raise FrameError(f"crops of {side}x{side} do not fit into the {size} of {pair.infrared}; leave it out")
+            raise FrameError(f"crops of {side}x{side} do not fit in the {size} of {pair.infrared}; leave that pair out")
         frames.append(frame)
     generator = np.random.default_rng(seed)
     crops, places = np.empty((count, 2, side, side), np.uint8), np.empty((count, 3), np.int64)
@@ -50,7 +50,7 @@ def draw(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """Give the order in which an epoch visits ``count`` crops: it depends on seed and epoch alone, so runs resume."""
+    """Return the order in which an epoch visits ``count`` crops; it depends only on seed and epoch, so runs resume."""
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
 
 

@@ -12,7 +12,7 @@ from irvis.runtime.errors import IrvisError
 
 
 class Processes(NamedTuple):
-    """One process among those of the run."""
+    """One of the processes of a run."""
 
     rank: int
     world: int
@@ -20,11 +20,11 @@ class Processes(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes the files and shows the progress."""
+        """Whether this process writes the files and shows the progress."""
         return self.rank == 0
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Give the mean over the processes."""
+        """Return the mean over the processes."""
         if self.world > 1:
             values = values.clone()
             dist.all_reduce(values)
@@ -32,7 +32,7 @@ class Processes(NamedTuple):
         return values
 
     def any(self, flag: bool) -> bool:
-        """Tell whether any process says so; all get the same answer."""
+        """Return whether ``flag`` is true in any process; all processes get the same answer."""
         if self.world == 1:
             return flag
         said = torch.tensor(float(flag), device=self.device)
@@ -40,14 +40,14 @@ class Processes(NamedTuple):
         return bool(said.item())
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Block until all processes have called this."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the run that ``torchrun`` describes in the environment; ``device`` is auto, cpu or cuda. IrvisError."""
+    """Join the run that ``torchrun`` describes in the environment; ``device``: auto, cpu or cuda. Raises IrvisError."""
     rank, world, local = (int(os.environ.get(name, default)) for name, default in
                           (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))  # fmt: skip
     available = torch.cuda.is_available()

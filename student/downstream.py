@@ -1,6 +1,6 @@
-"""Joint training with what the fused image is for: a detection or segmentation loss beside the fusion's own.
+"""Joint training with a downstream task: a detection or segmentation loss added to the fusion's own.
 
-A task is any ``nn.Module`` that gives a loss of the fused crops; docs/joint_training.md has one of 20 lines.
+A task is any ``nn.Module`` that returns a loss for the fused crops; docs/joint_training.md has one of 20 lines.
 """
 
 import math
@@ -20,22 +20,22 @@ from irvis.student.datasets import to_unit
 from irvis.student.downstream_targets import MOST_CLASSES, TARGETS
 from irvis.student.plugins import FORM, call_function
 
-HEADS = {name: f"irvis.student.downstream_{name}:open_head" for name in TARGETS}  # that come with irvis
+HEADS = {name: f"irvis.student.downstream_{name}:open_head" for name in TARGETS}  # included in irvis
 
 
 class DownstreamTask(Protocol):
-    """An ``nn.Module`` that tells how well a task can be done on fused images.
+    """An ``nn.Module`` that measures how well a task can be done on fused images.
 
-    ``task(fused, targets)`` takes float32 (B, 1, H, W) in [0, 1], square crops that the gradient flows back from, and
-    what is to be found in them, one row a crop, on the same device:
+    ``task(fused, targets)`` takes float32 (B, 1, H, W) in [0, 1], square crops through which the gradient flows back,
+    and the targets to find in them, one row per crop, on the same device:
 
     - ``boxes``: float32 (B, K, 5), rows of class, centre x, centre y, width, height in pixels of the crop, x from its
-      left and y from its top edge; class -1 fills up a crop of less than K boxes.
-    - ``masks``: uint8 (B, H, W), each pixel's class, 255 where there is none to be learnt.
+      left and y from its top edge; class -1 pads a crop with fewer than K boxes.
+    - ``masks``: uint8 (B, H, W), each pixel's class, 255 where there is none to learn.
 
-    It gives the mean loss of the crops, float32 (). Parameters that require a gradient are trained along; the others
-    are left as they are, as is the mode, train or eval, that the task comes in. To be part of a CUDA graph it must
-    neither read on the host nor shape tensors by values; where it does, steps run without the graph.
+    It returns the mean loss over the crops, float32 (). Parameters that require a gradient are trained along; the
+    others are left unchanged, as is the mode, train or eval, of the task. To be part of a CUDA graph it must neither
+    read values on the host nor have tensor shapes that depend on values; if it does, steps run without the graph.
     """
 
     labels: str  # boxes or masks
@@ -46,7 +46,7 @@ class DownstreamTask(Protocol):
 
 @dataclass(frozen=True)
 class DownstreamConfig:
-    """What a joint run is a function of, beside what every run is, its labels and the task's code."""
+    """What a joint run depends on, besides what every run depends on, its labels and the task's code."""
 
     spec: str  # a head of HEADS as NAME=CLASSES or NAME=FILE, else package.module:function[=ARGUMENT]
     weight: float = 0.1  # of the task's loss
@@ -59,18 +59,18 @@ class DownstreamConfig:
 
 
 class Downstream(NamedTuple):
-    """A task, and what it is to find in each crop of a run."""
+    """A task, and its targets in each crop of a run."""
 
     config: DownstreamConfig
     task: nn.Module  # a DownstreamTask
-    targets: Tensor  # a row a crop
+    targets: Tensor  # one row per crop
 
 
 def open_task(spec: str, seed: int) -> Any:
-    """Give the task that ``spec`` names: what its function gives, called with the ARGUMENT where there is one.
+    """Return the task that ``spec`` names: what its function returns, called with the ARGUMENT if there is one.
 
-    The function is imported with the current folder on the path. Weights that it draws at random depend on the seed
-    alone. Raises IrvisError.
+    The function is imported with the current folder on the path. Weights that it draws at random depend only on the
+    seed. Raises IrvisError.
     """
     name, equals, argument = spec.partition("=")
     function = HEADS.get(name, name)
@@ -81,19 +81,19 @@ def open_task(spec: str, seed: int) -> Any:
         torch.manual_seed(seed)
         task = call_function(function, *([argument] if equals else []))
     if not isinstance(task, nn.Module):
-        raise ModelError(f"{spec} must give an nn.Module. Got {type(task).__name__}")
+        raise ModelError(f"{spec} must return an nn.Module. Got {type(task).__name__}")
     labels, classes = getattr(task, "labels", None), getattr(task, "classes", None)
     if labels not in TARGETS:
         raise ModelError(f"{spec} must have .labels, one of {', '.join(TARGETS)}. Got {labels!r}")
     if not isinstance(classes, int) or not 1 <= classes <= MOST_CLASSES:
-        raise ModelError(f"{spec} must have .classes, how many it tells apart, 1 to {MOST_CLASSES}. Got {classes!r}")
+        raise ModelError(f"{spec} must have .classes, the number of classes, 1 to {MOST_CLASSES}. Got {classes!r}")
     return task
 
 
 def check_task(downstream: Downstream, crops: Tensor, device: torch.device) -> None:
-    """Try a copy of the task on the first crops, uint8 (B, 2, H, W), as if fused to their visible half.
+    """Try a copy of the task on the first crops, uint8 (B, 2, H, W), with their visible planes as the fused images.
 
-    Raises ModelError unless it gives a finite scalar and a gradient for the image.
+    Raises ModelError unless it returns a finite scalar and passes a gradient back to the image.
     """
     spec = downstream.config.spec
     fused = to_unit(crops.to(device))[1].requires_grad_()
@@ -103,23 +103,23 @@ def check_task(downstream: Downstream, crops: Tensor, device: torch.device) -> N
         raise ModelError(f"{spec} fails on the first crops: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(loss, Tensor) or loss.shape != ():
         got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ModelError(f"{spec} must give a scalar loss, a tensor of shape (). Got {got}")
+        raise ModelError(f"{spec} must return a scalar loss, a tensor of shape (). Got {got}")
     if not loss.isfinite():
-        raise ModelError(f"{spec} must give a finite loss. Got {loss.item()} on the first crops")
+        raise ModelError(f"{spec} must return a finite loss. Got {loss.item()} on the first crops")
     if not loss.requires_grad or torch.autograd.grad(loss, fused, allow_unused=True)[0] is None:
-        raise ModelError(f"{spec} gives the fused image no gradient, so the student would learn nothing from it")
+        raise ModelError(f"{spec} passes no gradient to the fused image, so the student would learn nothing from it")
 
 
 def save_task(path: PathLike, downstream: Downstream) -> None:
     """Write the task's weights, with its spec and classes in the metadata, whole or not at all. Raises FileError."""
     task = downstream.task
-    # Cloned, as safetensors refuses weights that two names share.
+    # Cloned, since safetensors refuses weights that two names share.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in task.state_dict().items()}
     write_safetensors(path, tensors, {"task": downstream.config.spec, "classes": str(task.classes)})
 
 
 def head_of(kind: Callable[[int], nn.Module], argument: str) -> nn.Module:
-    """Give a head of ``CLASSES`` with random weights, or the one in the ``FILE`` that a run wrote, frozen.
+    """Return a head with random weights if ``argument`` is CLASSES, or the frozen head of a run if it is a FILE.
 
     Raises IrvisError.
     """
@@ -127,12 +127,12 @@ def head_of(kind: Callable[[int], nn.Module], argument: str) -> nn.Module:
         return kind(int(argument))
     if not Path(argument).is_file():
         raise FileError(
-            f"a head is of 1 to {MOST_CLASSES} classes, such as boxes=6, or a file of one. Got {argument!r}"
+            f"a head needs 1 to {MOST_CLASSES} classes, such as boxes=6, or the file of a head. Got {argument!r}"
         )
     try:
         with safe_open(argument, "pt") as file:
             head = kind(int((file.metadata() or {})["classes"]))
-            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, it is no dict
+            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, not a dict
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"not a head of this kind: {argument} ({one_line(error, 200)})") from error
     return head.requires_grad_(False)

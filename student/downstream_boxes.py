@@ -6,18 +6,18 @@ from torch import Tensor, nn
 
 from irvis.student.downstream import head_of
 
-STRIDE = 4  # pixels a cell of the heat map, section 3
+STRIDE = 4  # pixels per cell of the heat map, section 3
 ALPHA, BETA = 2, 4  # eq. 1
 SIZE_WEIGHT, OFFSET_WEIGHT = 0.1, 1.0  # eq. 4
 
 
 def open_head(argument: str = "") -> nn.Module:
-    """Give the head that ``--downstream boxes=ARGUMENT`` names. Raises IrvisError."""
+    """Return the head that ``--downstream boxes=ARGUMENT`` names. Raises IrvisError."""
     return head_of(BoxHead, argument)
 
 
 class BoxHead(nn.Module):
-    """A DownstreamTask: four convolutions to a heat map a class, and an offset and a size a cell."""
+    """A DownstreamTask: four convolutions, then a heat map per class, and an offset and a size per cell."""
 
     labels = "boxes"
 
@@ -36,7 +36,7 @@ class BoxHead(nn.Module):
         )
         self.heat = nn.Conv2d(channels, classes, 1)
         self.shape = nn.Conv2d(channels, 4, 1)  # offset x, y and width, height, in cells
-        # A tenth everywhere, or what is no object would swamp the first steps.
+        # Heat starts at 0.1 everywhere, or the background would dominate the first steps.
         self.heat.bias = nn.Parameter(torch.full((classes,), -2.19))
 
     def forward(self, fused: Tensor, targets: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class BoxHead(nn.Module):
 
 
 def box_loss(logits: Tensor, shapes: Tensor, targets: Tensor) -> Tensor:
-    """Give the loss of eq. 4, (), from a heat map (B, C, h, w), offset and size (B, 4, h, w) and boxes (B, K, 5).
+    """Return the loss of eq. 4, (), from a heat map (B, C, h, w), offset and size (B, 4, h, w) and boxes (B, K, 5).
 
-    A crop's terms are divided by its own number of boxes, and the crops' losses averaged.
+    Each crop's terms are divided by its own number of boxes, then averaged over the crops.
     """
     height, width = logits.shape[2:]
     present = (targets[..., 0] >= 0).float()
@@ -65,10 +65,10 @@ def box_loss(logits: Tensor, shapes: Tensor, targets: Tensor) -> Tensor:
 
 
 def heat_map(targets: Tensor, classes: int, row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
-    """Give Y of eq. 1, (B, C, h, w) in [0, 1]: a Gaussian about each box's cell, the greatest of those of its class.
+    """Return Y of eq. 1, (B, C, h, w) in [0, 1]: for each class, the maximum of Gaussians around its boxes' cells.
 
-    Its deviation is a sixth of the box's mean side, and two thirds of a cell at least, where the paper derives it from
-    the overlap of boxes.
+    The standard deviation is a sixth of the box's (geometric) mean side, and at least two thirds of a cell; the paper
+    derives it from the overlap of boxes.
     """
     deviation = ((targets[..., 3] * targets[..., 4]).sqrt() / (6 * STRIDE)).clamp(min=2 / 3)
     rows = torch.arange(height, device=targets.device) - row.unsqueeze(-1)  # (B, K, h)
@@ -80,7 +80,7 @@ def heat_map(targets: Tensor, classes: int, row: Tensor, column: Tensor, height:
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
-    """Give each cell's term of eq. 1 without its 1/N, shaped like the logits."""
+    """Return each cell's term of eq. 1 without the factor 1/N, in the shape of the logits."""
     found, missed = logits.sigmoid(), (-logits).sigmoid()
     at_centre = missed**ALPHA * F.logsigmoid(logits)
     elsewhere = (1 - heat) ** BETA * found**ALPHA * F.logsigmoid(-logits)

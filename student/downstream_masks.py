@@ -8,12 +8,12 @@ from irvis.student.downstream_targets import IGNORE
 
 
 def open_head(argument: str = "") -> nn.Module:
-    """Give the head that ``--downstream masks=ARGUMENT`` names. Raises IrvisError."""
+    """Return the head that ``--downstream masks=ARGUMENT`` names. Raises IrvisError."""
     return head_of(MaskHead, argument)
 
 
 class MaskHead(nn.Module):
-    """A DownstreamTask: four convolutions of growing reach at full size, to a score a class."""
+    """A DownstreamTask: four convolutions of growing reach at full size, then a score per class."""
 
     labels = "masks"
 
@@ -30,6 +30,6 @@ class MaskHead(nn.Module):
 
 
 def mask_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Give the cross entropy of scores (B, C, H, W), a mean over a crop's labelled pixels, averaged over the crops."""
+    """Return the cross entropy of scores (B, C, H, W): mean over a crop's labelled pixels, averaged over the crops."""
     losses = F.cross_entropy(scores, targets.long(), ignore_index=IGNORE, reduction="none").sum(dim=(1, 2))
     return (losses / (targets != IGNORE).sum(dim=(1, 2)).clamp(min=1)).mean()

@@ -1,7 +1,7 @@
 """How well a task can be learnt from a student's images: ``python -m irvis.student.downstream_probe boxes=6 A B FILE``.
 
-A fresh task is trained on the fused crops of one data set, the student left as it is, and its loss taken on crops of
-another. So students are compared by what their images show, and not by the head that one of them was trained with.
+A fresh task is trained on the fused crops of one data set, with the student frozen, and its loss measured on crops of
+another. This compares students by what their images show, not by the head that one of them was trained with.
 """
 
 import argparse
@@ -38,12 +38,12 @@ def crops_of(folder: Path, spec: str, count: int, side: int) -> Crops:
 
 @torch.no_grad()
 def fuse_crops(student: Student, crops: Tensor) -> Tensor:
-    """Fuse uint8 (N, 2, H, W); give float32 (N, 1, H, W) in [0, 1]."""
+    """Fuse crops: uint8 (N, 2, H, W) -> float32 (N, 1, H, W) in [0, 1]."""
     return torch.cat([student(*to_unit(some)) for some in crops.split(BATCH)])
 
 
 def probe(spec: str, fused: Tensor, targets: Tensor, steps: int, seed: int) -> torch.nn.Module:
-    """Train the task that ``spec`` names on fused crops, turned and flipped; the same seed sees the same."""
+    """Train the task that ``spec`` names on fused crops, turned and flipped; equal seeds see equal batches."""
     task, count = open_task(spec, seed), len(fused) // BATCH
     if count == 0:
         raise IrvisError(f"a batch has {BATCH} crops. Got {len(fused)} in all; give more --crops")
@@ -60,12 +60,12 @@ def probe(spec: str, fused: Tensor, targets: Tensor, steps: int, seed: int) -> t
 
 @torch.no_grad()
 def loss_of(task: torch.nn.Module, fused: Tensor, targets: Tensor) -> float:
-    """Give the task's mean loss of the crops."""
+    """Return the task's mean loss over the crops."""
     return fmean(task(fused[i : i + 1], targets[i : i + 1]).item() for i in range(len(fused)))
 
 
 def scores_of(spec: str, student: Student, train: Crops, test: Crops, steps: int, seeds: int) -> Sequence[float]:
-    """Give the loss on the test crops of a task trained from each seed."""
+    """Return the loss on the test crops of the task trained from each seed."""
     seen, held_out = (fuse_crops(student, crops) for crops, _ in (train, test))
     tasks = (probe(spec, seen, train[1], steps, seed) for seed in range(seeds))
     return [loss_of(task, held_out, test[1]) for task in tasks]
@@ -86,15 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Parse the command line and run; give the exit code."""
+    """Parse the command line and run; return the exit code."""
     parser = argparse.ArgumentParser(prog="downstream_probe", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("task", metavar="SPEC", help="as irvis train --downstream takes it")
+    parser.add_argument("task", metavar="SPEC", help="the task, as given to irvis train --downstream")
     parser.add_argument("train", type=Path, help="labelled data set to train on")
-    parser.add_argument("test", type=Path, help="labelled data set to take the loss on")
+    parser.add_argument("test", type=Path, help="labelled data set to measure the loss on")
     parser.add_argument("students", type=Path, nargs="+", help="checkpoints to compare")
-    parser.add_argument("--crops", type=int, default=400, help="of each data set (default: %(default)s)")
-    parser.add_argument("--crop-side", type=int, default=96, help="in pixels (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="(default: %(default)s)")
+    parser.add_argument("--crops", type=int, default=400, help="crops from each data set (default: %(default)s)")
+    parser.add_argument("--crop-side", type=int, default=96, help="side of a crop in pixels (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=500, help="training steps (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="tasks to train (default: %(default)s)")
     arguments = parser.parse_args()
     return guarded(parser.prog, lambda: run(arguments))

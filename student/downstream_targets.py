@@ -1,4 +1,4 @@
-"""What a downstream task is to find in each crop, from the labels of the pairs: boxes, or a class for each pixel."""
+"""The targets of a downstream task in each crop, from the labels of the pairs: boxes, or a class for each pixel."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +17,18 @@ from irvis.student.datasets import Draw
 from irvis.student.labels import label_of, read_boxes
 
 TARGETS = {"boxes": ".txt", "masks": ".png"}  # kind of target -> suffix of a label
-IGNORE = 255  # in a mask: no class is to be learnt here
+IGNORE = 255  # in a mask: no class to learn here
 MOST_CLASSES = IGNORE
 
-# What is left of a box that a crop cuts must be as much, or it is dropped: less does not show what the object is.
+# A box that a crop cuts is dropped unless this much of it is left: less does not show what the object is.
 LEAST_SHARE, LEAST_SIDE = 0.25, 2.0  # of its area; pixels
 
 
 def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> Tensor:
-    """Give each crop's targets: float32 (N, K, 5) of boxes or uint8 (N, H, W) of masks, as DownstreamTask has them.
+    """Return each crop's targets: float32 (N, K, 5) of boxes or uint8 (N, H, W) of masks, see DownstreamTask.
 
-    K is the most boxes that a crop has. Raises FileError, naming the file, and its line where it has lines.
+    K is the largest number of boxes in a crop. Raises FileError, naming the file, and its line if it is text;
+    IrvisError if no crop has anything labelled.
     """
     side = drawn.crops.shape[-1]
     labels = [_read(kind, label_of(pair, TARGETS[kind]), size, classes) for pair, size in zip(pairs, drawn.sizes)]
@@ -42,18 +43,18 @@ def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> T
             target[: len(boxes)] = boxes
         nothing = not any(map(len, cuts))
     if nothing:
-        raise IrvisError(f"none of the {len(cuts)} crops has anything labelled; give more --crops or a larger one")
+        raise IrvisError(f"none of the {len(cuts)} crops has anything labelled; give more --crops or larger ones")
     return torch.from_numpy(targets)
 
 
 def read_mask(path: Path, size: Tuple[int, int], classes: int) -> np.ndarray:
-    """Read a frame's classes, uint8 (H, W), from a grey PNG of 8 bits. Raises FileError."""
+    """Read a frame's classes, uint8 (H, W), from an 8-bit grey PNG. Raises FileError."""
     mask = read_image(path, "labels")
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.shape != size:
         raise FileError(f"{path} must be grey, 8 bits, {format_size(size)} as its pair. Got {mask.dtype} {mask.shape}")
     beyond = mask[(mask >= classes) & (mask != IGNORE)]
     if beyond.size:
-        raise FileError(f"{path} has pixels of class {beyond[0]}, but the task tells 0 to {classes - 1} apart")
+        raise FileError(f"{path} has pixels of class {beyond[0]}, but the classes of the task are 0 to {classes - 1}")
     return mask
 
 
@@ -70,7 +71,7 @@ def _cut(label: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 
 def cut_boxes(boxes: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    """Give the boxes of a frame, (M, 5), in a square crop of it, clipped, without those of which too little is left."""
+    """Return a frame's boxes, (M, 5), clipped to a square crop of it, without those of which too little is left."""
     corner, sides = np.array([left, top], np.float32), boxes[:, 3:]
     low = np.clip(boxes[:, 1:3] - sides / 2 - corner, 0, side)
     high = np.clip(boxes[:, 1:3] + sides / 2 - corner, 0, side)
@@ -80,7 +81,7 @@ def cut_boxes(boxes: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 
 def turn_targets(targets: Tensor, codes: Tensor, side: int) -> Tensor:
-    """Give the targets of crops of ``side`` x ``side`` that ``augment`` turns by ``codes``, int64 (B,)."""
+    """Turn targets as ``augment`` turns their crops of ``side`` x ``side`` by ``codes``, int64 (B,)."""
     if targets.dtype == torch.uint8:
         return augment([targets.unsqueeze(1)], codes)[0].squeeze(1)
     turns = _turns(targets.device).index_select(0, codes)
@@ -90,7 +91,7 @@ def turn_targets(targets: Tensor, codes: Tensor, side: int) -> Tensor:
 
 @lru_cache(maxsize=None)
 def _turns(device: torch.device) -> Tensor:
-    """Give what each code of ``augment.dihedral`` does to (x, y) about the centre: float32 (8, 2, 2)."""
+    """Return the matrix by which each code of ``augment.dihedral`` turns (x, y) about the centre: float32 (8, 2, 2)."""
     quarter, mirror = np.array([[0, 1], [-1, 0]]), np.diag([-1, 1])
     turns = [np.linalg.matrix_power(quarter, code % 4) for code in range(SYMMETRIES)]
     turns = [mirror @ turn if code >= 4 else turn for code, turn in enumerate(turns)]

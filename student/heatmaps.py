@@ -1,9 +1,9 @@
-"""What is hot in a feature: the attention map of eq. 1 over the image (figures 8 and 9 of the paper).
+"""Heat maps of a feature: the attention map of eq. 1 over the image (figures 8 and 9 of the paper).
 
-The map is the mean over the channels with its sign, not of absolute values: that is what eq. 1 distils, so a network
-whose feature falls where a target is shows it dark. Features of different networks have other units; eq. 1 divides
-each map by its L2 norm. Here it is the norm over the root of the map's size, its root mean square, so that the numbers
-do not depend on the size: maps then compare as eq. 2 compares them.
+The map is the signed mean over the channels, not the mean of absolute values: that is what eq. 1 distils, so a network
+whose feature falls at a target shows it dark. Features of different networks have different units; eq. 1 divides each
+map by its L2 norm. Here the divisor is that norm over the root of the map's size, the root mean square, so that values
+do not depend on the size: maps then compare as in eq. 2.
 """
 
 from functools import partial
@@ -23,57 +23,57 @@ from irvis.student.network import Student
 from irvis.student.teachers.load import Device
 from irvis.student.teachers.network import Output
 
-# (infrared, visible) of (B, 1, H, W) in [0, 1] -> (feature, fused), as every Teacher gives them
+# (infrared, visible) of (B, 1, H, W) in [0, 1] -> (feature, fused), as every Teacher returns them
 Network = Callable[[Tensor, Tensor], Output]
 
-PERCENTILES = (1, 99)  # of the values that a colour scale spans: a few hot pixels would darken all others
+PERCENTILES = (1, 99)  # of the values, the ends of a colour scale: a few hot pixels would darken all others
 COLOURS = "inferno"
-PERIOD = 16  # pixels, under which a feature shows detail
-SHARE = 0.8  # of the colours where they lie over the image
+PERIOD = 16  # pixels; shorter periods count as detail
+SHARE = 0.8  # weight of the colours where they lie over the image
 
 
 def open_student(checkpoint: Path, device: Device = "cpu") -> Network:
-    """Give a student as a Network. Raises IrvisError."""
+    """Return a student as a Network. Raises IrvisError."""
     return partial(_run, load_student(checkpoint).to(device))
 
 
 def attention(network: Network, infrared: np.ndarray, luminance: np.ndarray) -> Tensor:
-    """Give a network's attention map of two uint8 (H, W) planes: float32 (1, 1, h, w) on the CPU. Raises ModelError."""
+    """Return a network's attention map for two uint8 (H, W) planes: float32 (1, 1, h, w), on CPU. Raises ModelError."""
     feature, _ = network(*unit_planes(infrared, luminance))
     return attention_map(feature).cpu()
 
 
 def similarity(teacher: Tensor, student: Tensor) -> float:
-    """Give the cosine of two attention maps, (1, 1, h, w) each: 1 - L_att of eq. 2."""
+    """Return the cosine similarity of two attention maps, (1, 1, h, w) each: 1 - L_att of eq. 2."""
     return 1 - float(attention_map_loss(teacher, student))
 
 
 def heat_map(attended: Tensor, size: Tuple[int, int]) -> np.ndarray:
-    """Turn an attention map, (1, 1, h, w), into heat over an image of ``size`` (H, W): float32, of its own RMS.
+    """Turn an attention map, (1, 1, h, w), into heat over an image of ``size`` (H, W): float32, in units of its RMS.
 
-    A feature of a frame that was padded to what its network takes is squeezed by that padding.
+    If the frame was padded to fit the network, the heat is squeezed by that padding.
     """
     unit = attended / attended.square().mean().sqrt().clamp_min(SHORTEST)
     return F.interpolate(unit, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def detail_share(heat: np.ndarray) -> float:
-    """Give the share of a heat map's variance that is at periods under PERIOD pixels, the rest being global structure.
+    """Return the share of a heat map's variance at periods below PERIOD pixels; the rest is global structure.
 
-    Of an orthonormal cosine transform, whose squares sum up to those of the map, and which knows no edge to wrap at.
+    It uses an orthonormal cosine transform, whose squares sum to those of the map and which does not wrap at the edges.
     """
-    from scipy.fft import dctn  # here, since the pictures need no SciPy
+    from scipy.fft import dctn  # imported here, since the pictures need no SciPy
 
     energy = dctn(heat.astype(np.float64), norm="ortho") ** 2
-    energy[0, 0] = 0  # of the mean
-    # Coefficient k along n pixels has k / 2n periods a pixel.
+    energy[0, 0] = 0  # the mean
+    # Coefficient k along n pixels has k / 2n periods per pixel.
     down, along = (np.arange(size) / (2 * size) for size in heat.shape)
     total = energy.sum()
     return float(energy[np.hypot(down[:, None], along) > 1 / PERIOD].sum() / total) if total > 0 else 0.0
 
 
 def span(maps: Sequence[np.ndarray]) -> Tuple[float, float]:
-    """Give the least and the greatest value of a colour scale for all these heat maps."""
+    """Return the lowest and the highest value of one colour scale for all these heat maps."""
     low, high = np.percentile(np.concatenate([one.ravel() for one in maps]), PERCENTILES)
     return float(low), float(high)
 

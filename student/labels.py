@@ -1,6 +1,6 @@
-"""What is labelled in a pair's images: boxes as YOLO has them, a file by the pair's name in ``labels``.
+"""The labels of a pair: boxes in YOLO's format, one file per pair, named after it, in the folder ``labels``.
 
-That folder is beside ``ir`` and ``vi``, or beside the images themselves where both halves are in one folder.
+That folder is beside ``ir`` and ``vi``, or beside the images themselves if both halves are in one folder.
 """
 
 from pathlib import Path
@@ -12,24 +12,27 @@ from irvis.runtime.errors import FileError
 from irvis.runtime.files import read_bytes
 from irvis.runtime.pairs import Pair
 
-NUMBERS = 5  # on a line
+NUMBERS = 5  # per line
 
 
 def label_of(pair: Pair, suffix: str = ".txt") -> Path:
-    """Give the path of a pair's label. Raises FileError where it is not there."""
+    """Return the path of a pair's label. Raises FileError if it does not exist."""
     folder = pair.infrared.parent
     path = (folder if folder == pair.visible.parent else folder.parent) / "labels" / f"{pair.name}{suffix}"
     if not path.parent.is_dir():
         raise FileError(f"no folder of labels: {path.parent}")
     if not path.exists():
-        raise FileError(f"no labels of a pair: {path} is missing; make an empty file where there is nothing to find")
+        nothing = (
+            "an empty file if it has no objects" if suffix == ".txt" else "a mask of zeros if it is all background"
+        )
+        raise FileError(f"no labels for a pair: {path} is missing; make {nothing}")
     return path
 
 
 def read_boxes(path: Path, classes: int) -> np.ndarray:
-    """Read ``class x y width height`` a line: the class from 0, the box's centre and size in shares of the frame.
+    """Read lines of ``class x y width height``: the class from 0, the box's centre and size as fractions of the frame.
 
-    Gives float32 (N, 5); an empty file is a frame without objects. Raises FileError, naming the line.
+    Returns float32 (N, 5); an empty file is a frame without objects. Raises FileError, naming the line.
     """
     try:
         lines = read_bytes(path, "labels").decode().splitlines()
@@ -46,7 +49,9 @@ def _row(line: str, place: str, classes: int) -> List[float]:
         row = []
     inside = len(row) == NUMBERS and all(0 <= value <= 1 for value in row[1:]) and all(row[3:])
     if not inside or not row[0].is_integer():
-        raise FileError(f"{place} must be: class x y width height, in shares of the frame. Got {line.strip()[:80]!r}")
+        raise FileError(
+            f"{place} must be: class x y width height, as fractions of the frame. Got {line.strip()[:80]!r}"
+        )
     if not 0 <= row[0] < classes:
         raise FileError(f"{place} is of class {row[0]:.0f}, and the classes are 0 to {classes - 1}")
     return row

@@ -1,8 +1,8 @@
 """The losses of the student: task (eq. 17 to 20 of the paper), distillation (eq. 1 to 8 and 21), and two of our own.
 
 Images are (B, 1, H, W) in [0, 1]. Features are (B, C, h, w); those of teacher and student may differ in C, h and w.
-Every loss of the paper is a scalar, zero where its two sides are equal. ``weights``, (B,), weigh the images of a
-batch; without them each counts 1.
+Every loss of the paper is a scalar, zero if its two sides are equal. ``weights``, (B,), weigh the images of a batch;
+without them each counts 1.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ SHORTEST = 1e-6
 def sobel_magnitude(image: Tensor) -> Tensor:
     """G of eq. 7, 18 and 19 as |gx| + |gy|: (B, 1, H, W) -> same.
 
-    The border is replicated, so that the frame's edge is not taken for an edge in the scene.
+    The border is replicated, so that the frame's edge does not count as an edge in the scene.
     """
     kernels = _sobel_kernels(image.device, image.dtype)
     gradients = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
@@ -29,7 +29,7 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
 @lru_cache(maxsize=None)
 def _sobel_kernels(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Give (2, 1, 3, 3), along x and along y; made on the device, since a CUDA graph can hold no copy from the host."""
+    """Return (2, 1, 3, 3), along x and y, made on the device, since a CUDA graph cannot hold a copy from the host."""
     slope = torch.arange(-1, 2, dtype=dtype, device=device)
     gx = (2 - slope.abs())[:, None] * slope
     return torch.stack([gx, gx.t()]).unsqueeze(1)
@@ -75,7 +75,7 @@ def similarity_matrix(samples: Tensor) -> Tensor:
 def attention_map_loss(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tensor:
     """Eq. 1 and 2 on attention maps, (B, 1, h, w) each: 1 - cos(A_tea, A_stu), averaged over the batch.
 
-    Where the sizes differ both are brought to the smaller by bilinear interpolation. A map that is zero everywhere
+    If the sizes differ, both are brought to the smaller by bilinear interpolation. A map that is zero everywhere
     has no direction: its cosine counts as 0.
     """
     size = tuple(min(one, other) for one, other in zip(teacher.shape[2:], student.shape[2:]))
@@ -137,16 +137,16 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor, floor: fl
     """1 - SCD / 2, with SCD = corr(I_f - I_vis, I_ir) + corr(I_f - I_ir, I_vis) of each image; not in the paper.
 
     What each input adds to the fused image should look like that input (Aslantas and Bendes, 2015). The signed
-    correlation also tells an image from its negative, which eq. 7 and 19 cannot. ``floor`` is added to the
-    variances: in a flat image there is nothing to correlate with, and noise is not blown up.
+    correlation also distinguishes an image from its negative, which eq. 7 and 19 cannot. ``floor`` is added to the
+    variances, so that noise in a flat image, where there is nothing to correlate with, is not amplified.
     """
     return 1 - (_correlation(fused - visible, infrared, floor) + _correlation(fused - infrared, visible, floor)) / 2
 
 
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """(mean (I_f - I_ir)^2 + mean (I_f - I_vis)^2) / 2, what the PSNR of a fused image is taken of; not in the paper.
+    """(mean (I_f - I_ir)^2 + mean (I_f - I_vis)^2) / 2, the error in the PSNR of a fused image; not in the paper.
 
-    Its pull grows with the distance, where that of eq. 17 is the same everywhere: it holds back what is far from both.
+    Its gradient grows with the distance, while that of eq. 17 is constant: it holds back values far from both inputs.
     """
     return (F.mse_loss(fused, infrared) + F.mse_loss(fused, visible)) / 2
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from irvis.runtime.sizes import MINIMUM
 
-STRIDES = (1, 2, 4, 8)  # so that of the least frame 2x2 pixels are left
+STRIDES = (1, 2, 4, 8)  # so that 2x2 pixels are left of the smallest frame
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,21 @@ class StudentConfig:
     local_blocks: int = 3  # DACBs in series, eq. 11; 0 leaves the local branch out
     expansion: int = 2  # hidden width of the feed-forward and of the DACB, in units of C
     reduction: int = 2  # of the squeeze-excite, eq. 12
-    # Not in the paper: the RSTBs of the global branch, and that of the fusion, see the frame at 1/stride of its sides.
+    # Not in the paper: the RSTBs of the global branch, and that of the fusion, run at 1/stride of the frame's sides.
     global_stride: int = 1
     fusion_stride: int = 1
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             least = 0 if name.endswith("_blocks") else 1
-            # Bounded, since a checkpoint's config is believed before its tensors are seen.
+            # Bounded, since a checkpoint's config is used before its tensors are checked.
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1024:
                 raise ValueError(f"StudentConfig.{name} must be an integer from {least} to 1024. Got {value!r}")
         for name, divisor in (("heads", self.heads), ("reduction", self.reduction), ("2 encoders", 2)):
             if self.channels % divisor:
-                raise ValueError(f"StudentConfig.channels must divide by {name}. Got {self.channels} and {divisor}")
+                raise ValueError(
+                    f"StudentConfig.channels must be divisible by {name}. Got {self.channels} and {divisor}"
+                )
         for name in ("global_stride", "fusion_stride"):
             if getattr(self, name) not in STRIDES:
                 strides = ", ".join(map(str, STRIDES))
@@ -161,11 +163,11 @@ class DACB(nn.Module):
 
 
 def at_stride(blocks: Callable[[Tensor], Tensor], x: Tensor, stride: int) -> Tensor:
-    """Give x + up(blocks(down(x)) - down(x)), (B, C, H, W): what ``blocks`` change, found at 1/stride of the sides.
+    """Return x + up(blocks(down(x)) - down(x)), (B, C, H, W): the change by ``blocks``, at 1/stride of the sides.
 
-    ``down`` halves the sides, rounded up, as often as ``stride``, a power of two, says; ``up`` goes back at once. Both
-    are bilinear (so halving even sides takes the mean of four pixels), and a 1x1 convolution may change places with
-    them, since they treat each channel alike and keep constants.
+    ``down`` halves the sides, rounding up, log2(``stride``) times; ``up`` goes back in one step. Both are bilinear (so
+    halving even sides averages four pixels) and commute with a 1x1 convolution, since they treat all channels alike and
+    keep constants.
     """
     if stride == 1:
         return blocks(x)
@@ -174,7 +176,7 @@ def at_stride(blocks: Callable[[Tensor], Tensor], x: Tensor, stride: int) -> Ten
 
 
 def shrink(x: Tensor, stride: int) -> Tensor:
-    """Give ``down`` of ``at_stride``."""
+    """Apply ``down`` of ``at_stride``."""
     while stride > 1:
         sides = [(side + 1) // 2 for side in x.shape[2:]]
         x = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
@@ -183,14 +185,14 @@ def shrink(x: Tensor, stride: int) -> Tensor:
 
 
 def grow(small: Tensor, like: Tensor) -> Tensor:
-    """Give ``up`` of ``at_stride``: as high and wide as ``like``."""
+    """Apply ``up`` of ``at_stride``, to the height and width of ``like``."""
     return F.interpolate(small, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 class Fusion(nn.Module):
     """Eq. 13 and 14: F_g and F_l of (B, C, H, W) each -> F_f of (B, C, H, W), the feature that is distilled.
 
-    Of one feature alone the 1x1 convolution has the half that sees it.
+    If there is only one feature, the 1x1 convolution has only the half of its weights for that feature.
     """
 
     def __init__(self, channels: int, heads: int, expansion: int, features: int = 2, stride: int = 1) -> None:
@@ -219,9 +221,9 @@ class Student(nn.Module):
     """The fusion network of section 3.3.
 
     ``forward(infrared, visible)`` takes two luminance planes of (B, 1, H, W) in [0, 1], any H and W from 16 up, and
-    gives the fused plane I_f of (B, 1, H, W) in (0, 1); with ``return_feature=True`` also F_f of (B, C, H, W).
-    A branch without blocks is left out; without both, F_0 itself is what is fused.
-    Raises ValueError where the two planes differ in shape, are not (B, 1, H, W), or are smaller than 16 x 16.
+    returns the fused plane I_f of (B, 1, H, W) in (0, 1); with ``return_feature=True`` also F_f of (B, C, H, W).
+    A branch without blocks is left out; without both branches, F_0 itself is fused.
+    Raises ValueError if the two planes differ in shape, are not (B, 1, H, W), or are smaller than 16 x 16.
     """
 
     def __init__(self, config: StudentConfig = StudentConfig()) -> None:
@@ -252,7 +254,7 @@ class Student(nn.Module):
 
 
 def check_planes(infrared: Tensor, visible: Tensor) -> None:
-    """Raise ValueError unless both are (B, 1, H, W), equal, and at least 16 x 16."""
+    """Raise ValueError unless both are (B, 1, H, W), equal in shape, and at least 16 x 16."""
     if infrared.ndim != 4 or infrared.shape[1] != 1 or infrared.shape != visible.shape:
         raise ValueError(
             "infrared and visible must both be (B, 1, H, W), equal in size. "

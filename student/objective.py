@@ -1,4 +1,4 @@
-"""What a training step minimises: the task, what the teachers add, eq. 16, and three losses beside it."""
+"""The loss that a training step minimises: the task loss, the distillation loss (eq. 16), and three optional losses."""
 
 from contextlib import nullcontext
 from typing import Dict, List, Optional, Sequence, Union
@@ -27,11 +27,11 @@ from irvis.student.weighting import TEACHER_WEIGHTINGS, TERMS, WEIGHTINGS
 
 
 class Objective(nn.Module):
-    """The student with its losses, in one module, so that what parallelises or averages a module takes both.
+    """The student and its losses in one module, so that whatever parallelises or averages a module covers both.
 
     ``forward(infrared, visible, teachers, progress, targets)`` takes (B, 1, H, W) planes in [0, 1], each teacher's maps
-    on them, the share of the run that is done, (), and what the downstream task is to find, where there is one; it
-    gives scalars: ``loss``, the sum, and its parts.
+    on them, the share of the run that is done, (), and the targets of the downstream task, if there is one; it returns
+    scalars: ``loss``, the sum, and its parts.
     """
 
     def __init__(self, student: Student, config: TrainConfig, downstream: Optional[Downstream] = None) -> None:
@@ -41,11 +41,11 @@ class Objective(nn.Module):
         self.downstream_task = downstream.task if downstream else None
         self.downstream_weight = downstream.config.weight if downstream else 0.0
         lambdas = (config.lambda_att, config.lambda_sim, config.lambda_out)
-        # An epoch; less where the run has few of them, or what looks back on epochs would have nothing to look at.
+        # An epoch; less in a run of few epochs, or a weighting that compares past epochs would have none to compare.
         window = max(1, min(config.crops // config.batch, config.steps // 20))
         self.weighting = WEIGHTINGS[config.weighting](lambdas, window)
         self.amp_dtype = torch.float32  # of the student's forward; the losses stay in float32
-        self.channels_last: Optional[bool] = None  # how the student is laid out; None: on a CPU in float32
+        self.channels_last: Optional[bool] = None  # whether that layout is used; None: on a CPU in float32
 
     def forward(
         self,
@@ -79,16 +79,16 @@ class Objective(nn.Module):
         return {"loss": loss, **parts}
 
     def student_parameters(self) -> List[nn.Parameter]:
-        """Give the parameters of the student and of the weighting: all but the downstream task's."""
+        """Return the parameters of the student and of the weighting: all but the downstream task's."""
         task = {id(parameter) for parameter in self.task_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in task]
 
     def task_parameters(self) -> List[nn.Parameter]:
-        """Give the parameters of the downstream task."""
+        """Return the parameters of the downstream task."""
         return [] if self.downstream_task is None else list(self.downstream_task.parameters())
 
     def beta_grad(self, progress: Tensor) -> Union[Tensor, float]:
-        """Weight of the gradient loss, eq. 20, which rises from 0 over the warm-up."""
+        """Return the weight of the gradient loss, eq. 20, which rises from 0 over the warm-up."""
         warmup, full = self.config.warmup, self.config.beta_grad
         return full * (progress / warmup).clamp(max=1) if warmup else full
 
@@ -105,7 +105,7 @@ class Objective(nn.Module):
     def _distil(
         self, fused: Tensor, feature: Tensor, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps]
     ) -> Tensor:
-        """Give attention, similarity and response loss, (3,), summed over the teachers by their shares."""
+        """Return the attention, similarity and response losses, (3,), summed over the teachers by their shares."""
         shares = TEACHER_WEIGHTINGS[self.config.teacher_weighting](
             torch.stack([teacher.fused for teacher in teachers]), infrared, visible
         )

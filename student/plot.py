@@ -1,4 +1,4 @@
-"""Draw the losses of a run and its validation from the tables beside its output: ``irvis plot student.safetensors``."""
+"""Plot the losses and the validation of a run from the tables beside its output: ``irvis plot student.safetensors``."""
 
 import argparse
 import csv
@@ -15,12 +15,12 @@ Columns = Dict[str, np.ndarray]
 
 NOT_LOSSES = ("step", "learning_rate")
 SHOWN = ("CC", "PSNR", "SCD", "SSIM")  # of the validation's metrics
-POINTS = 200  # of a curve: each is the mean of the steps that it stands for
+POINTS = 200  # per curve, each the mean of the steps that it represents
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis plot``."""
-    parser.add_argument("outputs", type=Path, nargs="+", help="what irvis train -o was given, of one run or more")
+    """Add the arguments of ``irvis plot``."""
+    parser.add_argument("outputs", type=Path, nargs="+", help="outputs of one or more runs, as given to irvis train -o")
     parser.add_argument("-o", "--output", type=Path, default=Path("training.png"), help="(default: %(default)s)")
 
 
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def draw(runs: Sequence[Path], output: Path) -> None:
-    """Draw each loss of the runs over the steps, and below it the validation's metrics. Raises FileError."""
+    """Draw each loss of the runs over the steps, and below them the validation's metrics. Raises FileError."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,26 +70,26 @@ def draw(runs: Sequence[Path], output: Path) -> None:
 
 
 def _labels(runs: Sequence[Path]) -> Dict[str, Path]:
-    """Name each run once; those of the same file name are told apart by their paths."""
+    """Name each run once; runs with the same file name are named by their paths."""
     runs = list(dict.fromkeys(runs))
     names = [run.name for run in runs]
     return {str(run) if names.count(run.name) > 1 else run.name: run for run in runs}
 
 
 def smoothed(steps: np.ndarray, values: np.ndarray) -> List[np.ndarray]:
-    """Give at most POINTS means of neighbouring steps and values."""
+    """Return at most POINTS means of neighbouring steps and values."""
     parts = min(POINTS, len(steps))
     return [np.array([part.mean() for part in np.array_split(column, parts)]) for column in (steps, values)]
 
 
 def read_columns(path: Path) -> Columns:
-    """Give a table of numbers by column. Raises FileError."""
+    """Return a table of numbers by column. Raises FileError."""
     try:
         with path.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     except FileNotFoundError as error:
-        raise FileError(f"no table of a training run at {path}; give what irvis train -o was given") from error
+        raise FileError(f"no table of a training run at {path}; give the path that irvis train -o was given") from error
     except (OSError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
         raise FileError(f"not the table of a training run: {path}") from error
     if "step" not in columns:

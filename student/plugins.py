@@ -1,4 +1,4 @@
-"""Code of the user's own, named on the command line as ``package.module:function``."""
+"""The user's own code, named on the command line as ``package.module:function``."""
 
 import importlib
 import os
@@ -12,9 +12,9 @@ FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)")
 
 
 def call_function(name: str, *arguments: Any) -> Any:
-    """Give what the function of a name of FORM gives, imported with the current folder on the path.
+    """Return the result of the function that ``name``, of FORM, names, imported with the current folder on the path.
 
-    Raises ModelError, which names it, for whatever it raises; an IrvisError of its own stays as it is.
+    Raises ModelError, naming the function, for any exception in it; its own IrvisErrors pass through unchanged.
     """
     module, _, function = name.partition(":")
     folder = os.getcwd()

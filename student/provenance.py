@@ -1,4 +1,4 @@
-"""What a checkpoint tells of how it was made, and whether one that is there was made as is wanted now."""
+"""What a checkpoint records of how it was made, and whether an existing one was made as is now wanted."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +18,13 @@ from irvis.student.trainer import Trainer
 
 
 def data_of(pairs: Sequence[Pair]) -> Dict[str, Any]:
-    """Say what pairs a run was trained on."""
+    """Return a description of the pairs that a run was trained on."""
     folders = sorted({"/".join(pair.infrared.resolve().parts[-4:-1]) for pair in pairs})
     return {"pairs": len(pairs), "data": folders}
 
 
 def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teacher]) -> Dict[str, Any]:
-    """What the checkpoint tells of how it was made."""
+    """Return what the checkpoint records of how it was made."""
     return {
         **asdict(trainer.config),
         **data,
@@ -39,12 +39,12 @@ def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teache
 
 
 def check_provenance(checkpoint: Path, config: TrainConfig, pairs: Sequence[Pair]) -> None:
-    """Raise FileError unless a checkpoint was trained with these options on these pairs, as far as it tells."""
+    """Raise FileError unless a checkpoint was trained with these options on these pairs, as far as it records them."""
     try:
         found = dict(parse_json(read_metadata(checkpoint)["training"].encode()))
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"not a checkpoint of irvis train: {checkpoint}; remove it") from error
-    # Checkpoints of old tell no more of their pairs than the folders' names.
+    # Old checkpoints record no more of their pairs than the folders' names.
     wanted = asdict(config) if "crops_sha256" in found else {**asdict(config), **data_of(pairs)}
     other = [f"{name} {found[name]}" for name in wanted if name in found and found[name] != wanted[name]]
     if not other and "crops_sha256" in found:

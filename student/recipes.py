@@ -1,4 +1,4 @@
-"""What a training run is a function of, beside its pairs and teachers, and the runs that have a name."""
+"""The options that a training run depends on, besides its pairs and teachers, and the runs that have a name."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The options of a run. The defaults are the paper's (section 4.1.2), but for ``warmup``."""
+    """The options of a run. The defaults are the paper's (section 4.1.2), except ``warmup``."""
 
     crops: int = 1600
     crop_side: int = 128
@@ -28,10 +28,10 @@ class TrainConfig:
     lambda_sim: float = 1.0
     lambda_out: float = 1.0
     lambda_grad: float = 10.0  # eq. 8
-    # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so it is as content
-    # with a negative of the visible image: at full weight from the first step it can win that way, for good.
+    # Share of the steps over which beta_grad rises from 0. The gradient loss compares magnitudes, so a negative of
+    # the visible image satisfies it as well: at full weight from the first step, training can settle there for good.
     warmup: float = 0.05
-    correlation: float = 0.0  # weight of the correlation loss, not in the paper, as is the next
+    correlation: float = 0.0  # weight of the correlation loss; it and the next are not in the paper
     fidelity: float = 0.0
     weighting: str = "fixed"  # of the distillation terms
     teacher_weighting: str = "mean"  # of several teachers
@@ -74,7 +74,7 @@ class TrainConfig:
 
 
 class Recipe(NamedTuple):
-    """A named run: its options, and what it learns and starts from where the command says nothing else."""
+    """A named run: its options, and its teachers and initial student unless the command names others."""
 
     summary: str
     config: TrainConfig
@@ -104,7 +104,7 @@ SHIPPED = TrainConfig(
 
 RECIPES: Dict[str, Recipe] = {
     "paper": Recipe("section 4.1.2, with any teacher or none", TrainConfig()),
-    # On two cores a step takes a second: fewer of them, at a rate that makes up for it.
+    # A step takes a second on two cores: hence fewer steps, at a learning rate that makes up for it.
     "base": Recipe(
         "the task alone, 3000 steps at ten times the paper's rate",
         TrainConfig(steps=3000, learning_rate=1e-3, learning_rate_start=1e-4, learning_rate_end=1e-5),
@@ -116,8 +116,8 @@ RECIPES: Dict[str, Recipe] = {
         base="base",
     ),
     "fast": Recipe(
-        "from the shipped student, and taught by it, one whose blocks see the frame at half its sides: the first "
-        "3000 of the 8000 steps of the fast student that irvis ships",
+        "a student whose blocks see the frame at half its sides, started from the shipped one and taught by it: the "
+        "first 3000 of the 8000 steps of the fast student that irvis ships",
         replace(SHIPPED, steps=3000, alpha_kd=1.0),
         teachers=("student",),
         init="student",

@@ -1,4 +1,4 @@
-"""What a run leaves to look at beside its output: CSV of each step, CSV of the validations, TensorBoard, a picture."""
+"""The logs that a run writes beside its output: CSV of each step, CSV of the validations, TensorBoard, a picture."""
 
 import csv
 from pathlib import Path
@@ -14,12 +14,12 @@ STEPS, VALIDATIONS, PICTURE = ".csv", ".validation.csv", ".jpg"
 
 
 def beside(output: Path, ending: str) -> Path:
-    """Give the path of what a run leaves beside its output: the output's name with an ending more."""
+    """Return the path of a file beside a run's output: the output's name with ``ending`` appended."""
     return output.with_name(output.name + ending)
 
 
 class Table:
-    """A CSV that grows: rows are appended, and a resumed run first cuts off what it is going to repeat."""
+    """A CSV that grows: rows are appended, and a resumed run first drops those of the steps that it will repeat."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -45,19 +45,19 @@ class Table:
         if not step or not self.path.exists():
             return []
         with self.path.open(newline="") as stream:
-            # A line that a kill cut short lacks its last values.
+            # A line cut short by a kill lacks its last values.
             rows = [row for row in csv.DictReader(stream) if None not in row.values() and None not in row]
         return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
 
 
 class RunLog:
-    """Everything that is logged of the run that writes ``output``, from ``step`` on; a context manager."""
+    """The logs of the run that writes ``output``, from ``step`` on; a context manager."""
 
     def __init__(self, output: Path, step: int, tensorboard: bool = True) -> None:
         self.steps = Table(beside(output, STEPS), step)
         self.validations = Table(beside(output, VALIDATIONS), step)
         self.picture = beside(output, PICTURE)
-        if not step:  # what an earlier run left is of other losses, which are written over
+        if not step:  # left by an earlier run, whose losses are overwritten
             for path in (self.validations.path, self.picture):
                 path.unlink(missing_ok=True)
         self._board = None
@@ -78,7 +78,7 @@ class RunLog:
                         self._board.add_scalar(f"train/{name}", value, int(row["step"]))
 
     def add_validation(self, step: int, metrics: Dict[str, float], picture: np.ndarray) -> None:
-        """Log the metrics at ``step`` and keep the picture, BGR (H, W, 3), the last one beside the output."""
+        """Log the metrics and the picture, BGR (H, W, 3), at ``step``; only the last picture is kept as a file."""
         self.validations.add([{"step": step, **metrics}])
         write_image(self.picture, picture)
         if self._board is not None:

@@ -1,7 +1,7 @@
-"""What each step of a run is given, as tables: its crops, how they are turned, its learning rate.
+"""The inputs of each step of a run, as tables: its crops, how they are turned, its learning rate.
 
-Made on the host before the first step, so that a GPU finds its step's row by itself. A row depends on the options and
-the step alone.
+Made on the host before the first step, so that a GPU finds a step's row without the host. A row depends only on the
+options and the step.
 """
 
 from typing import NamedTuple
@@ -16,15 +16,15 @@ from irvis.student.recipes import TrainConfig
 
 
 class Schedule(NamedTuple):
-    """The tables, a row a step."""
+    """The tables, one row per step."""
 
     crops: Tensor  # int64 (steps, batch): the crops of all processes together
-    codes: Tensor  # int64 (steps, batch): the symmetry that each crop is given
+    codes: Tensor  # int64 (steps, batch): the symmetry applied to each crop
     rates: Tensor  # float64 (steps,): the learning rate
 
 
 def schedule_of(config: TrainConfig, count: int) -> Schedule:
-    """Give the tables of a run on ``count`` crops. An epoch is all of them but for what fills no batch."""
+    """Return the tables of a run on ``count`` crops. An epoch is all of them except a last, incomplete batch."""
     steps, batch = config.steps, config.batch
     epochs = -(-steps // (count // batch))
     order = [epoch_order(count, config.seed, epoch)[: count // batch * batch] for epoch in range(epochs)]
@@ -36,7 +36,7 @@ def schedule_of(config: TrainConfig, count: int) -> Schedule:
 
 
 def one_cycle(config: TrainConfig) -> Tensor:
-    """Give the learning rate of each step, (steps,): what torch's OneCycleLR gives, whose step takes 0.1 ms of a host.
+    """Return each step's learning rate, (steps,), equal to torch's OneCycleLR, whose step takes 0.1 ms on the host.
 
     Half a cosine up to ``config.learning_rate`` over the share ``rise`` of the steps, and half a cosine down.
     """

@@ -8,18 +8,18 @@ import torch
 
 from irvis.runtime.errors import one_line
 
-# Plain steps before the recording, in which libraries choose their kernels and the optimiser makes its state.
+# Plain steps before the recording, in which libraries choose their kernels and the optimiser creates its state.
 WARM_UP = 3
 
 logger = logging.getLogger("irvis.train")
 
 
 class StepGraph:
-    """Calls ``step`` on a stream of its own, from the fourth call on by replaying one CUDA graph of it.
+    """Runs ``step`` on its own stream, from the fourth call on by replaying one CUDA graph of it.
 
-    ``step`` reads nothing on the host, and finds and leaves everything in the same tensors on ``device``. Nothing here
-    waits for the GPU; whoever looks at the tensors calls ``wait`` first. Several of these run side by side. Where the
-    step cannot be recorded, the log says why, and it is called each time.
+    ``step`` must read nothing on the host, and take its inputs from and leave its outputs in the same tensors on
+    ``device``. Nothing here waits for the GPU; call ``wait`` before reading the tensors. Several instances can run side
+    by side. If the step cannot be recorded, the log says why, and it is called each time.
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
@@ -34,7 +34,7 @@ class StepGraph:
         return self._graph is not None
 
     def __call__(self) -> None:
-        """Have the GPU take one step, after what its current stream was given before."""
+        """Queue one step on the GPU, after the work already queued on the current stream."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -46,18 +46,18 @@ class StepGraph:
             else:
                 self._graph.replay()
         if self._graph is None:
-            current.wait_stream(self._stream)  # a plain step may make what others then share, such as constants
+            current.wait_stream(self._stream)  # a plain step may create tensors that others share, such as constants
 
     def wait(self) -> None:
-        """Return when all steps are done."""
+        """Block until all steps are done."""
         self._stream.synchronize()
 
     def _record(self) -> None:
-        gc.collect()  # a graph that is freed during the recording would spoil it
+        gc.collect()  # a graph freed during the recording would break it
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._step()
             self._graph = graph
         except RuntimeError as error:
-            logger.warning("no CUDA graph of the training step, it goes on call by call: %s", one_line(error))
+            logger.warning("no CUDA graph of the training step, so it runs call by call: %s", one_line(error))

@@ -1,7 +1,7 @@
-"""A teacher's outputs on the training crops, made once and kept on disk, so that a step costs the student alone.
+"""A teacher's outputs on the training crops, computed once and cached on disk, so that a step runs only the student.
 
-Of the feature is kept what the losses look at: the mean over its channels at full size (eq. 1) and the unit vectors
-at 32 x 32 (eq. 3), the latter as float16: their parts are at most 1, so S moves by less than 1e-3.
+Of the feature, only what the losses use is kept: the mean over its channels at full size (eq. 1) and the unit vectors
+at 32 x 32 (eq. 3), the latter as float16: their components are at most 1, so S changes by less than 1e-3.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
 from irvis.student.teachers.load import Teacher, beyond_unit
 
-FORMAT = "1"  # changes with what is stored
+FORMAT = "1"  # changes whenever the stored content does
 BATCH = 4  # crops that go through the teacher together
 INDEX = "index.json"
-ROUNDING = 1e-4  # of a map's largest value: what another device or number of threads may change
+ROUNDING = 1e-4  # of a map's largest value: allowed difference for another device or number of threads
 
 logger = logging.getLogger("irvis.teachers")
 
 
 class TeacherMaps(NamedTuple):
-    """What a teacher makes of B crops, row for row."""
+    """A teacher's outputs for B crops, row by row."""
 
     fused: Tensor  # float32 (B, 1, H, W)
     attention: Tensor  # attention_map of the feature: float32 (B, 1, h, w)
@@ -42,19 +42,19 @@ class TeacherMaps(NamedTuple):
 
 
 def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/irvis/teachers``, else below ``~/.cache``."""
+    """Return ``$XDG_CACHE_HOME/irvis/teachers``, or ``~/.cache/irvis/teachers`` if that variable is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "teachers"
 
 
 def digest_of(crops: Tensor) -> str:
-    """sha256 of the crops' bytes."""
+    """Return the SHA-256 of the crops' bytes."""
     return hashlib.sha256(crops.numpy().tobytes()).hexdigest()
 
 
 def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
-    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError where it gives what is not finite.
+    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError if an output is misshaped or not finite.
 
-    What it draws at random, as a diffusion model does, is the same at every start, or nothing kept would be of use.
+    Random numbers, such as a diffusion model draws, are seeded alike on every call, or the cache would be useless.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
@@ -62,7 +62,7 @@ def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> Teacher
         feature, fused = teacher(infrared, visible)
     if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):
         raise ModelError(
-            f"{teacher.name} must give a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "
+            f"{teacher.name} must return a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "
             f"Got {tuple(fused.shape)} and {tuple(feature.shape)}"
         )
     feature, fused = feature.float(), fused.float()
@@ -72,28 +72,28 @@ def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> Teacher
 
 
 def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) -> TeacherMaps:
-    """Give the teacher's maps on all crops, uint8 (N, 2, H, W), as tensors mapped from disk.
+    """Return the teacher's maps on all crops, uint8 (N, 2, H, W), as tensors memory-mapped from disk.
 
-    What is not there yet is computed and written below ``folder``, keyed by teacher, weights and crops; stopped, it
-    goes on where it was. No digest covers all that a teacher of the user's own may depend on: so it runs on the first
-    crops at every start, and where it gives something else than what was kept, all is made again. Raises FileError,
+    Missing outputs are computed and written below ``folder``, keyed by teacher, weights and crops; if stopped, this
+    continues where it was. No digest covers everything that a user's own teacher may depend on, so it runs on the first
+    crops at every start, and if its outputs differ from the cached ones, all are computed again. Raises FileError or
     ModelError.
     """
     key = hashlib.sha256("\n".join((FORMAT, teacher.name, teacher.digest, digest_of(crops))).encode()).hexdigest()
     place = (folder or default_cache()) / f"{_plain(teacher.name)}-{key[:16]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        # As exact on a GPU as on a CPU, or what one made would not be the other's.
+        # As exact on a GPU as on a CPU, or the outputs of one would not match those of the other.
         with _locked(place), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             arrays = _open(place, crops)
             done = _done(place) if arrays else 0
             if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays, done):
-                logger.warning("%s has changed: its kept outputs are made again", teacher.name)
+                logger.warning("%s has changed: its cached outputs are computed again", teacher.name)
                 arrays, done = None, 0
             if done < len(crops):
                 arrays = _fill(place, teacher, crops, arrays, done)
     except OSError as error:
-        raise FileError(f"cannot keep teacher outputs at {place}: {error.strerror or error}; give --cache") from error
+        raise FileError(f"cannot cache teacher outputs at {place}: {error.strerror or error}; give --cache") from error
     assert arrays is not None
     maps = TeacherMaps(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     beyond = beyond_unit(maps.fused)
@@ -124,7 +124,7 @@ def _fill(
 
 
 def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray], done: int) -> bool:
-    """Tell whether the teacher makes of the first crops what was kept of them, but for rounding."""
+    """Return whether the teacher's outputs on the first crops equal the cached ones, up to rounding."""
     for name, tensor in teacher_maps(teacher, *to_unit(crops))._asdict().items():
         found, kept = tensor[:done].cpu(), torch.from_numpy(arrays[name][: len(crops)][:done].copy())
         if found.shape != kept.shape or found.dtype != kept.dtype:
@@ -136,9 +136,9 @@ def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray],
 
 
 def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]:
-    _note(place, 0)  # before the files of an earlier form are replaced
+    _note(place, 0)  # before the files of another format are replaced
     for name in TeacherMaps._fields:
-        (place / f"{name}.npy").unlink(missing_ok=True)  # not overwritten: another run may read them
+        (place / f"{name}.npy").unlink(missing_ok=True)  # not overwritten: another run may be reading them
     return {
         name: open_memmap(
             place / f"{name}.npy",
@@ -151,9 +151,9 @@ def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]
 
 
 def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:
-    """Give what an earlier run left, None where that is nothing usable."""
+    """Return the arrays of an earlier run, None if they are missing or unusable."""
     try:
-        # Copy on write: torch wants writable memory, and nothing may reach the file from there.
+        # Copy on write: torch wants writable memory, and no change to it may reach the file.
         mode: Literal["r+", "c"] = "r+" if _done(place) < len(crops) else "c"
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
     except (OSError, ValueError, KeyError):

@@ -48,26 +48,26 @@ __all__ = ["RunOptions", "add_arguments", "main", "train"]
 
 
 class RunOptions(NamedTuple):
-    """What does not change the result of a run, but for rounding."""
+    """Options that do not change the result of a run, except for rounding."""
 
     cache: Optional[Path] = None  # of the teachers' outputs; None: default_cache()
     save_every: int = 200  # steps
     validation: Sequence[Pair] = ()
     validate_every: int = 2000  # steps
-    amp: Optional[bool] = None  # the student's forward in bfloat16; None: on a GPU that has it
+    amp: Optional[bool] = None  # the student's forward in bfloat16; None: on a GPU that supports it
     compiled: bool = False
     graph: bool = True  # one CUDA graph of the step, on a GPU that is alone in the run
     tensorboard: bool = True
 
 
 DEFAULT = RunOptions()
-STATE, TASK = ".state", ".downstream.safetensors"  # of a run that is not at its end; of a downstream task that learnt
+STATE, TASK = ".state", ".downstream.safetensors"  # of an unfinished run; of a trained downstream task
 
 
 class Stop:
-    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that a step is never cut in two.
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that no step is interrupted halfway.
 
-    SIGHUP, as of a dropped ssh, stays ignored where it was, as under nohup.
+    SIGHUP, sent when an ssh connection drops, stays ignored if it was before, as under nohup.
     """
 
     def __enter__(self) -> "Stop":
@@ -99,12 +99,12 @@ def train(
     network: Optional[StudentConfig] = None,
     downstream: Optional[DownstreamConfig] = None,
 ) -> Optional[Student]:
-    """Train on the pairs and write ``output``; give the student, or None where stopped before the end.
+    """Train on the pairs and write ``output``; return the student, or None if stopped before the end.
 
-    Beside it stand ``OUTPUT.csv``, the losses of each step, what RunLog says, and until the end ``OUTPUT.state``,
-    from which the same call goes on after what Stop heeds or a kill. A downstream task that learnt is written to
-    ``OUTPUT.downstream.safetensors``. Raises IrvisError, also where one of these would take the place of an input,
-    or OUTPUT is there and no state is.
+    Beside it are written ``OUTPUT.csv``, the losses of each step, the other files of RunLog, and until the end
+    ``OUTPUT.state``, from which the same call continues after a kill or a signal caught by Stop. A trained downstream
+    task is written to ``OUTPUT.downstream.safetensors``. Raises IrvisError, also if one of these would overwrite an
+    input, or if OUTPUT exists without a state.
     """
     _check_output(output, init, [*pairs, *options.validation])
     with claimed(output) if among.is_first else nullcontext():
@@ -120,7 +120,7 @@ def train(
         state_path = beside(output, STATE)
         if state_path.exists():
             trainer.restore(state_path)
-        among.wait()  # no one saves before all have read
+        among.wait()  # no process saves before all have read the state
         with RunLog(output, trainer.step, options.tensorboard) if among.is_first else nullcontext() as log:
             finished = _loop(trainer, log, state_path, options)
         if not finished:
@@ -130,22 +130,22 @@ def train(
                 save_task(beside(output, TASK), joint)
             save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
             state_path.unlink(missing_ok=True)
-        among.wait()  # the file may be what the others start from next
+        among.wait()  # the others may start from this file next
         return trainer.best
 
 
 def _check_output(output: Path, init: Optional[Path], pairs: Sequence[Pair]) -> None:
-    """Raise FileError where a run would write over what it reads, or over what was trained."""
+    """Raise FileError if a run would overwrite one of its inputs, or a trained student."""
     written = [output, *(beside(output, ending) for ending in (STEPS, VALIDATIONS, PICTURE, STATE, TASK))]
     check_outputs(written, [init, *files_of(pairs)])
     if output.exists() and not beside(output, STATE).exists():
-        raise FileError(f"{output} is there already; remove it to train anew, or give another output")
+        raise FileError(f"{output} already exists; remove it to train anew, or give another --output")
 
 
 def _joint(
     config: DownstreamConfig, pairs: Sequence[Pair], drawn: Draw, run: TrainConfig, among: Processes
 ) -> Downstream:
-    """Make the task with its targets on the crops, and try it on the first of them."""
+    """Open the task with its targets on the crops, and try it on the first of them."""
     task = open_task(config.spec, run.seed)
     joint = Downstream(config, task, targets_of(task.labels, task.classes, pairs, drawn))
     check_task(joint, drawn.crops[: run.batch], among.device)
@@ -155,7 +155,7 @@ def _joint(
 def _maps_of(
     teachers: Sequence[Teacher], crops: Tensor, cache: Optional[Path], among: Processes
 ) -> Dict[str, TeacherMaps]:
-    """Have the first process run the teachers where that was not done before, then give all the maps."""
+    """Compute missing maps in the first process, then return all maps in every process."""
     maps: Dict[str, TeacherMaps] = {}
     for first in (True, False):
         if among.is_first == first:
@@ -165,9 +165,9 @@ def _maps_of(
 
 
 def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: RunOptions) -> bool:
-    """Take the steps that are left; tell whether all were taken. Only the first process has a ``log``."""
+    """Take the remaining steps; return whether all were taken. Only the first process has a ``log``."""
     steps, among = trainer.config.steps, trainer.among
-    # Reading a loss waits for the GPU, so it is done now and then there; always before weights are saved or looked at.
+    # Reading a loss waits for the GPU, so there it is done only every so often, and before weights are saved or used.
     read_every = 25 if among.device.type == "cuda" else 1
     rows: List[Dict[str, float]] = []
     with Stop() as stop, tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log) as bar:
@@ -193,7 +193,7 @@ def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: Ru
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis train``; give the exit code: 0 when finished, 130 when stopped and resumable."""
+    """Run ``irvis train``; return the exit code: 0 when finished, 130 when stopped and resumable."""
     for name in ("save_every", "validate_every", "validation_pairs"):
         if getattr(arguments, name) < 1:
             raise IrvisError(f"--{name.replace('_', '-')} must be 1 or more. Got {getattr(arguments, name)}")
@@ -231,5 +231,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _stopped(output: Path, among: Processes) -> int:
     if among.is_first:
-        print(f"stopped; the same command goes on from {beside(output, STATE)}")
+        print(f"stopped; run the same command again to resume from {beside(output, STATE)}")
     return 130

@@ -1,4 +1,4 @@
-"""The options of ``irvis train``, and what is made of them."""
+"""The options of ``irvis train``, and what is built from them."""
 
 import argparse
 from dataclasses import fields, replace
@@ -20,7 +20,7 @@ from irvis.student.weighting import TEACHER_WEIGHTINGS, WEIGHTINGS
 HELP = {
     "crops": "crops drawn from the pairs",
     "crop_side": "side of a crop in pixels",
-    "batch": "crops a step, over all processes",
+    "batch": "crops per step, over all processes",
     "steps": "optimiser steps",
     "learning_rate": "peak of the one-cycle schedule",
     "learning_rate_start": "learning rate of the first step",
@@ -43,8 +43,8 @@ HELP = {
 }
 
 HELP_STRIDES = {
-    "global_stride": "divides the sides of the frame that the global branch's transformer blocks see",
-    "fusion_stride": "the same of the fusion's",
+    "global_stride": "divisor of the frame's sides for the global branch's transformer blocks",
+    "fusion_stride": "the same for the fusion's transformer block",
 }
 
 HELP_DOWNSTREAM = {
@@ -57,29 +57,29 @@ OF_THE_DRAW = ("crops", "crop_side", "seed")
 
 
 class Base(NamedTuple):
-    """A run that comes before another: the recipe's name and the options."""
+    """A run that precedes another: the recipe's name and the options."""
 
     name: str
     config: TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis train``."""
+    """Add the arguments of ``irvis train``."""
     parser.add_argument("folders", type=Path, nargs="*", help="data sets to train on, such as MSRS/train")
-    parser.add_argument("--infrared", type=Path, help="folder of infrared images, in place of a data set")
-    parser.add_argument("--visible", type=Path, help="folder of visible images of the same names")
+    parser.add_argument("--infrared", type=Path, help="folder of infrared images, instead of a data set")
+    parser.add_argument("--visible", type=Path, help="folder of visible images with the same names")
     parser.add_argument("-o", "--output", type=Path, default=Path("student.safetensors"), help="checkpoint to write")
     parser.add_argument(
         "--teacher",
         action="append",
         default=[],
         metavar="SPEC",
-        help="NAME=WEIGHTS, or as `irvis teachers` says; repeat",
+        help="NAME=WEIGHTS, or another form that `irvis teachers` lists; repeat",
     )
     parser.add_argument("--init", type=Path, help="checkpoint or shipped student to start from")
     summaries = "; ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items())
     parser.add_argument("--recipe", choices=RECIPES, default="paper", help=f"{summaries} (default: %(default)s)")
-    options = parser.add_argument_group("numbers of the recipe, each with the paper's value")
+    options = parser.add_argument_group("options set by the recipe, each with the paper's value")
     for field in fields(TrainConfig):
         option, value = "--" + field.name.replace("_", "-"), field.default
         if isinstance(value, bool):
@@ -87,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             help_text = f"{HELP[field.name]} ({value})"
             options.add_argument(option, type=type(value), metavar=type(value).__name__.upper(), help=help_text)
-    options.add_argument("--epochs", type=int, metavar="INT", help="in place of --steps: passes over the crops (200)")
-    shape = parser.add_argument_group("shape of the student; a checkpoint of other strides will do as --init")
+    options.add_argument("--epochs", type=int, metavar="INT", help="passes over the crops, instead of --steps (200)")
+    shape = parser.add_argument_group("shape of the student; --init may be a checkpoint with other strides")
     for name, help_text in HELP_STRIDES.items():
         shape.add_argument("--" + name.replace("_", "-"), type=int, choices=STRIDES, help=f"{help_text} (1)")
     joint = parser.add_argument_group("joint training with a downstream task, on pairs that have labels/")
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in fields(DownstreamConfig)[1:]:
         option, help_text = "--downstream-" + field.name, f"{HELP_DOWNSTREAM[field.name]} ({field.default})"
         joint.add_argument(option, type=float, metavar="FLOAT", help=help_text)
-    run = parser.add_argument_group("how it runs")
+    run = parser.add_argument_group("how the training runs")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
     run.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
@@ -108,11 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
     run.add_argument("--validation-pairs", type=int, default=8, metavar="N", help="(default: %(default)s)")
     run.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="(default: %(default)s)")
-    run.add_argument("--no-tensorboard", action="store_true", help="leave OUTPUT.tensorboard away")
+    run.add_argument("--no-tensorboard", action="store_true", help="do not write OUTPUT.tensorboard")
 
 
 def config_of(arguments: argparse.Namespace) -> TrainConfig:
-    """Give the recipe's options with what was given in their place. Raises IrvisError."""
+    """Return the recipe's options, replaced by those on the command line. Raises IrvisError."""
     given = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig)}
     config = RECIPES[arguments.recipe].config
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
@@ -126,7 +126,7 @@ def config_of(arguments: argparse.Namespace) -> TrainConfig:
 
 
 def base_of(arguments: argparse.Namespace) -> Optional[Base]:
-    """Give the run that the recipe's own starts from, on crops of the same draw; None where there is none."""
+    """Return the run that the recipe's own starts from, on crops of the same draw; None if there is none."""
     name = RECIPES[arguments.recipe].base
     if name is None:
         return None
@@ -136,13 +136,13 @@ def base_of(arguments: argparse.Namespace) -> Optional[Base]:
 
 
 def init_of(arguments: argparse.Namespace) -> Optional[Path]:
-    """Give the checkpoint to start from: what was given, else the recipe's; None for random weights."""
+    """Return the checkpoint to start from: ``--init``, else the recipe's; None for random weights."""
     init = arguments.init or RECIPES[arguments.recipe].init
     return find_model(init, ".safetensors") if init else None
 
 
 def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> Optional[StudentConfig]:
-    """Give the shape of ``init``, else the paper's, with the recipe's strides or those given; None without any.
+    """Return the shape of ``init``, else the paper's, with the strides given or the recipe's; None if there are none.
 
     Raises IrvisError.
     """
@@ -154,7 +154,7 @@ def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> Optional[
 
 
 def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:
-    """Give what was said of the downstream task. Raises IrvisError."""
+    """Return the options of the downstream task, None without a task. Raises IrvisError."""
     given = {name: getattr(arguments, f"downstream_{name}") for name in HELP_DOWNSTREAM}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.downstream is None:
@@ -165,7 +165,7 @@ def downstream_of(arguments: argparse.Namespace) -> Optional[DownstreamConfig]:
 
 
 def sources_of(arguments: argparse.Namespace) -> List[Pair]:
-    """Give the training pairs of all that was named. Raises IrvisError."""
+    """Return all training pairs that the command line names. Raises IrvisError."""
     if (arguments.infrared is None) != (arguments.visible is None):
         raise IrvisError("--infrared and --visible go together")
     pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
@@ -177,16 +177,16 @@ def sources_of(arguments: argparse.Namespace) -> List[Pair]:
 
 
 def named_inputs(arguments: argparse.Namespace) -> List[Optional[Path]]:
-    """Give the files that the command line names beside pairs: what to start from, and who or what teaches."""
+    """Return the files that the command line names besides pairs: initial student, teachers, downstream head."""
     head = (arguments.downstream or "").partition("=")[2]
     file = Path(head) if head and not head.isdecimal() else None  # else it is a number of classes
     return [init_of(arguments), *map(teacher_file, _taught_by(arguments)), file]
 
 
 def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
-    """Open the teachers that were named; where none was, the shipped students that the recipe learns from.
+    """Open the teachers that were named; if none was, the shipped students that the recipe learns from.
 
-    Raises IrvisError, also where the recipe's published networks are not among them.
+    Raises IrvisError, also if the recipe's published networks are not among them.
     """
     wanted = RECIPES[arguments.recipe].teachers
     teachers = open_teachers(_taught_by(arguments), device)

@@ -1,8 +1,8 @@
-"""The state of one training run: student, optimiser, schedule, step, and how they go to disk and back.
+"""The state of one training run: student, optimiser, schedule and step, and how they are saved and restored.
 
-A run is a function of its options, crops and teachers: the batch of a step and its augmentation depend on the seed and
-the step alone, and a state keeps where PyTorch's random numbers stand, which a downstream task may draw: so it resumes
-to the same weights. A step finds all that it needs on the device.
+A run is a function of its options, crops and teachers: the batch of a step and its augmentation depend only on the seed
+and the step, and a saved state includes that of PyTorch's random numbers, which a downstream task may draw. So a
+resumed run ends with the same weights. A step finds all its inputs on the device.
 """
 
 import math
@@ -39,10 +39,10 @@ class Trainer:
     """One run on ``crops``, uint8 (N, 2, H, W), with each teacher's maps on them by the teacher's name.
 
     ``init`` is a checkpoint to start from, ``network`` the shape of the student (None: that of ``init``, else the
-    paper's), which must have the parameters of ``init``; its strides may be others. ``amp`` runs the
-    student's forward in bfloat16, ``compiled`` has torch.compile make the kernels of forward and losses, ``graph`` has
-    a GPU that is alone in the run replay one CUDA graph of the step, ``channels_last`` lays the student out so (None:
-    on a CPU in float32). ``downstream`` is what is trained along, with a target for each crop. Raises IrvisError.
+    paper's), which must have the parameters of ``init``; its strides may differ. ``amp`` runs the
+    student's forward in bfloat16, ``compiled`` compiles forward and losses with torch.compile, ``graph`` replays one
+    CUDA graph of the step if the run has a single process, on a GPU, ``channels_last`` uses that layout for the student
+    (None: on a CPU in float32). ``downstream`` is a task trained along, with a target for each crop. Raises IrvisError.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Trainer:
     ) -> None:
         teachers = teachers or {}
         if config.batch % among.world:
-            raise IrvisError(f"--batch {config.batch} does not divide among {among.world} processes")
+            raise IrvisError(f"--batch {config.batch} is not divisible by {among.world} processes")
         if not teachers and (config.weighting != "fixed" or config.teacher_weighting != "mean"):
             raise IrvisError("--weighting and --teacher-weighting need a teacher; give --teacher")
         self.config = config
@@ -80,7 +80,7 @@ class Trainer:
         self.downstream = downstream
         self._targets = downstream.targets.to(among.device) if downstream else None
         self.average = deepcopy(self.student) if config.ema else None
-        self.step = 0  # how many were taken
+        self.step = 0  # how many steps were taken
         self.crops = crops.to(among.device)
         self.teachers = [TeacherMaps(*(tensor.to(among.device) for tensor in maps)) for maps in teachers.values()]
         self.schedule = schedule_of(config, len(crops))
@@ -90,12 +90,12 @@ class Trainer:
             self.schedule.codes[:, mine].to(among.device),
             self.schedule.rates.to(among.device, torch.float32),
         )
-        self._number = torch.zeros(1, dtype=torch.long, device=among.device)  # ``step``, as the device counts it
+        self._number = torch.zeros(1, dtype=torch.long, device=among.device)  # ``step``, as counted on the device
         self._names: List[str] = []
         self._log = torch.zeros(0, device=among.device)  # (steps, names): the losses
-        self._read = 0  # steps whose losses were given
+        self._read = 0  # steps whose losses were returned
         self._graph = StepGraph(self._take_step, among.device) if graph else None
-        # What a saved state must agree in to be resumed.
+        # What must be equal in a saved state for it to be resumed.
         self.identity: Dict[str, Any] = {
             "options": asdict(config),
             "network": asdict(self.student.config),
@@ -107,16 +107,16 @@ class Trainer:
 
     @property
     def best(self) -> Student:
-        """The student to save: its averaged weights where they are kept. Of the steps that were read."""
+        """The student to save, with the averaged weights if they are kept. Call ``read`` first."""
         return self.student if self.average is None else self.average
 
     @property
     def replays(self) -> bool:
-        """Whether the next step is a CUDA graph."""
+        """Whether the next step replays a CUDA graph."""
         return self._graph is not None and self._graph.recorded
 
     def launch(self, count: int = 1) -> None:
-        """Take steps. A GPU is given them without waiting; ``read`` waits. Raises ValueError beyond the last step."""
+        """Take steps. On a GPU they are only queued until ``read`` waits. Raises ValueError beyond the last step."""
         if self.step + count > self.config.steps:
             raise ValueError(f"{self.config.steps - self.step} steps are left. Got {count}")
         for _ in range(count):
@@ -127,9 +127,9 @@ class Trainer:
             self.step += 1
 
     def read(self) -> List[Dict[str, float]]:
-        """Give each step that was taken since the last call: its number from 1, the learning rate and the losses.
+        """Return a row for each step since the last call: its number from 1, the learning rate and the losses.
 
-        The losses are means over the processes. Raises IrvisError where the loss is NaN or infinite.
+        The losses are means over the processes. Raises IrvisError if the loss is NaN or infinite.
         """
         self._wait()
         rows = []
@@ -145,7 +145,7 @@ class Trainer:
         return rows
 
     def _take_step(self) -> None:
-        """Take the step whose number is on the device, with all that it needs there: a CUDA graph can hold it."""
+        """Take the step whose number is on the device, with its inputs there, so that a CUDA graph can record it."""
         config = self.config
         row = self._tables.crops.index_select(0, self._number)[0]
         tensors = [*to_unit(self.crops[row]), *(tensor[row] for maps in self.teachers for tensor in maps)]
@@ -160,7 +160,7 @@ class Trainer:
         self.optimizer.zero_grad()
         parts["loss"].backward()
         for parameter in self.objective.parameters():
-            if parameter.grad is not None:  # a fused step refuses other strides, even along axes of length 1
+            if parameter.grad is not None:  # the fused optimiser refuses other strides, even along axes of length 1
                 parameter.grad = parameter.grad.flatten().view_as(parameter)
         for share, rate in self._rates:
             rate.copy_(share * self._tables.rates.index_select(0, self._number)[0])
@@ -171,7 +171,7 @@ class Trainer:
             self.objective.weighting.update(torch.stack([means[name] for name in TERMS]), means["task"])
         if self.average is not None:
             ours, theirs = list(self.average.parameters()), list(self.student.parameters())
-            # The first step's weight is 1; no graph is made of that step.
+            # The first step's weight is 1; that step is never part of a graph.
             get_ema_multi_avg_fn(config.ema if self.step else 0.0)(ours, theirs, self.step)
         if not self._names:
             self._names = list(parts)
@@ -184,7 +184,7 @@ class Trainer:
             self._graph.wait()
 
     def save(self, path: Path) -> None:
-        """Write all that a resumed run needs, whole or not at all. Raises FileError."""
+        """Write everything that a resumed run needs, whole or not at all. Raises FileError."""
         self._wait()
         state = {
             **self.identity,
@@ -198,21 +198,21 @@ class Trainer:
             torch.save(state, temporary)
 
     def _random_states(self) -> Dict[str, Tensor]:
-        """Give where the random numbers stand, which a downstream task may draw."""
+        """Return the states of the random number generators, which a downstream task may use."""
         device = self.among.device
         cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
         return {"cpu": torch.get_rng_state(), **cuda}
 
     def restore(self, path: Path) -> None:
-        """Take up a saved run, before any step. Raises FileError where it is none, or of other options or data."""
+        """Restore a saved run, before any step. Raises FileError if it is not one, or has other options or data."""
         try:
             state = torch.load(path, map_location=self.among.device, weights_only=True)
-            state["network"] = asdict(StudentConfig(**state["network"]))  # with what it did not have when it was saved
+            state["network"] = asdict(StudentConfig(**state["network"]))  # adds fields that are newer than the state
             for name, wanted in self.identity.items():
                 if state.get(name) != wanted:
                     raise FileError(f"{path} was made with other {_difference(name, state.get(name), wanted)}")
             self.objective.load_state_dict(state["objective"])
-            # Its options are this device's, whichever the state comes from.
+            # The optimiser's options are those of this device, whichever device the state is from.
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
             for group, (_, rate) in zip(self.optimizer.param_groups, self._rates):
@@ -221,7 +221,7 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             self.step = self._read = state["step"]
             self._number.fill_(self.step)
-            # Of another device there is no such state, and there was none at all before there were these.
+            # A state from another device lacks this device's generator, and old states have none.
             for kind, random in state.get("random", {}).items():
                 if kind == "cpu":
                     torch.set_rng_state(random.cpu())
@@ -234,7 +234,7 @@ class Trainer:
 
 
 def initial_student(init: Optional[Path], network: Optional[StudentConfig]) -> Student:
-    """Give a student of the shape ``network``, with the parameters of the checkpoint ``init``. Raises IrvisError."""
+    """Return a student of the shape ``network``, with the parameters of the checkpoint ``init``. Raises IrvisError."""
     if init is None:
         return Student(network or StudentConfig())
     known = load_student(init)
@@ -251,9 +251,9 @@ def initial_student(init: Optional[Path], network: Optional[StudentConfig]) -> S
 def _optimizer_of(
     objective: Objective, downstream: Optional[Downstream], device: torch.device, graph: bool
 ) -> Tuple[torch.optim.Adam, List[Tuple[float, Tensor]]]:
-    """Give Adam, and for each group of its parameters the share of the schedule's rate and the rate that it reads.
+    """Return Adam, and for each of its parameter groups the share of the schedule's rate and the rate tensor it reads.
 
-    Rates are tensors, so that they can differ from step to step of a CUDA graph.
+    Rates are tensors, so that they can differ between replays of a CUDA graph.
     """
     groups = [(1.0, objective.student_parameters())]
     if downstream:

@@ -1,4 +1,4 @@
-"""How good a student is in the midst of training: the metrics on some pairs, and a picture of them."""
+"""Validation of a student during training: the metrics on some pairs, and a picture of them."""
 
 from typing import Dict, List, Sequence, Tuple
 
@@ -17,7 +17,7 @@ PICTURES = 3  # rows of the picture
 
 
 def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Fuse two uint8 (H, W) planes on the student's device; give uint8 (H, W), rounded as the runtime does."""
+    """Fuse two uint8 (H, W) planes on the student's device into uint8 (H, W), rounded as in the runtime."""
     device = next(student.parameters()).device
     with torch.no_grad():
         fused = student(*(plane.to(device) for plane in unit_planes(infrared, visible)))
@@ -25,14 +25,14 @@ def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> 
 
 
 def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float], np.ndarray]:
-    """Give each metric's mean over the pairs, and the first few side by side, BGR (H, W, 3)."""
-    from irvis.benchmarks.metrics import evaluate_fusion  # here, since training without validation needs no SciPy
+    """Return each metric's mean over the pairs, and the first few side by side, BGR (H, W, 3)."""
+    from irvis.benchmarks.metrics import evaluate_fusion  # imported here: training without validation needs no SciPy
 
     training = student.training
     student.eval()
     values: List[Dict[str, float]] = []
     rows: List[np.ndarray] = []
-    # Seconds a pair on a CPU, at whose end the bar of the training stands.
+    # Takes seconds per pair on a CPU, while the progress bar of the training stands still.
     for pair in tqdm(pairs, desc="validation", unit="pair", leave=False, disable=None):
         infrared, visible = read_luminance(pair)
         fused = fuse_planes(student, infrared, visible)

@@ -1,7 +1,7 @@
 """How much each distillation term, and each of several teachers, weighs at a step; ``fixed`` is the paper's way.
 
-A weighting is a module, so that what it has learned or remembers is saved and resumed with the student. It takes no
-decision on the host, so that a CUDA graph can hold it.
+A weighting is a module, so that what it has learned or remembers is saved and restored with the student. It makes no
+decision on the host, so that a CUDA graph can record it.
 """
 
 import math
@@ -16,7 +16,7 @@ TERMS = ("attention", "similarity", "response")
 
 
 class Fixed(nn.Module):
-    """Eq. 21 with the weights it was given: (lambda_att, lambda_sim, lambda_out)."""
+    """Eq. 21 with the given weights: (lambda_att, lambda_sim, lambda_out)."""
 
     ones: Tensor
 
@@ -31,15 +31,15 @@ class Fixed(nn.Module):
         return distillation_loss(*(terms * self.factors(progress)), *self.weights) + self.penalty()
 
     def factors(self, progress: Tensor) -> Tensor:
-        """Give what each weight is multiplied by at this step: (3,), without a gradient unless learned."""
+        """Return the factor of each weight at this step: (3,), without a gradient unless learned."""
         return self.ones
 
     def penalty(self) -> Tensor:
-        """Give what keeps learned factors from 0."""
+        """Return the penalty that keeps learned factors from 0."""
         return self.ones.new_zeros(())
 
     def update(self, terms: Tensor, task: Tensor) -> None:
-        """Take note of a finished step's losses, without a gradient."""
+        """Record a finished step's losses, without a gradient."""
 
 
 class Anneal(Fixed):
@@ -67,7 +67,7 @@ class DynamicAverage(Fixed):
     """Liu et al., "End-to-End Multi-Task Learning with Attention" (DWA), CVPR 2019.
 
     3 softmax(r_i / T) with r_i the ratio of a term's mean over the last window to that over the one before, T = 2:
-    what has stopped falling weighs more.
+    terms that have stopped falling weigh more.
     """
 
     temperature = 2.0
@@ -100,10 +100,10 @@ class DynamicAverage(Fixed):
 
 
 class Balance(Fixed):
-    """Each term is scaled to the size of the task loss, both as running means, so that none is drowned.
+    """Each term is scaled to the size of the task loss, both as running means, so that none is drowned out.
 
-    A term of which there is but rounding yet, as of a student that starts from its own teacher, is left as it is: its
-    size says nothing of the next steps', and would weigh them by millions.
+    A term that is still only rounding, as when a student starts from its own teacher, is left unscaled: its size says
+    nothing about later steps, and would multiply them by millions.
     """
 
     decay = 0.99
@@ -112,7 +112,7 @@ class Balance(Fixed):
 
     def __init__(self, weights: Sequence[float], window: int) -> None:
         super().__init__(weights, window)
-        self.register_buffer("means", torch.zeros(4))  # of the three terms and the task; 0: none seen
+        self.register_buffer("means", torch.zeros(4))  # of the three terms and the task; 0: none seen yet
 
     def factors(self, progress: Tensor) -> Tensor:
         return torch.where(self._known()[:3], self.means[3] / self.means[:3].clamp_min(1e-12), self.ones)
@@ -122,7 +122,7 @@ class Balance(Fixed):
         self.means.copy_(torch.where(self._known(), self.decay * self.means + (1 - self.decay) * now, now))
 
     def _known(self) -> Tensor:
-        """Tell which means are of more than rounding: (4,)."""
+        """Return which means are more than rounding: (4,)."""
         return self.means > self.rounding * self.means[3]
 
 
@@ -136,15 +136,15 @@ WEIGHTINGS: Dict[str, Callable[[Sequence[float], int], Fixed]] = {
 
 
 def equal_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Give every teacher the same share of each image. Takes and gives what ``confidence_shares`` does."""
+    """Return equal shares of all teachers in each image. Arguments and result are those of ``confidence_shares``."""
     return fused.new_full(fused.shape[:2], 1 / len(fused))
 
 
 def confidence_shares(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Share of each teacher in each image by how well its own fused image meets the task, eq. 20.
+    """Return the share of each teacher in each image, by how well its own fused image meets the task, eq. 20.
 
     After Zhang et al., "Confidence-Aware Multi-Teacher Knowledge Distillation", ICASSP 2022. ``fused`` is
-    (T, B, 1, H, W), the inputs (B, 1, H, W); gives (T, B), softmax(-4 L_task / mean over the teachers of L_task).
+    (T, B, 1, H, W), the inputs (B, 1, H, W); returns (T, B), softmax(-4 L_task / mean over the teachers of L_task).
     """
     brightest = torch.maximum(infrared, visible)
     steepest = torch.maximum(sobel_magnitude(infrared), sobel_magnitude(visible))

@@ -1,1 +1,1 @@
-"""Networks that teach the student: published ones by name, any ``nn.Module``, any ONNX file."""
+"""Networks that teach the student: published ones by name, students, any ``nn.Module``, any ONNX file."""

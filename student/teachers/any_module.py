@@ -1,4 +1,4 @@
-"""Any ``nn.Module`` as a teacher, the distilled feature caught at one of its submodules."""
+"""Any ``nn.Module`` as a teacher, with the distilled feature taken at one of its submodules."""
 
 import hashlib
 import inspect
@@ -21,16 +21,16 @@ logger = logging.getLogger("irvis.teachers")
 class ModuleTeacher:
     """A Teacher: any module that is called as ``module(infrared, visible)`` on planes of (B, 1, H, W) in [0, 1].
 
-    It is put into eval mode and keeps its forward as it is: the feature is caught by a hook that is there during a call
-    only. The digest covers the class's name, the printed form, the state dict, and the files that the classes of the
-    module and its submodules are written in, but no other code and no plain attribute.
+    It is put into eval mode; its forward is not changed: a hook that exists only during a call catches the feature. The
+    digest covers the class's name, the printed form, the state dict, and the source files of the classes of the module
+    and its submodules, but no other code and no plain attribute.
 
     Args:
-        module: gives the fused plane, (B, 1, H, W), or a tuple or list whose first it is.
-        feature: name of a submodule, with dots, as ``named_modules`` has it.
-        of: ``"input"``, the first tensor that the submodule is called with, or ``"output"``, what it gives, or the
-            first tensor of that. Of several calls the last counts.
-        name: None takes the class's.
+        module: returns the fused plane, (B, 1, H, W), or a tuple or list that starts with it.
+        feature: dotted name of a submodule, as in ``named_modules``.
+        of: ``"input"``, the first tensor that the submodule is called with, or ``"output"``, what it returns, or the
+            first tensor of that. If it is called several times, the last call counts.
+        name: None takes the class's name.
         device: where the module goes; None leaves it where its parameters are.
 
     Raises ModelError for an unknown submodule.
@@ -57,7 +57,7 @@ class ModuleTeacher:
         self._device = torch.device(device or next((each.device for each in module.parameters()), "cpu"))
         self._module = module.eval().to(self._device)
         self._feature, self._of = feature, of
-        # The printed form has the strides, slopes and the like; what it has of addresses changes with every run.
+        # The printed form has the strides, slopes and the like; memory addresses in it change with every run.
         printed = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
         label = "\n".join((kind, printed, f"{of} of {feature}", *_sources(module)))
         self.digest = digest_state(label, module.state_dict())
@@ -79,9 +79,9 @@ class ModuleTeacher:
             hook = self._submodule.register_forward_hook(catch_output)
         try:
             with torch.no_grad():
-                # Copies, since it may change its inputs in place.
+                # Copies, since the module may change its inputs in place.
                 fused = self._module(*(plane.to(self._device, copy=True) for plane in (infrared, visible)))
-        except Exception as error:  # of the user's own code
+        except Exception as error:  # from the user's own code
             raise ModelError(
                 f"{self.name} failed on infrared and visible planes of {tuple(infrared.shape)}: "
                 f"{type(error).__name__}: {one_line(error)}{self._hint()}"
@@ -95,39 +95,39 @@ class ModuleTeacher:
         return checked_output(self.name, infrared, caught[0], fused, f"{self._of} of {self._feature}")
 
     def _hint(self) -> str:
-        """Say what may be the matter with a module that failed: its planes are float32."""
+        """Explain a likely failure: the planes are float32, but the weights are not; empty if they are."""
         kinds = {each.dtype for each in self._module.parameters() if each.is_floating_point()} - {torch.float32}
         names = ", ".join(sorted(str(kind).partition(".")[2] for kind in kinds))
         return f"; the planes are float32 and its weights {names}: give it as module.float()" if kinds else ""
 
 
 def _check_order(name: str, module: nn.Module) -> None:
-    """Warn where the names of the module's arguments say that it takes the visible plane first, as many networks do."""
+    """Warn if the names of the module's arguments say that it takes the visible plane first, as many networks do."""
     try:
         first, second = list(inspect.signature(module.forward).parameters)[:2]
-    except (TypeError, ValueError):  # it tells no two names
+    except (TypeError, ValueError):  # no two argument names
         return
     infrared = any(part in second.lower() for part in ("ir", "inf"))
     if "vi" in first.lower() and infrared:
-        logger.warning("%s: its forward(%s, %s) is given the infrared first; wrap it to swap them", name, first, second)
+        logger.warning("%s: its forward(%s, %s) gets the infrared first; wrap it to swap them", name, first, second)
 
 
 def _sources(module: nn.Module) -> List[str]:
-    """Give the SHA-256 of each file with a class of the module or its submodules, PyTorch's own left out."""
+    """Return the SHA-256 of each source file of the classes of the module and its submodules, except PyTorch's own."""
     files = set()
     for kind in {type(each) for each in module.modules()}:
         if kind.__module__.partition(".")[0] != "torch":
             try:
                 files.add(inspect.getsourcefile(kind))
             except (TypeError, OSError):
-                continue  # typed in, or made by a program
+                continue  # typed in interactively, or generated
     return sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file and Path(file).exists())
 
 
 def _first_tensor(values: Any) -> Any:
-    """Give a copy of a tensor, or of the first one of several values; where there is none, the values themselves."""
+    """Return a copy of a tensor, or of the first one of several values; if there is none, the values themselves."""
     candidates = values if isinstance(values, (tuple, list)) else (values,)
     for candidate in candidates:
         if isinstance(candidate, Tensor):
-            return candidate.clone()  # what comes next may change it in place
+            return candidate.clone()  # later layers may change it in place
     return values

@@ -1,4 +1,4 @@
-"""Any ONNX file as a teacher, the feature and the fused plane being any two of its tensors."""
+"""Any ONNX file as a teacher, with any two of its tensors as the feature and the fused plane."""
 
 import hashlib
 import logging
@@ -29,20 +29,20 @@ logger = logging.getLogger("irvis.teachers")
 
 
 class OnnxTeacher:
-    """A Teacher: any ONNX of two inputs, the infrared and the visible plane, (B, 1, H, W) in [0, 1].
+    """A Teacher: any ONNX file with two inputs, the infrared and the visible plane, (B, 1, H, W) in [0, 1].
 
-    Runs on CUDA where ``device`` is a CUDA device and ONNX Runtime has that provider, else on the CPU. Where the ONNX
-    has a fixed batch of n it is given n pairs at a time, so the batch must be a multiple of n.
+    Runs on CUDA if ``device`` is a CUDA device and ONNX Runtime has that provider, else on the CPU. If the ONNX has a
+    fixed batch of n, it gets n pairs at a time, so the batch must be a multiple of n.
 
     Args:
         path: the ``.onnx``, with its external data beside it if it has any.
         fused: name of the tensor that is the fused plane, (B, 1, H, W); it need not be an output.
         feature: name of the tensor that is distilled, (B, C, h, w); it need not be an output.
-        inputs: names of the infrared and of the visible input. None goes by ``ir``, ``inf`` and ``vi`` in the names,
-            and takes the infrared to come first where they do not tell.
+        inputs: names of the infrared and of the visible input. None looks for ``ir``, ``inf`` and ``vi`` in the names,
+            and assumes that the infrared comes first if these do not tell.
         device: where the outputs go.
 
-    Raises FileError where the file is missing or unreadable, ModelError where it is no such model.
+    Raises FileError if the file is missing or unreadable, ModelError if it is not such a model.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class OnnxTeacher:
         return torch.cat(features).to(self._device), torch.cat(fused).to(self._device)
 
     def _pairs_at_once(self, infrared: Tensor) -> int:
-        """Give how many pairs go through together. Raises ModelError for a size or batch that the graph has fixed."""
+        """Return how many pairs run together. Raises ModelError for a size or batch other than the fixed ones."""
         batch, step = len(infrared), len(infrared)
         for node in self._nodes:
             fixed, _, height, width = node.shape
@@ -119,14 +119,14 @@ class OnnxTeacher:
 
 
 def _parse(path: Path, data: bytes, digest: Any) -> Any:
-    """Give the model with its external data, which are added to the digest. Raises FileError."""
+    """Return the model with its external data, which is added to the digest. Raises FileError."""
     try:
         model = onnx.load_model_from_string(data)
         graph = model.graph
         check_names(graph)
         external = [each for each in graph.initializer if uses_external_data(each)]
         load_external_data_for_model(model, str(path.parent))
-    except Exception as error:  # protobuf's, the checker's or the system's
+    except Exception as error:  # from protobuf, the checker or the system
         raise FileError(f"not a readable ONNX file: {path} ({one_line(error, 200)})") from error
     if not graph.node:
         raise FileError(f"not a readable ONNX file: {path} (no graph in it)")
@@ -136,7 +136,7 @@ def _parse(path: Path, data: bytes, digest: Any) -> Any:
 
 
 def _choose_inputs(name: str, graph: Any, wanted: Optional[Tuple[str, str]]) -> Tuple[str, str]:
-    """Give the names of the infrared and the visible input. Raises ModelError."""
+    """Return the names of the infrared and the visible input. Raises ModelError."""
     constants = {each.name for each in graph.initializer}  # old files list these among the inputs
     inputs = [each.name for each in graph.input if each.name not in constants]
     if len(inputs) != 2:
@@ -154,7 +154,7 @@ def _choose_inputs(name: str, graph: Any, wanted: Optional[Tuple[str, str]]) -> 
 
 
 def _set_outputs(name: str, graph: Any, tensors: Sequence[str]) -> None:
-    """Make these tensors, and no others, the outputs of the graph. Raises ModelError where it lacks one."""
+    """Make these tensors, and no others, the outputs of the graph. Raises ModelError if it lacks one."""
     outputs = [each.name for each in graph.output]
     known = [output for node in graph.node for output in node.output if output]
     for tensor in tensors:
@@ -163,19 +163,19 @@ def _set_outputs(name: str, graph: Any, tensors: Sequence[str]) -> None:
                 f"{name} has no tensor {tensor}. Near: {near(tensor, known)}; its outputs: {', '.join(outputs)}"
             )
     del graph.output[:]
-    # Names are enough: ONNX Runtime infers the types, also where onnx's own inference lacks an operator.
+    # Names are enough: ONNX Runtime infers the types, even where onnx's own inference lacks an operator.
     graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in dict.fromkeys(tensors))
 
 
 def _open_session(name: str, model: Any, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
-    options.intra_op_num_threads = torch.get_num_threads()  # who limits PyTorch's means these too
+    options.log_severity_level = FATAL  # errors are raised as well, and reported once is enough
+    options.intra_op_num_threads = torch.get_num_threads()  # a limit on PyTorch's threads is meant for these too
     providers: List[Any] = [CPU]
     if device.type == "cuda" and CUDA in onnxruntime.get_available_providers():
         providers.insert(0, (CUDA, {"device_id": device.index or 0}))
     data = model.SerializeToString()
-    refuse_external_data(data, name)  # what onnx did not load, such as that of functions
+    refuse_external_data(data, name)  # external data that onnx did not load, such as that of functions
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own

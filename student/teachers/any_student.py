@@ -1,4 +1,4 @@
-"""A trained student of irvis as a teacher, as of a student of other strides."""
+"""A trained irvis student as a teacher, for example of a student with other strides."""
 
 from pathlib import Path
 from typing import Union
@@ -12,9 +12,9 @@ from irvis.student.teachers.network import Output
 
 
 class StudentTeacher:
-    """A Teacher: the student of a checkpoint, whose feature is F_f, what its decoder is given.
+    """A Teacher: the student of a checkpoint, whose feature is F_f, the input of its decoder.
 
-    Its name is the file's, without the suffix. Raises what load_student raises.
+    Its name is the file's, without the suffix. Raises whatever load_student raises.
     """
 
     def __init__(self, path: Union[str, Path], device: Device = "cpu") -> None:

@@ -1,4 +1,4 @@
-"""CDDFuse, and what its family has in common. Attributes bear the names of the published state dict's keys."""
+"""CDDFuse, and what its family has in common. Attributes are named after the keys of the published state dict."""
 
 from typing import Any, ClassVar, Dict, Tuple, Type
 
@@ -9,12 +9,12 @@ from irvis.student.teachers.network import FusionNetwork, Output, min_max
 from irvis.student.teachers.restormer import HEADS, LiteTransformer, TransformerBlock
 
 CHANNELS = 64
-# part of the flat state dict -> where the authors' file has its state dict
+# part of the flat state dict -> key of its state dict in the authors' file
 PARTS = {"E": "DIDF_Encoder", "D": "DIDF_Decoder", "B": "BaseFuseLayer", "T": "DetailFuseLayer"}
 
 
 class InvertedResidual(nn.Module):
-    """Bottleneck of the detail branch, without a residual in spite of its name: (B, C, H, W) -> same."""
+    """Bottleneck of the detail branch, without a residual despite its name: (B, C, H, W) -> same."""
 
     def __init__(self, channels: int, expansion: int = 2) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
 
 
 class CDDFuse(FusionNetwork):
-    """Zhao et al., CVPR 2023: a shared encoder splits each plane into base and detail, which are fused apart.
+    """Zhao et al., CVPR 2023: a shared encoder splits each plane into base and detail, which are fused separately.
 
     The base branch is a transformer, the detail branch is invertible. The sum of both planes' bases and the sum of
     their details each pass one more block of their branch; the decoder adds the result to the visible plane.
@@ -117,7 +117,7 @@ class CDDFuse(FusionNetwork):
         'Zhao et al., "CDDFuse: Correlation-Driven Dual-Branch Feature Decomposition for Multi-Modality Image Fusion", '
         "CVPR 2023"
     )
-    cast = "round"  # done by imageio, to which the authors hand floats of 0 to 255
+    cast = "round"  # done by imageio, to which the authors pass floats of 0 to 255
     base_block: ClassVar[Type[nn.Module]] = LiteTransformer  # (channels), of the base branch
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class CDDFuse(FusionNetwork):
 
     @classmethod
     def unwrap(cls, contents: Dict[str, Any]) -> Dict[str, Any]:
-        """Join the four state dicts of the authors' file; flat ones come back as they are."""
+        """Join the four state dicts of the authors' file; flat ones are returned as they are."""
         if not contents.keys() >= set(PARTS.values()):
             return super().unwrap(contents)
         flat = {part: super(CDDFuse, cls).unwrap(contents[name]) for part, name in PARTS.items()}

@@ -43,14 +43,14 @@ class DATFuse(FusionNetwork):
         encoded = torch.relu(attended + shallow)
         batch, channels, height, width = encoded.shape
         # The published code views (B, C, H, W) as (B, H, W, C) without moving the axes, so that a token is 16 values
-        # along the rows of one channel. The weights were trained so.
+        # along the rows of one channel. The weights were trained that way.
         tokens = self.basicLayer(encoded.reshape(batch, height, width, channels))
         extracted, attended = self.attend(tokens.reshape(batch, channels, height, width))
         feature = attended + extracted
         return feature, self.convolutional_out(feature)
 
     def attend(self, x: Tensor) -> Output:
-        """Give the extracted features, and those weighted by channel and by place: (B, 16, H, W) -> two of the same."""
+        """Return the extracted features, then weighted by channel and by place: (B, 16, H, W) -> two of the same."""
         extracted = self.fem(torch.relu(self.fem(x)))
         return extracted, extracted * self.cam(extracted) + extracted * self.sam(extracted)
 
@@ -84,8 +84,8 @@ class Block(nn.Module):
 class PixelAttention(nn.Module):
     """Window attention with a window of one token: (B, H, W, 16) -> same.
 
-    The softmax is over a single value, so it gives 1 whatever the query, key and position bias are. It is computed all
-    the same, so that time and multiply-adds are those of the published network.
+    The softmax is over a single value, so it is 1 whatever the query, key and position bias are. It is computed anyway,
+    so that time and multiply-adds are those of the published network.
     """
 
     def __init__(self) -> None:

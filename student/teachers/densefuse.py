@@ -1,4 +1,4 @@
-"""DenseFuse, the grey network of its authors' PyTorch version: one dense encoder for both images, mean, decoder."""
+"""DenseFuse, the grey network of the authors' PyTorch version: one dense encoder for both images, mean, decoder."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from irvis.student.teachers.network import FusionNetwork, Output
 class DenseFuse(FusionNetwork):
     """Li and Wu train an auto-encoder on photographs, and fuse by the mean of both images' codes ("addition").
 
-    Everything inside is in 0..255, the feature too. ``fused`` is clipped to 0..255 and divided by 255.
+    Everything inside is on the scale 0..255, including the feature. ``fused`` is clipped to 0..255 and divided by 255.
     """
 
     feature = "input of conv2: 64 x H x W"
@@ -31,7 +31,7 @@ class DenseFuse(FusionNetwork):
         self.conv5 = _Convolution(16, 1)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        """Give (B, 64, H, W) and (B, 1, H, W) in [0, 1]."""
+        """Return (B, 64, H, W) and (B, 1, H, W) in [0, 1]."""
         feature = (self._encode(infrared) + self._encode(visible)) / 2
         decoded = self.conv5(self.conv4(self.conv3(self.conv2(feature))))
         return feature, decoded.clamp(0, 255) / 255
@@ -41,7 +41,7 @@ class DenseFuse(FusionNetwork):
 
 
 class _Convolution(nn.Module):
-    """Convolution of 3 x 3 with reflected edges and ReLU, the network's last one included."""
+    """3 x 3 convolution with reflected edges and ReLU, even as the network's last layer."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

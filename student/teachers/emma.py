@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from irvis.student.teachers.network import FusionNetwork, Output, min_max
 from irvis.student.teachers.restormer import LiteTransformer
 
-WIDTHS = (8, 16, 32, 32)  # of the four scales, each half as large as that before
+WIDTHS = (8, 16, 32, 32)  # of the four scales, each half the size of the one before
 
 
 class EMMA(FusionNetwork):
@@ -23,7 +23,7 @@ class EMMA(FusionNetwork):
     repository = "Zhaozixiang1228/MMIF-EMMA"
     paper = 'Zhao, "Equivariant Multi-Modality Image Fusion", CVPR 2024'
     multiple = 8
-    cast = "round"  # by scikit-image, to which the authors give floats in [0, 255]
+    cast = "round"  # by scikit-image, to which the authors pass floats in [0, 255]
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class EMMA(FusionNetwork):
         return feature, min_max(self.last(x))
 
     def encode(self, plane: Tensor, modality: str) -> List[Tensor]:
-        """Give the four maps of one modality, "I" or "V", finest first."""
+        """Return the four maps of one modality, "I" or "V", finest first."""
         maps = [self.get_submodule(f"{modality}_en_1")(plane)]
         for level in (2, 3, 4):
             down = self.get_submodule(f"{modality}_down{level - 1}")

@@ -22,7 +22,7 @@ from irvis.student.teachers.zheng_blocks import (
 
 
 def join_phases(base: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
-    """Give |inverse FFT(|FFT(base)| (e^(i phase of visible) + e^(i phase of infrared)))|; three (B, C, H, W) -> one."""
+    """Return |inverse FFT(|FFT(base)| (e^(i phase(visible)) + e^(i phase(infrared))))|; three (B, C, H, W) -> one."""
     if torch.onnx.is_in_onnx_export():
         magnitude = transform(base).amplitude
         a, b = (transform(x).direction for x in (visible, infrared))
@@ -58,7 +58,7 @@ class MultiScaleBlock(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Compensate the fused feature by what either plane has over it: attention in space, then of channels."""
+    """Compensate the fused feature with what each plane has beyond it: spatial attention, then channel attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class FirstCalibration(Calibration):
 
     def forward(self, fused: Tensor, visible: Tensor, infrared: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Three of (B, 1, H, W) -> fused, visible and infrared of (B, c_out, H, W)."""
-        # As in the published code one edge block serves all three; vis and inf are in the file but never run.
+        # As in the published code, one edge block serves all three; vis and inf are in the file but never run.
         fused, visible, infrared = self.fused(fused), self.fused(visible), self.fused(infrared)
         return self.interaction(fused, visible, infrared), visible, infrared
 
@@ -112,7 +112,7 @@ class FISCNet(FusionNetwork):
     """Zheng et al., "Frequency Integration and Spatial Compensation Network", Information Fusion, 2024.
 
     The visible plane's magnitude with the sum of both phases is a first fused plane; three calibrations in series
-    refine its feature with those of the two planes, and the decoder makes the fused plane of it, clipped to [0, 1].
+    refine its feature with those of the two planes, and the decoder makes the fused plane from it, clipped to [0, 1].
     """
 
     feature = "input of reconstruction: 16 x H x W"

@@ -1,7 +1,7 @@
-"""Fourier transforms as products of real matrices, for graphs that are exported.
+"""Fourier transforms as products of real matrices, for exported graphs.
 
 ONNX had no complex numbers before opset 17, and TensorRT has no such transform at all. In PyTorch the networks call
-``torch.fft``; where ``torch.onnx.is_in_onnx_export()``, they call this.
+``torch.fft``; if ``torch.onnx.is_in_onnx_export()``, they call this module.
 """
 
 from typing import NamedTuple
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SMALLEST = 1e-30  # in place of a divisor of 0
+SMALLEST = 1e-30  # replaces a divisor of 0
 
 
 class Spectrum(NamedTuple):
-    """What ``torch.fft.rfft2`` gives, as two real tensors of (..., H, W // 2 + 1)."""
+    """The result of ``torch.fft.rfft2``, as two real tensors of (..., H, W // 2 + 1)."""
 
     real: Tensor
     imaginary: Tensor
@@ -26,7 +26,7 @@ class Spectrum(NamedTuple):
 
     @property
     def phase(self) -> Tensor:
-        """The angle in (-pi, pi], 0 for a coefficient of 0. ONNX has but the arc tangent."""
+        """The angle in (-pi, pi], 0 for a coefficient of 0. ONNX has only the plain arc tangent."""
         angle = torch.atan(self.imaginary / torch.where(self.real == 0, SMALLEST, self.real))
         half_turn = torch.where(self.imaginary < 0, -np.pi, np.pi)
         return torch.where(self.real < 0, angle + half_turn, angle)
@@ -50,15 +50,15 @@ def transform(x: Tensor) -> Spectrum:
 
 def invert(spectrum: Spectrum, width: int) -> Tensor:
     """``torch.fft.irfft2``: (..., H, W // 2 + 1) -> (..., H, W)."""
-    height, width = int(spectrum.real.shape[-2]), int(width)  # tracing has them as tensors
+    height, width = int(spectrum.real.shape[-2]), int(width)  # tensors while tracing
     real, imaginary = _along_columns(spectrum, _turns(height).conj() / height)
     rows = _turns(width)[: width // 2 + 1] / width
-    rows[1 : (width + 1) // 2] *= 2  # each stands for its mirror too
+    rows[1 : (width + 1) // 2] *= 2  # each also stands for its mirrored frequency
     return torch.cat([real, imaginary], dim=-1) @ _constant(np.concatenate([rows.real, rows.imag]))
 
 
 def _turns(count: int) -> np.ndarray:
-    """Give e^(-2 pi i n k / N), complex (N, N), exact where it is a quarter turn: what is real then stays so."""
+    """Return e^(-2 pi i n k / N), complex (N, N), exact at quarter turns, so that real values stay real."""
     steps = np.outer(np.arange(count), np.arange(count)) % count
     turns = np.exp(-2j * np.pi * np.arange(count) / count)
     quarters = [(4 * step % count == 0, 4 * step // count) for step in range(count)]
@@ -69,7 +69,7 @@ def _turns(count: int) -> np.ndarray:
 
 
 def _along_columns(x: Spectrum, matrix: np.ndarray) -> Spectrum:
-    """Give ``matrix @ x`` for a complex matrix (H, H)."""
+    """Return ``matrix @ x`` for a complex matrix (H, H)."""
     size = len(matrix)
     both = _constant(np.concatenate([matrix.real, matrix.imag]))
     real_real, imaginary_real = torch.split(both @ x.real, [size] * 2, dim=-2)

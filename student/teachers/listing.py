@@ -1,4 +1,4 @@
-"""Which networks can teach the student: ``irvis teachers``; whether given ones do: ``irvis teachers --check SPEC``."""
+"""List the networks that can teach the student: ``irvis teachers``; try given ones: ``irvis teachers --check SPEC``."""
 
 import argparse
 import time
@@ -19,34 +19,34 @@ from irvis.student.teachers.load import FORMS, Teacher, beyond_unit, count_param
 from irvis.student.teachers.published import MODULES, network_class
 
 HEADER = ("name", "parameters", "feature", "sides", "8-bit cast", "on github.com", "licence")
-CHECK_SIZE = (128, 128)  # (H, W), that of the training's crops
-CHECK_RUNS = 3  # the fastest counts; one that is not timed goes before
+CHECK_SIZE = (128, 128)  # (H, W), the size of the training crops
+CHECK_RUNS = 3  # the fastest counts; an untimed run comes first
 
 HOW = f"""\
-sides: what height and width are padded to a multiple of. weights: your own copy of the authors' file.
+sides: height and width are padded to a multiple of this. weights: your own copy of the authors' file.
 
 A teacher is given in one of these forms:
 
   {FORMS[0]}
-      one of these networks, in any case of letters, and its weights: .safetensors or what torch.save wrote. No code
-      in the file is run.
+      one of these networks, in upper or lower case, and its weights: .safetensors or a file that torch.save wrote. No
+      code in the file is run.
   {FORMS[1]}
-      a student that irvis trained, of whatever strides; or one that it ships, by its name: {", ".join(NAMES)}.
+      a student trained by irvis, with any strides; or one shipped with it, by its name: {", ".join(NAMES)}.
   {FORMS[2]}
       any nn.Module, made by a function without arguments that is imported with the current folder on the path. It is
-      called as module(infrared, visible), in that order, on float32 planes of (B, 1, H, W) in [0, 1], and gives the
-      fused plane, of the same shape and range, or a tuple whose first it is. The feature is the input, or the output,
-      of the submodule of that name.
+      called as module(infrared, visible), in that order, on float32 planes of (B, 1, H, W) in [0, 1], and returns the
+      fused plane, with the same shape and range, or a tuple that starts with it. The feature is the input, or the
+      output, of the submodule of that name.
   {FORMS[3]}
-      any ONNX of two inputs, infrared and visible, (B, 1, H, W) in [0, 1]. The fused plane and the feature may be any
-      two tensors in it, outputs or not. inputs= gives infrared:visible where names and order do not tell.
+      any ONNX file with two inputs, infrared and visible, (B, 1, H, W) in [0, 1]. The fused plane and the feature may
+      be any two tensors in it, outputs or not. inputs= gives infrared:visible if names and order do not tell.
 
 Try one: irvis teachers --check SPEC"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis teachers``."""
-    parser.add_argument("--check", nargs="+", metavar="SPEC", help="open these teachers and run a generated pair")
+    """Add the arguments of ``irvis teachers``."""
+    parser.add_argument("--check", nargs="+", metavar="SPEC", help="open these teachers, run them on a generated pair")
     parser.add_argument("--device", default="cpu", help="where the check runs (default: cpu)")
 
 
@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> str:
-    """Run a teacher on one pair and give a line on it. Raises ModelError, also where it gives what is not finite."""
+    """Run a teacher on one pair and return a line about it. Raises ModelError, also if an output is not finite."""
     feature, fused = teacher(*(plane.repeat(BATCH, 1, 1, 1) for plane in (infrared, visible)))  # as training calls it
     if not (feature.isfinite().all() and fused.isfinite().all()):
         raise ModelError(f"{teacher.name} gives NaN or infinity; check its weights")
@@ -81,7 +81,7 @@ def check(teacher: Teacher, infrared: Tensor, visible: Tensor, device: str) -> s
 
 
 def sample_planes() -> Tuple[Tensor, Tensor]:
-    """Give a generated pair: infrared and visible luminance, float32 (1, 1, 128, 128) in [0, 1]."""
+    """Return a generated pair: infrared and visible luminance, float32 (1, 1, 128, 128) in [0, 1]."""
     infrared, visible = make_scene("street", *CHECK_SIZE)
     first, second = unit_planes(infrared, split_luminance(visible).y)
     return first, second
@@ -89,7 +89,7 @@ def sample_planes() -> Tuple[Tensor, Tensor]:
 
 def _row(name: str) -> Tuple[str, ...]:
     network_type = network_class(name)
-    with torch.device("meta"):  # counts without the memory, and without drawing the initial weights
+    with torch.device("meta"):  # counts without allocating memory or drawing the initial weights
         parameters = count_parameters(network_type())
     sides = "any" if network_type.multiple == 1 else f"x {network_type.multiple}"
     shown = network_type.cast, network_type.repository, network_type.licence

@@ -1,4 +1,4 @@
-"""Teachers as the command line names them: a published network, a student, any ``nn.Module``, any ONNX file."""
+"""Teachers named on the command line: a published network, a student, any ``nn.Module``, any ONNX file."""
 
 import difflib
 import hashlib
@@ -34,22 +34,22 @@ PUBLISHED_FORM = re.compile(r"(?P<name>[\w-]+)=(?P<path>.+)")
 MODULE_FORM = re.compile(rf"(?P<name>{FORM.pattern})(?P<options>(,.*)?)")
 ONNX_FORM = re.compile(r"(?P<path>.+?\.onnx)(?P<options>(,.*)?)", re.IGNORECASE)
 
-NAMES_SHOWN = 3  # of each kind, in an error
-# How far and how much of a fused plane may leave [0, 1] unsaid: some published networks overshoot at edges.
+NAMES_SHOWN = 3  # of each kind, in an error message
+# How far and how much of a fused plane may leave [0, 1] without a warning: some published networks overshoot at edges.
 BEYOND, SHARE_BEYOND = 0.05, 0.05
 
 
 class Teacher(Protocol):
-    """A frozen network that gives what is distilled: its feature before the decoder, and its fused image.
+    """A frozen network that provides what is distilled: its feature before the decoder, and its fused image.
 
-    ``teacher(infrared, visible)`` takes float32 (B, 1, H, W) in [0, 1] each, on any device, and gives (feature, fused)
-    without gradient on its own: float32 (B, C, h, w) and (B, 1, H, W). Raises ValueError where the planes are of
-    another shape, ModelError where the network does not take them or gives something else.
+    ``teacher(infrared, visible)`` takes float32 (B, 1, H, W) in [0, 1] each, on any device. It returns (feature, fused)
+    without gradient on its own device: float32 (B, C, h, w) and (B, 1, H, W). Raises ValueError if the planes have
+    another shape, ModelError if the network does not accept them or returns something else.
     """
 
     name: str
-    digest: str  # SHA-256, 64 hexadecimal digits: another one wherever the outputs may be others
-    parameters: int  # how many numbers it has learnt
+    digest: str  # SHA-256, 64 hexadecimal digits; differs whenever the outputs may differ
+    parameters: int  # number of learnt values
 
     def __call__(self, infrared: Tensor, visible: Tensor) -> Output: ...
 
@@ -57,8 +57,8 @@ class Teacher(Protocol):
 class PublishedTeacher:
     """A Teacher: one of the published networks with its authors' weights.
 
-    Where H or W is not a multiple of what the network takes, its last row or column is repeated and the fused plane cut
-    back; the feature then is that of the larger plane. Raises what load_published raises.
+    If H or W is not a multiple of what the network takes, the last row or column is repeated and the fused plane cut
+    back; the feature is then that of the larger plane. Raises whatever load_published raises.
     """
 
     def __init__(self, name: str, path: PathLike, device: Device = "cpu") -> None:
@@ -79,15 +79,15 @@ class PublishedTeacher:
 
 
 def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionNetwork:
-    """Give a published network with the weights of the authors' file, frozen, in eval mode.
+    """Return a published network with the weights of the authors' file, frozen, in eval mode.
 
     Args:
-        name: of MODULES, in any case.
-        path: ``.safetensors``, or a state dict that ``torch.save`` wrote, flat or wrapped as the authors have it. No
+        name: one of MODULES, in upper or lower case.
+        path: ``.safetensors``, or a state dict that ``torch.save`` wrote, flat or wrapped as in the authors' file. No
             code in it is run.
         device: where the network goes.
 
-    Raises FileError where the file is missing or unreadable, ModelError for an unknown name or another network's file.
+    Raises FileError if the file is missing or unreadable, ModelError for an unknown name or another network's file.
     """
     name = published_name(name)
     network = network_class(name)()
@@ -95,7 +95,7 @@ def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionN
     try:
         state = network.unwrap(contents)
         network.load_state_dict(state, strict=True)
-    except (AttributeError, KeyError, TypeError, RuntimeError) as error:  # torch takes the keys to be texts
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:  # torch assumes that the keys are strings
         reason = one_line(error, 200)
         if isinstance(error, RuntimeError):
             reason = _difference(network.state_dict(), state) or reason
@@ -107,7 +107,7 @@ def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionN
 
 
 def published_name(name: str) -> str:
-    """Give a name of MODULES as it is spelt there. Raises ModelError where there is none."""
+    """Return a name as spelt in MODULES. Raises ModelError if it is not there."""
     by_lower_case = {known.lower(): known for known in MODULES}
     if name.lower() not in by_lower_case:
         raise ModelError(
@@ -117,14 +117,14 @@ def published_name(name: str) -> str:
 
 
 def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
-    """Give the teacher that ``spec`` names in one of the FORMS.
+    """Return the teacher that ``spec`` names in one of the FORMS.
 
-    Names of published networks are taken in any case; a shipped student's name will do for its file; a ``function`` is
-    imported with the current folder on the path, and called without arguments. Raises IrvisError.
+    Names of published networks may be in upper or lower case; a shipped student's name stands for its file; a
+    ``function`` is imported with the current folder on the path, and called without arguments. Raises IrvisError.
     """
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without CUDA
         raise IrvisError(f"PyTorch cannot use the device {device}: {one_line(error, 150)}; give cpu") from error
     published, onnx = PUBLISHED_FORM.fullmatch(spec), ONNX_FORM.fullmatch(spec)
     if published:
@@ -135,7 +135,7 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
         options = _options(spec, onnx["options"], required=("fused", "feature"), optional=("inputs",))
         inputs = None
         if "inputs" in options:
-            # Names may hold colons themselves, "ir:0:vi:0"; then the one in the middle divides.
+            # Names may contain colons themselves, "ir:0:vi:0"; then the middle one separates them.
             parts = options["inputs"].split(":")
             if len(parts) % 2 or "" in parts:
                 _refuse(spec, "inputs are two names, infrared:visible")
@@ -156,9 +156,9 @@ def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
 
 
 def teacher_file(spec: str) -> Optional[Path]:
-    """Give the file that ``spec`` names in one of the FORMS, there or not; None where it names a function, or nothing.
+    """Return the file that ``spec`` names in one of the FORMS, existing or not; None for a function or another form.
 
-    It is an input, which no output may take the place of.
+    It is an input, which no output may overwrite.
     """
     named = PUBLISHED_FORM.fullmatch(spec) or ONNX_FORM.fullmatch(spec)
     if named:
@@ -168,7 +168,7 @@ def teacher_file(spec: str) -> Optional[Path]:
 
 
 def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]:
-    """Give the teachers that are named, each of another name. Raises IrvisError, also where two have one."""
+    """Return the teachers that ``specs`` name. Raises IrvisError, also if two have the same name."""
     teachers: Dict[str, Teacher] = {}
     for teacher in (open_teacher(spec, device) for spec in specs):
         known = teachers.setdefault(teacher.name, teacher)
@@ -180,15 +180,15 @@ def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]
 
 
 def checked_output(name: str, planes: Tensor, feature: Any, fused: Any, place: str = "") -> Output:
-    """Give a teacher's output for ``planes``, (B, 1, H, W), as float32 without gradient.
+    """Return a teacher's output for ``planes``, (B, 1, H, W), as float32 without gradient.
 
-    Raises ModelError, naming the teacher, and the place of the feature in it, unless the feature is a tensor
-    (B, C, h, w) and the fused plane is one of the planes' shape.
+    Raises ModelError, naming the teacher and the ``place`` of the feature in it, unless the feature is a tensor
+    (B, C, h, w) and the fused plane a tensor of the planes' shape.
     """
     if not isinstance(fused, Tensor) or fused.shape != planes.shape:
         raise ModelError(
             f"the fused plane of {name} must be (B, 1, H, W) = {tuple(planes.shape)}. Got {_shape(fused)}; "
-            "wrap it in a network that gives such a plane"
+            "wrap it in a network that returns such a plane"
         )
     of = f"{name} ({place})" if place else name
     if not isinstance(feature, Tensor) or feature.ndim != 4:
@@ -199,40 +199,40 @@ def checked_output(name: str, planes: Tensor, feature: Any, fused: Any, place: s
 
 
 def beyond_unit(fused: Tensor) -> str:
-    """Say by how much fused planes leave [0, 1], beyond which no student can follow; empty where they hardly do."""
+    """Return by how much fused planes leave [0, 1], the range of any student, as text; empty if they hardly do."""
     low, high = map(float, fused.aminmax())
     share = int(((fused < -BEYOND) | (fused > 1 + BEYOND)).count_nonzero()) / fused.numel()
     if share <= SHARE_BEYOND:
         return ""
-    return f"{share:.0%} of its fused plane lies beyond 0 to 1, all that the student can give ({low:.3g} to {high:.3g})"
+    return f"{share:.0%} of its fused plane lies outside 0 to 1, the range of the student ({low:.3g} to {high:.3g})"
 
 
 def digest_state(label: str, state: Mapping[str, Any]) -> str:
-    """Give the SHA-256 of a label and a state dict, whatever the order of its keys and the device of its tensors."""
+    """Return the SHA-256 of a label and a state dict, whatever the order of its keys and the device of its tensors."""
     digest = hashlib.sha256(label.encode())
     for name, value in sorted(state.items()):
         if isinstance(value, Tensor):
             digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         else:
-            digest.update(f"\n{name} {value!r}\n".encode())  # what a module's get_extra_state gave
+            digest.update(f"\n{name} {value!r}\n".encode())  # returned by a module's get_extra_state
     return digest.hexdigest()
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Give the number of a module's parameters."""
+    """Return the number of a module's parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Give the few of ``names`` that are most like ``name``, or the first few, as one text."""
+    """Return the few of ``names`` that are most like ``name``, or the first few, as one string."""
     names = list(names)
     found = difflib.get_close_matches(name, names, n=NAMES_SHOWN, cutoff=0.4) or names[: 2 * NAMES_SHOWN]
     return ", ".join(found) or "none"
 
 
 def _read_weights(path: Path) -> Dict[str, Any]:
-    if not os.path.isfile(path):  # not path.is_file: that raises where a name is too long
+    if not os.path.isfile(path):  # not path.is_file: that raises if a name is too long
         raise FileError(f"weights not found: {path}")
     try:
         if path.suffix == ".safetensors":
@@ -248,7 +248,7 @@ def _read_weights(path: Path) -> Dict[str, Any]:
 
 
 def _difference(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
-    """Say what a state dict lacks, has too much and has in another shape; empty where it fits."""
+    """Return which keys a state dict lacks, has too many or has in another shape, as text; empty if it fits."""
     misshaped = [
         f"{name} {_shape(found[name])} instead of {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -271,7 +271,7 @@ def _shape(value: Any) -> str:
 
 
 def _refuse(spec: str, reason: str) -> NoReturn:
-    raise IrvisError(f"not a teacher: {spec!r}, {reason}; give one of {' | '.join(FORMS)}")
+    raise IrvisError(f"not a teacher: {spec!r} ({reason}); give one of {' | '.join(FORMS)}")
 
 
 def _options(spec: str, text: str, required: Sequence[str], optional: Sequence[str]) -> Dict[str, str]:
@@ -280,7 +280,7 @@ def _options(spec: str, text: str, required: Sequence[str], optional: Sequence[s
     for part in text.split(",")[1:]:
         key, _, value = part.partition("=")
         if key not in (*required, *optional) or not value or key in options:
-            _refuse(spec, f"{part!r} cannot be one of its options")
+            _refuse(spec, f"{part!r} is not one of its options")
         options[key] = value
     for key in required:
         if key not in options:
@@ -289,8 +289,8 @@ def _options(spec: str, text: str, required: Sequence[str], optional: Sequence[s
 
 
 def _module_of(name: str) -> nn.Module:
-    """Give the nn.Module that a function of the user's own makes. Raises ModelError."""
+    """Return the nn.Module that the user's own function makes. Raises ModelError."""
     module = call_function(name)
     if not isinstance(module, nn.Module):
-        raise ModelError(f"{name} must give an nn.Module. Got {type(module).__name__}")
+        raise ModelError(f"{name} must return an nn.Module. Got {type(module).__name__}")
     return module

@@ -13,7 +13,7 @@ _PAPER = (
 
 
 class MMDRFuseTeacher(FusionNetwork):
-    """The teacher: six convolutions in, seven out, the deeper four of each at half size. ``fused`` is tanh."""
+    """The teacher: six convolutions in, seven out, the deeper four of each at half size. ``fused`` is a tanh."""
 
     feature = "input of conv66: 64 x H/2 x W/2"
     repository = _REPOSITORY
@@ -40,7 +40,7 @@ class MMDRFuseTeacher(FusionNetwork):
         self.up = nn.Upsample(scale_factor=2, mode="bicubic")
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        """Give (B, 64, H/2, W/2) and (B, 1, H, W) in (-1, 1)."""
+        """Return (B, 64, H/2, W/2) and (B, 1, H, W) in (-1, 1)."""
         full1 = self.conv1(torch.cat([infrared, visible], dim=1))
         full2 = self.conv2(full1)
         half3 = self.conv3(torch.cat([full1, full2], dim=1))
@@ -57,7 +57,7 @@ class MMDRFuseTeacher(FusionNetwork):
 
 
 class MMDRFuseStudent(FusionNetwork):
-    """The student: two convolutions. ``fused`` is tanh."""
+    """The student: two convolutions. ``fused`` is a tanh."""
 
     feature = "input of conv2: 4 x H x W"
     repository = _REPOSITORY
@@ -71,11 +71,11 @@ class MMDRFuseStudent(FusionNetwork):
         self.conv2 = _convolution(4, 1, activation=nn.Tanh)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        """Give (B, 4, H, W) and (B, 1, H, W) in (-1, 1)."""
+        """Return (B, 4, H, W) and (B, 1, H, W) in (-1, 1)."""
         feature = self.conv1(torch.cat([infrared, visible], dim=1))
         return feature, self.conv2(feature)
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1, activation: type = nn.ReLU) -> nn.Sequential:
-    # Reflection by a module of its own, since the published keys count the convolution second.
+    # Reflection as a separate module, since the convolution is the second in the published keys.
     return nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3, stride), activation())

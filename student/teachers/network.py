@@ -1,4 +1,4 @@
-"""What every published fusion network here has in common: (infrared, visible) gives (feature, fused)."""
+"""The base class of the published fusion networks here: (infrared, visible) -> (feature, fused)."""
 
 from typing import Any, ClassVar, Dict, Tuple
 
@@ -9,11 +9,11 @@ Output = Tuple[Tensor, Tensor]
 
 
 class FusionNetwork(nn.Module):
-    """A published fusion network, written anew so that its authors' state dict loads with ``strict=True``.
+    """A published fusion network, reimplemented so that its authors' state dict loads with ``strict=True``.
 
     ``forward(infrared, visible)`` takes luminance of (B, 1, H, W) in [0, 1], H and W multiples of ``multiple``, and
-    gives the feature that is distilled, (B, C, h, w), and the fused luminance, (B, 1, H, W), as the authors' code has
-    it before it turns to 8 bits. What looks at a whole image (a min-max) looks at each image of the batch by itself.
+    returns the feature that is distilled, (B, C, h, w), and the fused luminance, (B, 1, H, W), as in the authors' code
+    before the conversion to 8 bits. Operations on a whole image (a min-max) treat each image of the batch separately.
     """
 
     feature: ClassVar[str]  # where the distilled feature is, in the authors' names, and its shape
@@ -28,7 +28,7 @@ class FusionNetwork(nn.Module):
 
     @classmethod
     def unwrap(cls, contents: Dict[str, Any]) -> Dict[str, Any]:
-        """Give the flat state dict in what the authors' file holds; flat ones come back as they are."""
+        """Return the flat state dict in the contents of the authors' file; flat ones are returned as they are."""
         for key in ("params", "state_dict", "model"):
             if isinstance(contents.get(key), dict):
                 contents = contents[key]
@@ -66,7 +66,7 @@ def _wrap(fused: np.ndarray) -> np.ndarray:
     return (fused * 255).astype(np.int32).astype(np.uint8)
 
 
-# float (H, W) -> uint8 (H, W). "wrap" is a defect of its authors' code, kept since their figures have it.
+# float (H, W) -> uint8 (H, W). "wrap" is a defect of its authors' code, kept since their results contain it.
 CASTS = {
     "round": _round,
     "floor": _floor,

@@ -26,7 +26,7 @@ class PoolFormer(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels)
-        # At the border the mean takes in the padding's zeros: the authors' pooling counts them.
+        # At the border the mean includes the padding's zeros, as in the authors' pooling.
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.norm2 = LayerNorm(channels)
         self.poolmlp = MLP(channels)
@@ -40,7 +40,7 @@ class PoolFormer(nn.Module):
 
 
 class PFCFuse(CDDFuse):
-    """Hu et al., IEEE TIM 2024: CDDFuse whose base branch is a PoolFormer block, with weights of its own."""
+    """Hu et al., IEEE TIM 2024: CDDFuse whose base branch is a PoolFormer block, with its own weights."""
 
     repository = "HXY13/PFCFuse-Image-Fusion"
     paper = (

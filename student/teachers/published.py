@@ -1,4 +1,4 @@
-"""The published networks by name, each in a module of its own that is imported only when asked for."""
+"""The published networks by name, each in its own module, which is imported only when needed."""
 
 import importlib
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Dict, Type
 from irvis.runtime.errors import FileError
 from irvis.student.teachers.network import FusionNetwork
 
-# name, as on the command line and as its class is called -> module
+# name on the command line, which is also that of the class -> module
 MODULES: Dict[str, str] = {
     "SHIP": "ship",
     "PFCFuse": "pfcfuse",
@@ -28,14 +28,14 @@ WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
 def network_class(name: str) -> Type[FusionNetwork]:
-    """Give the class of a published network. Raises KeyError for a name that is none of ``MODULES``."""
+    """Return the class of a published network. Raises KeyError for a name that is not in ``MODULES``."""
     return getattr(importlib.import_module(f"irvis.student.teachers.{MODULES[name]}"), name)
 
 
 def find_weights(folder: Path) -> Dict[str, Path]:
-    """Give the weights of each published network that a folder has: files of its name, in any case, ``_`` or not.
+    """Return each published network's weights in a folder: files named after it, in any case, with or without ``_``.
 
-    Raises FileError where there is no such folder, or it has none.
+    Raises FileError if there is no such folder, or it has none.
     """
     if not folder.is_dir():
         raise FileError(f"no folder of weights: {folder}")
@@ -43,7 +43,7 @@ def find_weights(folder: Path) -> Dict[str, Path]:
     found = {name: files[name.lower()] for name in MODULES if name.lower() in files}
     if not found:
         raise FileError(
-            f"no weights of a published network in {folder}; name a file as its network, such as SHIP.pth "
+            f"no weights of a published network in {folder}; name a file after its network, such as SHIP.pth "
             "(irvis teachers lists them)"
         )
     return found

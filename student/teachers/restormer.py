@@ -1,6 +1,6 @@
-"""The Restormer block, and its dense sibling, as CDDFuse, PFCFuse and EMMA have them.
+"""The Restormer block and its dense variant, as used in CDDFuse, PFCFuse and EMMA.
 
-Attributes bear the names of the published state dicts' keys.
+Attributes are named after the keys of the published state dicts.
 
 Source: Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022.
 """
@@ -52,7 +52,7 @@ class TransposedAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Gated feed-forward (GDFN): (B, C, H, W) -> same. Its 3x3 convolution is depthwise unless ``groups`` are given."""
+    """Gated feed-forward (GDFN): (B, C, H, W) -> same. Its 3x3 convolution is depthwise unless ``groups`` is given."""
 
     def __init__(
         self, channels: int, hidden: int, groups: Optional[int] = None, padding_mode: PaddingMode = "zeros"
@@ -84,7 +84,7 @@ class TransformerBlock(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    """Attention between channels whose queries, keys and values see all channels of 3x3: (B, C, H, W) -> same."""
+    """Attention between channels with queries, keys and values from a dense 3x3 convolution: (B, C, H, W) -> same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,9 +98,9 @@ class DenseAttention(nn.Module):
 
 
 class LiteTransformer(nn.Module):
-    """Restormer block with dense attention and two channels a group of its feed-forward: (B, C, H, W) -> same.
+    """Restormer block with dense attention and a feed-forward of two channels per group: (B, C, H, W) -> same.
 
-    ``padding_mode`` is that of the feed-forward alone; the attention pads with zeros.
+    ``padding_mode`` applies only to the feed-forward; the attention pads with zeros.
     """
 
     def __init__(self, channels: int, padding_mode: PaddingMode = "zeros") -> None:

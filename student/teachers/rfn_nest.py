@@ -15,9 +15,9 @@ class RFNNest(FusionNetwork):
     """Li et al. train the auto-encoder (NestFuse) on photographs, then the fusion of its codes (RFN) on image pairs.
 
     The authors publish two files, which ``torch.save({"nest": torch.load(...), "rfn": torch.load(...)}, path)`` joins;
-    ``unwrap`` tells them apart by their keys and gives one flat dict with the prefixes ``nest.`` and ``rfn.``.
-    Everything inside is in 0..255. ``fused`` is stretched to [0, 1], as in the authors' loss and test: the decoded
-    plane itself has no scale of its own. They cut images above 512 pixels into four that overlap; here none is cut.
+    ``unwrap`` tells them apart by their keys and returns one flat dict with the prefixes ``nest.`` and ``rfn.``.
+    Everything inside is on the scale 0..255. ``fused`` is stretched to [0, 1], as in the authors' loss and test: the
+    decoded plane has no scale of its own. They cut images above 512 pixels into four overlapping ones; here none are.
     """
 
     feature = "output of fusion_block1: 64 x H x W"
@@ -34,13 +34,13 @@ class RFNNest(FusionNetwork):
         self.rfn = _ResidualFusion()
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        """Give (B, 64, H, W) and (B, 1, H, W) in [0, 1]; H and W from 16 up."""
+        """Return (B, 64, H, W) and (B, 1, H, W) in [0, 1]; H and W from 16 up."""
         scales = self.rfn(self.nest.encode(infrared * 255), self.nest.encode(visible * 255))
         return scales[0], min_max(self.nest.decode(scales))
 
     @classmethod
     def unwrap(cls, contents: Dict[str, Any]) -> Dict[str, Any]:
-        """Give the flat state dict in a dict of the authors' two, in their keys together, or in a flat one."""
+        """Return the flat state dict from a dict of the authors' two, from their merged keys, or from a flat one."""
         flat: Dict[str, Any] = {}
         for name, value in contents.items():
             flat.update(value if isinstance(value, dict) else {name: value})
@@ -54,7 +54,7 @@ def _prefixed(name: str) -> str:
 
 
 class _Convolution(nn.Module):
-    """Convolution with reflected edges and ReLU, the network's last one included."""
+    """Convolution with reflected edges and ReLU, even as the network's last layer."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Nest(nn.Module):
         self.DB2_2 = _Block(2 * c2 + c3, c2)
         self.DB1_3 = _Block(3 * c1 + c2, c1)
         self.conv_out = _Convolution(c1, 1, 1)
-        self.up = nn.Upsample(scale_factor=2)  # a module, so that thop counts it as it does the authors'
+        self.up = nn.Upsample(scale_factor=2)  # a module, so that thop counts it as in the authors' code
 
     def encode(self, plane: Tensor) -> List[Tensor]:
         """(B, 1, H, W) in 0..255 -> four maps at H, H/2, H/4 and H/8, odd sizes rounded down."""
@@ -101,7 +101,7 @@ class _Nest(nn.Module):
         return scales
 
     def decode(self, scales: List[Tensor]) -> Tensor:
-        """Four maps, as of ``encode`` -> (B, 1, H, W)."""
+        """Four maps, as from ``encode`` -> (B, 1, H, W)."""
         x1, x2, x3, x4 = scales
         x1_1 = self.DB1_1(x1, self._up(x2, x1))
         x2_1 = self.DB2_1(x2, self._up(x3, x2))
@@ -112,7 +112,7 @@ class _Nest(nn.Module):
         return self.conv_out(x1_3)
 
     def _up(self, x: Tensor, like: Tensor) -> Tensor:
-        """Double the size; where pooling dropped a last row or column, reflect one in its place."""
+        """Double the size; if pooling dropped a last row or column, reflect one in its place."""
         x = self.up(x)
         missing = (0, like.shape[3] - x.shape[3], 0, like.shape[2] - x.shape[2])
         return F.pad(x, missing, mode="reflect") if any(missing) else x
@@ -136,7 +136,7 @@ class _FusionBlock(nn.Module):
 
 
 class _ResidualFusion(nn.Module):
-    """The RFN: one fusion block a scale."""
+    """The RFN: one fusion block per scale."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""SeAFusion: two encoders of gradient residual dense blocks, and a decoder without skips."""
+"""SeAFusion: two encoders of gradient residual dense blocks, and a decoder without skip connections."""
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,8 @@ from irvis.student.teachers.network import FusionNetwork, Output
 class SeAFusion(FusionNetwork):
     """Tang et al. train fusion together with a segmentation network, so that the fused image serves the latter.
 
-    ``fused`` is tanh / 2 + 0.5. The authors stretch the colour image between its own minimum and maximum as they write
-    it, and so does ``cast``, on the luminance.
+    ``fused`` is tanh / 2 + 0.5. When writing the colour image, the authors stretch it from its own minimum and maximum;
+    ``cast`` does the same to the luminance.
     """
 
     feature = "input of decode4: 96 x H x W"
@@ -37,7 +37,7 @@ class SeAFusion(FusionNetwork):
         self.decode1 = _UnusedNorm(16, 1, 3)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Output:
-        """Give (B, 96, H, W) and (B, 1, H, W) in (0, 1)."""
+        """Return (B, 96, H, W) and (B, 1, H, W) in (0, 1)."""
         visible = self.vis_rgbd2(self.vis_rgbd1(_leaky(self.vis_conv(visible))))
         infrared = self.inf_rgbd2(self.inf_rgbd1(_leaky(self.inf_conv(infrared))))
         feature = torch.cat([visible, infrared], dim=1)
@@ -63,7 +63,7 @@ class _Convolution(nn.Module):
 class _UnusedNorm(_Convolution):
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__(inputs, outputs, kernel)
-        self.bn = nn.BatchNorm2d(outputs)  # the published file has it, the published forward never calls it
+        self.bn = nn.BatchNorm2d(outputs)  # in the published file, but never called by the published forward
 
 
 class _Dense(nn.Module):

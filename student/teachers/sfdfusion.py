@@ -13,7 +13,7 @@ class SFDFusion(FusionNetwork):
     """Hu et al., "SFDFusion: An Efficient Spatial-Frequency Domain Fusion Network ...", ECAI 2024.
 
     Each modality is refined by attention and by its learned gradients, amplitudes and phases are fused and transformed
-    back, and five convolutions make the fused plane of all three; it is stretched to [0, 1].
+    back, and five convolutions make the fused plane from all three; it is stretched to [0, 1].
     """
 
     feature = "input of fus_block.encoder: 24 x H x W"
@@ -22,7 +22,7 @@ class SFDFusion(FusionNetwork):
         'Hu, "SFDFusion: An Efficient Spatial-Frequency Domain Fusion Network for Infrared and Visible Image Fusion", '
         "ECAI 2024"
     )
-    multiple = 2  # the inverse transform gives an even width
+    multiple = 2  # the inverse transform returns an even width
     cast = "floor"
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class SFDFusion(FusionNetwork):
 
     @classmethod
     def unwrap(cls, contents: Dict[str, Any]) -> Dict[str, Any]:
-        """Give what is under ``fuse_net``; a flat state dict comes back as it is."""
+        """Return what is under ``fuse_net``; a flat state dict is returned as it is."""
         return super().unwrap(contents.get("fuse_net", contents))
 
 
 def to_polar(plane: Tensor) -> Tuple[Tensor, Tensor]:
-    """Give amplitude and phase of the spectrum: (B, 1, H, W) -> two of (B, 1, H, W // 2 + 1)."""
+    """Return amplitude and phase of the spectrum: (B, 1, H, W) -> two of (B, 1, H, W // 2 + 1)."""
     if torch.onnx.is_in_onnx_export():
         exported = transform(plane)
         return exported.amplitude, exported.phase
@@ -55,7 +55,7 @@ def to_polar(plane: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 def from_polar(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """Go back: two of (B, 1, H, W / 2 + 1) -> (B, 1, H, W)."""
+    """Invert ``to_polar``: two of (B, 1, H, W / 2 + 1) -> (B, 1, H, W)."""
     real, imaginary = amplitude * torch.cos(phase) + 1e-8, amplitude * torch.sin(phase) + 1e-8
     if torch.onnx.is_in_onnx_export():
         return invert(Spectrum(real, imaginary), 2 * (real.shape[3] - 1))
@@ -84,7 +84,7 @@ class Refinement(nn.Module):
 
 
 class Gate(nn.Module):
-    """Attention of each value by its surroundings: (B, C, H, W) -> same."""
+    """Scale each value by attention from its surroundings: (B, C, H, W) -> same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Gate(nn.Module):
 
 
 class Gradient(nn.Module):
-    """|gx| + |gy| of each channel, by learned filters that were Sobel's at first: (B, C, H, W) -> same."""
+    """|gx| + |gy| of each channel, by learned filters that started as Sobel's: (B, C, H, W) -> same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class SpectrumFusion(nn.Module):
 
 
 class InverseTransform(nn.Module):
-    """Back from amplitude and phase, and two convolutions: (B, 1, H, W/2 + 1) each -> (B, 8, H, W)."""
+    """Inverse transform of amplitude and phase, then two convolutions: (B, 1, H, W/2 + 1) each -> (B, 8, H, W)."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class InverseTransform(nn.Module):
 
     def forward(self, amplitude: Tensor, phase: Tensor) -> Tensor:
         plane = from_polar(amplitude, phase).abs()
-        # Maximum and mean over channels in the published code, of which there is one.
+        # Maximum and mean over the channels in the published code, but there is only one channel.
         return self.conv1(torch.cat([plane, plane], dim=1))
 
 

@@ -15,7 +15,7 @@ def convolve_circularly(x: Tensor, y: Tensor) -> Tensor:
     """Two of (B, C, H, W) -> the same."""
     if not torch.onnx.is_in_onnx_export():
         return torch.fft.irfft2(torch.fft.rfft2(x.float()) * torch.fft.rfft2(y.float()), s=x.shape[2:])
-    # Apart from the means, whose product is the greater part of the result and would cost the rest its last digits.
+    # Without the means, whose product is the greater part of the result and would cost the rest its last digits.
     mean_x, mean_y = plane_mean(x), plane_mean(y)
     a, b = transform(x - mean_x), transform(y - mean_y)
     real = a.real * b.real - a.imaginary * b.imaginary
@@ -58,7 +58,7 @@ class SpatialInteraction(nn.Module):
 
 
 class ChannelInteraction(nn.Module):
-    """Channel attention upon channel attention, up to the fourth order."""
+    """Repeated channel attention, up to the fourth order."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class ChannelInteraction(nn.Module):
 
 
 class Interaction(nn.Module):
-    """The spatial interaction, then that of the channels."""
+    """The spatial interaction, then the channel interaction."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class SHIP(FusionNetwork):
     """Zheng et al., "Probing Synergistic High-Order Interaction in Infrared and Visible Image Fusion", CVPR 2024.
 
     Three interactions in series turn the two encoded planes into three visible features; an invertible block joins
-    them, and the decoder makes the fused plane of that, clipped to [0, 1].
+    them, and the decoder makes the fused plane from that, clipped to [0, 1].
     """
 
     feature = "input of reconstruction: 16 x H x W"

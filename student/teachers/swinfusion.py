@@ -13,17 +13,17 @@ Pair = Tuple[Tensor, Tensor]
 CHANNELS = 60
 HEADS = 6
 WINDOW = 8
-TRAINED_SIZE = 128  # of the crops, for which the state dict holds the masks
+TRAINED_SIZE = 128  # of the crops, the size for which the state dict holds the masks
 
 
 class SwinFusion(FusionNetwork):
     """Ma et al., "SwinFusion: Cross-domain Long-range Learning for General Image Fusion via Swin Transformer", 2022.
 
     The network of the published infrared-visible weights (``swinfusion1`` in the authors' options): four transformer
-    blocks a modality, two rounds of attention within and across modalities, four more blocks, and three convolutions.
-    Planes are reflected to whole windows below and to the right, and what comes out is cut back; the authors' test
-    script also mirrors a strip of up to one window there before, which their training does not. The fused plane has no
-    bounds: their 8-bit cast cuts it to [0, 1].
+    blocks per modality, two rounds of attention within and across modalities, four more blocks, and three convolutions.
+    Planes are padded by reflection to whole windows below and to the right, and the outputs cut back; the authors' test
+    script first mirrors a strip of up to one window there, which their training does not. The fused plane is unbounded:
+    their 8-bit cast clips it to [0, 1].
     """
 
     feature = "input of layers_Re: 60 x H x W"
@@ -129,12 +129,12 @@ class Group(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """What blocks have in common: windows of 8 x 8, shifted by ``shift`` pixels."""
+    """What the blocks have in common: windows of 8 x 8, shifted by ``shift`` pixels."""
 
     def __init__(self, shift: int) -> None:
         super().__init__()
         self.shift = shift
-        # In the state dict only: forward makes the mask for the size that comes.
+        # In the state dict only: forward makes the mask for the actual size.
         self.register_buffer("attn_mask", shift_mask(TRAINED_SIZE, TRAINED_SIZE) if shift else None)
 
     def to_windows(self, x: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Block(WindowBlock):
 
 
 class CrossBlock(WindowBlock):
-    """Transformer block of two modalities, each of which asks the other: two of (B, H, W, 60) -> same."""
+    """Transformer block of two modalities, each of which attends to the other: two of (B, H, W, 60) -> same."""
 
     def __init__(self, shift: int) -> None:
         super().__init__(shift)
@@ -210,7 +210,7 @@ class WindowAttention(nn.Module):
 
 
 class SelfAttention(WindowAttention):
-    """Within one modality: (B, N, 64, 60) -> same."""
+    """Attention within one modality: (B, N, 64, 60) -> same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class SelfAttention(WindowAttention):
 
 
 class CrossAttention(WindowAttention):
-    """Queries of one modality, keys and values of the other: two of (B, N, 64, 60) -> one."""
+    """Attention with queries from one modality, keys and values from the other: two of (B, N, 64, 60) -> one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,9 +242,9 @@ def to_windows(x: Tensor) -> Tensor:
 
 
 def shift_mask(height: int, width: int, device: Optional[torch.device] = None) -> Tensor:
-    """Give what is added to the scores of shifted windows, (H/8 * W/8, 64, 64).
+    """Return the mask that is added to the scores of shifted windows, (H/8 * W/8, 64, 64).
 
-    0 where two tokens are neighbours in the image, -100 where only the cyclic shift put them into one window.
+    0 for two tokens that are neighbours in the image, -100 if only the cyclic shift put them into one window.
     """
     places = (torch.arange(size, device=device) - size + WINDOW for size in (height, width))
     row, column = ((place >= 0).int() + (place >= WINDOW // 2).int() for place in places)

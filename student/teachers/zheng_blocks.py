@@ -14,16 +14,16 @@ def convolve_twice(c_in: int, hidden: int, c_out: int, kernel: int, activation: 
 
 
 def plane_mean(x: Tensor) -> Tensor:
-    """Give the mean of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
+    """Return the mean of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
     if torch.onnx.is_in_onnx_export():
-        # PyTorch adds up by parts, ONNX Runtime in one run: float32 then loses digits, which a softmax may blow up.
+        # PyTorch sums in parts, ONNX Runtime in one go: float32 then loses digits, which a softmax may amplify.
         return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
     return x.mean(dim=(2, 3), keepdim=True)
 
 
 def variance_and_mean(x: Tensor) -> Tuple[Tensor, Tensor]:
-    """Give the variance and the mean of each channel: (B, C, H, W) -> two of (B, C, 1, 1)."""
-    # torch.var_mean takes six times as long where the channels lie innermost.
+    """Return the variance and the mean of each channel: (B, C, H, W) -> two of (B, C, 1, 1)."""
+    # torch.var_mean takes six times as long if the channels are innermost in memory.
     mean = plane_mean(x)
     return plane_mean((x - mean).square()), mean
 
@@ -32,7 +32,7 @@ class CrossDifference(nn.Module):
     """Central-difference convolution along the axes and along the diagonals, mixed, plus the input."""
 
     theta = 0.8  # share of the central difference
-    axes = (1, 3, 4, 5, 7)  # where the five weights lie in a 3x3 kernel
+    axes = (1, 3, 4, 5, 7)  # positions of the five weights in a 3x3 kernel
     diagonals = (0, 2, 4, 6, 8)
 
     def __init__(self, channels: int) -> None:
@@ -43,7 +43,7 @@ class CrossDifference(nn.Module):
         self.HP_branch = nn.Parameter(torch.zeros(1))
 
     def kernel(self) -> Tensor:
-        """Give the one 3x3 kernel that all of it amounts to, (C, C, 3, 3)."""
+        """Return the single 3x3 kernel that is equivalent to the whole, (C, C, 3, 3)."""
         mixed = torch.sigmoid(self.HP_branch)
         along_axes = mixed * self.h_conv["conv"].get_parameter("weight")[:, :, 0]
         along_diagonals = (1 - mixed) * self.d_conv["conv"].get_parameter("weight")[:, :, 0]
@@ -59,7 +59,7 @@ class CrossDifference(nn.Module):
 
 
 class EdgeBlock(nn.Module):
-    """A convolution, then two plain ones beside the central differences."""
+    """A convolution, then two plain ones in parallel with the central differences."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class EdgeBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, c_out, H, W)."""
-        # Narrow convolutions and what works over channels run fastest in this layout on a CPU; both networks keep it.
+        # Narrow convolutions and operations over channels run fastest in this layout on a CPU; both networks keep it.
         x = self.process(x).contiguous(memory_format=torch.channels_last)
         return self.Res(x) + self.CDC(x)
 
 
 class HalfNormBlock(nn.Module):
-    """Two convolutions with instance normalisation of half the channels between them, beside a 1x1 convolution."""
+    """Two convolutions with instance normalisation of half the channels between them, parallel to a 1x1 convolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class HalfNormBlock(nn.Module):
         return F.leaky_relu(self.conv_2(y), 0.1, inplace=True) + self.identity(x)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Normalise the first half of the channels, as one scale and shift of them all: (B, C, H, W) -> same."""
+        """Normalise the first half of the channels, as one scale and shift of all of them: (B, C, H, W) -> same."""
         half = self.norm.num_features
         variance, mean = variance_and_mean(x[:, :half])
         scale = self.norm.weight[:, None, None] / torch.sqrt(variance + self.norm.eps)
@@ -100,7 +100,7 @@ class HalfNormBlock(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Two half-normalised blocks and a convolution over the input and both."""
+    """Two half-normalised blocks and a convolution over the input and both outputs."""
 
     growth = 16
 
@@ -118,7 +118,7 @@ class DenseBlock(nn.Module):
 
 
 class InvertibleConvolution(nn.Module):
-    """1x1 convolution whose matrix is kept as the P, L and U of its decomposition (Glow)."""
+    """1x1 convolution whose matrix is stored as the P, L and U of its decomposition (Glow)."""
 
     p: Tensor
     sign_s: Tensor
@@ -132,7 +132,7 @@ class InvertibleConvolution(nn.Module):
         self.upper = nn.Parameter(torch.zeros(channels, channels))
 
     def kernel(self) -> Tensor:
-        """Give the matrix, (C, C, 1, 1)."""
+        """Return the matrix, (C, C, 1, 1)."""
         lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
         upper = self.upper.triu(1) + torch.diag(self.sign_s * self.log_s.exp())
         return (self.p @ lower @ upper)[:, :, None, None]
@@ -161,7 +161,7 @@ class InvertibleBlock(nn.Module):
 
 
 class ChannelBias(nn.Module):
-    """Add to each channel of x the mean of two convolutions of it, scaled by a channel attention."""
+    """Add to each channel of x the mean of x after two convolutions, scaled by channel attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -440,5 +440,5 @@ def test_pairs_that_cannot_be_measured_are_one_line(tmp_path, capsys, infrared, 
 def test_16_bit_infrared_is_refused_by_name(tmp_path):
     write_image(tmp_path / "ir" / "deep.png", np.zeros((20, 20), np.uint16))
     write_image(tmp_path / "vi" / "deep.png", np.zeros((20, 20), np.uint8))
-    with pytest.raises(FileError, match=r"8-bit infrared .*Got uint16 in .*deep\.png"):
+    with pytest.raises(FileError, match=r"8-bit infrared.*Got uint16 in .*deep\.png"):
         evaluate_pairs(pairs_of(tmp_path), mean)

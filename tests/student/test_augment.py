@@ -100,7 +100,7 @@ def test_a_code_that_is_none_is_refused(code):
 
 @pytest.mark.parametrize("shape", [(2, 1, 4, 5), (3, 1, 4, 4), (2, 4, 4)], ids=["not square", "rows", "axes"])
 def test_tensors_that_do_not_fit_the_codes_are_refused_with_their_shape(shape):
-    with pytest.raises(ValueError, match=r"must be \(2, C, s, s\), one row a code\. Got \(" + str(shape)[1:-1]):
+    with pytest.raises(ValueError, match=r"must be \(2, C, s, s\), one row per code\. Got \(" + str(shape)[1:-1]):
         augment([torch.zeros(2, 1, 4, 4), torch.zeros(shape)], torch.tensor([0, 1]))
 
 

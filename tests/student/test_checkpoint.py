@@ -23,7 +23,7 @@ def assert_same_weights(student, other):
 
 
 def refusal(path, kind):
-    """Give the message with which ``path`` is refused: one line that names the file."""
+    """Return the message with which ``path`` is refused: one line that names the file."""
     with pytest.raises(kind) as caught:
         load_student(path)
     message = str(caught.value)

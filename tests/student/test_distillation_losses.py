@@ -39,13 +39,13 @@ SHAPES = [
 
 
 def features(*shapes, batch=2, seed=0):
-    """Give float64 features (B, C, h, w) around 0.3, for (C, h, w) each."""
+    """Return float64 features (B, C, h, w) around 0.3, one for each (C, h, w)."""
     rng = np.random.default_rng(seed)
     return [torch.from_numpy(rng.normal(0.3, 1, (batch, *shape))) for shape in shapes]
 
 
 def images(count, batch=2, height=9, width=8, seed=0):
-    """Give float64 images (count, B, 1, H, W) in [0, 1]."""
+    """Return float64 images (count, B, 1, H, W) in [0, 1]."""
     return torch.from_numpy(np.random.default_rng(seed).random((count, batch, 1, height, width)))
 
 

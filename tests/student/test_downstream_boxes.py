@@ -11,7 +11,7 @@ CELLS = torch.tensor([[3, 1, 0]]), torch.tensor([[2, 6, 0]])  # row, column
 
 
 def perfect():
-    """Give logits and shapes that say where BOXES are, on a grid of 8 x 8 cells."""
+    """Return logits and shapes that say where BOXES are, on a grid of 8 x 8 cells."""
     logits, shapes = torch.full((1, 2, 8, 8), -30.0), torch.zeros(1, 4, 8, 8)
     for (label, *box), row, column in zip(BOXES[0, :2].tolist(), *(cells[0] for cells in CELLS)):
         logits[0, int(label), row, column] = 30

@@ -19,7 +19,7 @@ BOXES = st.lists(st.tuples(SPANS, SPANS), min_size=1, max_size=4)  # whole pixel
 
 
 def rows_of(boxes):
-    """Give the boxes as rows of class, centre and size; the class of each is its number."""
+    """Return the boxes as rows of class, centre and size; the class of each is its number."""
     rows = [
         [number, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
         for number, ((left, right), (top, bottom)) in enumerate(boxes)
@@ -35,7 +35,7 @@ def painted(box):
 
 
 def found_in(plane):
-    """Give centre and size of what is painted."""
+    """Return centre and size of what is painted."""
     rows, columns = np.nonzero(np.asarray(plane))
     sides = np.ptp(columns) + 1, np.ptp(rows) + 1
     return [columns.min() + sides[0] / 2, rows.min() + sides[1] / 2, *sides]
@@ -115,7 +115,7 @@ def test_labels_that_leave_every_crop_empty_are_told(pairs):
         (np.zeros((4, 6), np.uint8), "must be grey, 8 bits, 4x5 as its pair. Got uint8 (4, 6)"),
         (np.zeros((4, 5), np.uint16), "must be grey, 8 bits, 4x5 as its pair. Got uint16 (4, 5)"),
         (np.zeros((4, 5, 3), np.uint8), "must be grey, 8 bits, 4x5 as its pair. Got uint8 (4, 5, 3)"),
-        (np.full((4, 5), 3, np.uint8), "has pixels of class 3, but the task tells 0 to 2 apart"),
+        (np.full((4, 5), 3, np.uint8), "has pixels of class 3, but the classes of the task are 0 to 2"),
     ],
 )
 def test_a_wrong_mask_is_named(tmp_path, mask, said):

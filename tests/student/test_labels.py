@@ -14,6 +14,8 @@ def test_labels_stand_beside_the_halves_or_beside_the_images(tmp_path):
     (tmp_path / "labels").mkdir()
     with pytest.raises(FileError, match=r"01\.txt is missing; make an empty file"):
         label_of(apart)
+    with pytest.raises(FileError, match=r"1\.png is missing; make a mask of zeros"):
+        label_of(together, ".png")
     for name in ("01.txt", "1.png"):
         (tmp_path / "labels" / name).touch()
     assert label_of(apart) == tmp_path / "labels" / "01.txt"

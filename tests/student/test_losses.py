@@ -20,7 +20,7 @@ LOSSES = [intensity_loss, gradient_loss, task_loss]
 
 
 def planes(count, batch=2, height=7, width=9, seed=0):
-    """Give float64 planes (count, B, 1, H, W) in [0, 1]."""
+    """Return float64 planes (count, B, 1, H, W) in [0, 1]."""
     return torch.from_numpy(np.random.default_rng(seed).random((count, batch, 1, height, width)))
 
 

@@ -39,7 +39,7 @@ def _seed():
 
 
 def perturbed(module, seed=0):
-    """Give the module with every parameter moved off its initial value, so that none is 0 or 1 by chance."""
+    """Return the module with every parameter moved off its initial value, so that none is 0 or 1 by chance."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -149,9 +149,9 @@ def test_wrong_planes_are_refused_with_what_came(infrared, visible, said):
         ({"heads": 4.0}, "heads must be an integer from 1 to 1024. Got 4.0"),
         ({"local_blocks": True}, "local_blocks must .* Got True"),
         ({"global_blocks": -1}, "global_blocks must be an integer from 0 to 1024. Got -1"),
-        ({"channels": 30}, "channels must divide by heads. Got 30 and 4"),
-        ({"channels": 33, "heads": 1, "reduction": 1}, "must divide by 2 encoders. Got 33 and 2"),
-        ({"reduction": 5}, "channels must divide by reduction. Got 32 and 5"),
+        ({"channels": 30}, "channels must be divisible by heads. Got 30 and 4"),
+        ({"channels": 33, "heads": 1, "reduction": 1}, "must be divisible by 2 encoders. Got 33 and 2"),
+        ({"reduction": 5}, "channels must be divisible by reduction. Got 32 and 5"),
         ({"global_stride": 0}, "global_stride must be an integer from 1 to 1024. Got 0"),
         ({"fusion_stride": 3}, "fusion_stride must be one of 1, 2, 4, 8. Got 3"),
         ({"global_stride": 16}, "global_stride must be one of 1, 2, 4, 8. Got 16"),

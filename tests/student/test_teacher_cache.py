@@ -156,7 +156,7 @@ def test_outputs_of_a_teacher_that_has_changed_under_one_digest_are_made_again(t
     with contextlib.suppress(KeyboardInterrupt):
         cached_maps(Toy(fails_at=fails_at and fails_at - 1), crops, tmp_path)
     maps = cached_maps(edited, crops, tmp_path)
-    assert caplog.messages == ["Toy has changed: its kept outputs are made again"]
+    assert caplog.messages == ["Toy has changed: its cached outputs are computed again"]
     wanted = cached_maps(edited, crops, tmp_path / "anew")
     assert all(torch.equal(one, other) for one, other in zip(maps, wanted))
     cached_maps(edited, crops, tmp_path)
@@ -185,7 +185,7 @@ def test_a_teacher_that_draws_random_numbers_runs_once_too(tmp_path, caplog):
 def test_a_teacher_of_another_range_is_warned_of(tmp_path, caplog, gain, warnings):
     for _ in range(2):
         cached_maps(Toy(gain), CROPS, tmp_path)
-    assert [message.startswith("Toy: ") and "beyond 0 to 1" in message for message in caplog.messages] == [
+    assert [message.startswith("Toy: ") and "outside 0 to 1" in message for message in caplog.messages] == [
         True
     ] * 2 * warnings
 
@@ -208,13 +208,13 @@ def test_a_teacher_of_another_size_is_refused():
             feature, fused = super().__call__(infrared, visible)
             return feature, fused[..., ::2, ::2]
 
-    with pytest.raises(ModelError, match=r"Toy must give a fused \(10, 1, 32, 32\).* Got \(10, 1, 16, 16\)"):
+    with pytest.raises(ModelError, match=r"Toy must return a fused \(10, 1, 32, 32\).* Got \(10, 1, 16, 16\)"):
         teacher_maps(Halved(), *to_unit(CROPS))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match=r"cannot keep teacher outputs at .*; give --cache"):
+    with pytest.raises(FileError, match=r"cannot cache teacher outputs at .*; give --cache"):
         cached_maps(Toy(), CROPS, tmp_path / "file")
 
 

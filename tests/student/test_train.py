@@ -109,7 +109,7 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
 
 
 def last_line(capsys):
-    """Give the last line on stderr, which the progress bar's stand above."""
+    """Return the last line on stderr, below those of the progress bars."""
     return capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
 
 
@@ -228,7 +228,7 @@ def test_a_second_run_of_the_same_output_is_refused_and_the_first_goes_on(sample
         process.communicate(timeout=120)
     finally:
         process.kill()
-    refusal = f"irvis train: another process writes {output}; wait for it, or give another output\n"
+    refusal = f"irvis train: another process is writing {output}; wait for it, or choose another output\n"
     assert capfd.readouterr().err == refusal
     assert process.returncode == 0
     assert len(rows_of(output)) == 100
@@ -249,7 +249,7 @@ def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, ca
     state, _ = beside(outputs[0])
     assert process.returncode == 130, trouble
     assert b"Traceback" not in shown + trouble
-    assert said.decode() == f"stopped; the same command goes on from {state}\n"
+    assert said.decode() == f"stopped; run the same command again to resume from {state}\n"
     assert state.exists()
     assert not outputs[0].exists()
     assert 1 <= len(rows_of(outputs[0])) < steps
@@ -385,7 +385,7 @@ def test_what_was_trained_is_not_written_over(samples, tmp_path, capsys):
     trained = output.read_bytes()
     capsys.readouterr()
     assert main([*command, "--seed", "1"]) == 1
-    said = f"irvis train: {output} is there already; remove it to train anew, or give another output\n"
+    said = f"irvis train: {output} already exists; remove it to train anew, or give another --output\n"
     assert capsys.readouterr().err == said
     assert output.read_bytes() == trained
 

@@ -72,7 +72,7 @@ def losses_of(trainer, count=1):
 
 
 def seen_by(trainer, monkeypatch):
-    """Give a list to which each step adds what its objective was given."""
+    """Return a list to which each step adds what its objective was given."""
     seen = []
     original = trainer.objective.forward
     monkeypatch.setattr(trainer.objective, "forward", lambda *given: seen.append(given) or original(*given))
@@ -169,7 +169,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
-    with pytest.raises(IrvisError, match="--batch 2 does not divide among 3 processes"):
+    with pytest.raises(IrvisError, match="--batch 2 is not divisible by 3 processes"):
         Trainer(SMALL, CROPS, among=Processes(0, 3, torch.device("cpu")))
 
 
@@ -369,7 +369,7 @@ def random_joint():
 
 
 def resumed_from(path):
-    """Give a run that took up a state, in a process that drew other random numbers before."""
+    """Return a run that took up a state, in a process that drew other random numbers before."""
     resumed = Trainer(SMALL, CROPS, downstream=random_joint())
     torch.manual_seed(12345)
     resumed.restore(path)

@@ -158,7 +158,7 @@ def test_a_fused_image_of_another_shape_is_told():
     module = Mean(nn.Identity(), nn.AvgPool2d(2))
     assert refusal(ModuleTeacher(module, "tail", name="mine"), *planes()) == (
         "the fused plane of mine must be (B, 1, H, W) = (2, 1, 16, 20). Got (2, 1, 8, 10); "
-        "wrap it in a network that gives such a plane"
+        "wrap it in a network that returns such a plane"
     )
 
 
@@ -178,7 +178,7 @@ def test_a_module_that_names_the_visible_first_is_warned_of(caplog, names):
     typed = {"nn": nn}
     exec(f"class Typed(nn.Identity):\n    def forward(self, {names}): pass", typed)
     ModuleTeacher(typed["Typed"](), "", name="mine")
-    assert caplog.messages == [f"mine: its forward({names}) is given the infrared first; wrap it to swap them"]
+    assert caplog.messages == [f"mine: its forward({names}) gets the infrared first; wrap it to swap them"]
 
 
 def test_other_modules_are_not_warned_of(caplog):

@@ -215,7 +215,7 @@ def test_what_is_no_onnx_is_refused(tmp_path, content):
 def test_names_that_are_no_text_are_refused(model, tmp_path):
     content = model.read_bytes().replace(b"fused", b"f\x90sed")
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(FileError, match=r"not a readable ONNX file: .*x\.onnx \(it has names that are no text\)"):
+    with pytest.raises(FileError, match=r"not a readable ONNX file: .*x\.onnx \(it has names that are not text\)"):
         OnnxTeacher(tmp_path / "x.onnx", "fused", "feature")
 
 

@@ -96,7 +96,7 @@ class Signed(Broken):
 
 def test_a_teacher_of_another_range_is_warned_of():
     line = check(ModuleTeacher(Signed(), "log"), *sample_planes(), "cpu")
-    assert re.search(r"\. Warning: \d\d% of its fused plane lies beyond 0 to 1, all that the student can give", line)
+    assert re.search(r"\. Warning: \d\d% of its fused plane lies outside 0 to 1, the range of the student", line)
 
 
 class OneByOne(Broken):

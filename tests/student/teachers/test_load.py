@@ -326,7 +326,7 @@ def test_two_teachers_of_one_name_are_refused_and_one_given_twice_too(mine, tmp_
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("number", "must give an nn.Module. Got int"),
+        ("number", "must return an nn.Module. Got int"),
         ("broken", "KeyError: 'this key'"),
         ("leaves", "SystemExit: 2"),
         ("nothing", "has no attribute 'nothing'"),

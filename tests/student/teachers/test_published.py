@@ -71,7 +71,7 @@ def test_weights_go_by_their_names(tmp_path):
 
 def test_a_folder_without_weights_is_told(tmp_path):
     (tmp_path / "model_best.pth").touch()
-    with pytest.raises(FileError, match=r"no weights of a published network in .*; name a file as its network"):
+    with pytest.raises(FileError, match=r"no weights of a published network in .*; name a file after its network"):
         find_weights(tmp_path)
 
 

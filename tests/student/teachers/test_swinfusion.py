@@ -26,7 +26,7 @@ def wave(index, shape):
 
 
 def fill(network):
-    """Give every parameter a value that depends on nothing but its place among the sorted names."""
+    """Set every parameter to a value that depends on nothing but its place among the sorted names."""
     with torch.no_grad():
         for index, (name, parameter) in enumerate(sorted(network.named_parameters())):
             values = wave(index, parameter.shape)
