@@ -4,8 +4,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, List
 
-# A file of a hundred bytes can claim any size, and one of megabytes fill it: an image of more pixels than 16384x16384
-# is refused before memory is taken for it. OpenCV reads this when it is first imported, and has 2^30 where nobody says.
+# A file of a hundred bytes can claim any image size, and one of a few megabytes can fill it: images of more pixels than
+# 16384x16384 are rejected before memory is allocated. OpenCV reads this when first imported; its default is 2^30.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from irvis.runtime.loop import FusedFrame, FusionLoop
     from irvis.runtime.work import StageTimes
 else:
-    # Imported when first asked for (PEP 562): they need numpy and OpenCV, and `irvis doctor` runs where those do not.
+    # Imported on first use (PEP 562): they need numpy and OpenCV, and `irvis doctor` must run where those do not.
     _HOMES = {"Fuser": "fuser", "FusedFrame": "loop", "FusionLoop": "loop", "StageTimes": "work"}
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value  # so that the next time costs nothing
+        globals()[name] = value  # so that the next access costs nothing
         return value
 
 

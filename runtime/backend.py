@@ -1,4 +1,4 @@
-"""What runs a model: one small protocol, and the choice of a backend by the file's kind."""
+"""The protocol of the backends that run a model, and the choice of one by the model's file suffix."""
 
 import os
 from pathlib import Path
@@ -14,24 +14,24 @@ class Backend(Protocol):
     """Runs one fusion model. Used from one thread; owns its session, context and buffers until ``close``."""
 
     name: str  # the library, its version, and what it runs on
-    size: Optional[Tuple[int, int]]  # (H, W) of the frames that it takes; None: any
-    takes_frames: bool  # frames, uint8, go in and come out, rather than planes, float32
-    h2d_ms: Optional[float]  # of the latest run; None: cannot be told apart from compute
+    size: Optional[Tuple[int, int]]  # (H, W) of the frames that it takes; None: any size
+    takes_frames: bool  # inputs and output are uint8 frames rather than float32 planes
+    h2d_ms: Optional[float]  # of the latest run; None: cannot be measured separately from compute
     compute_ms: Optional[float]
     d2h_ms: Optional[float]
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse one pair; what comes out is valid until the next run.
+        """Fuse one pair; the result is valid until the next run.
 
         Planes: float32 (H, W) in [0, 1] each -> fused float32 (H, W) in [0, 1].
         Frames: uint8 (H, W) and uint8 BGR (H, W, 3) -> fused uint8 BGR (H, W, 3).
         """
 
     def rebuild_command(self, size: Tuple[int, int]) -> str:
-        """Give the command that makes this model for frames of ``size`` (H, W)."""
+        """Return the command that makes this model for frames of ``size`` (H, W)."""
 
     def close(self) -> None:
-        """Give back all that is held. May be called twice."""
+        """Release all resources. May be called twice."""
 
 
 def open_backend(
@@ -41,12 +41,12 @@ def open_backend(
     engine_cache: Optional[Path] = None,
     engine_size: Optional[Tuple[int, int]] = None,
 ) -> Backend:
-    """Open a ``.onnx`` with ONNX Runtime, a ``.engine`` with TensorRT. Raises FileError, ModelError.
+    """Open a ``.onnx`` with ONNX Runtime or a ``.engine`` with TensorRT. Raises FileError, ModelError.
 
-    A ``.onnx`` with an ``engine_cache`` and no ``providers`` is opened with TensorRT, by its engine of ``engine_size``
-    (H, W) from that folder. ``providers`` and ``threads`` concern ONNX Runtime alone.
+    A ``.onnx`` with an ``engine_cache`` and no ``providers`` is opened with TensorRT, as its engine of ``engine_size``
+    (H, W) from that folder. ``providers`` and ``threads`` apply to ONNX Runtime only.
     """
-    if not os.path.isfile(model):  # not model.is_file: that raises where a name is too long
+    if not os.path.isfile(model):  # not model.is_file: that raises if a name is too long
         raise FileError(f"model not found: {model}")
     if model.suffix == ".onnx" and engine_cache is not None and providers is None:
         from irvis.runtime.engine_cache import cached_engine
@@ -61,6 +61,6 @@ def open_backend(
 
         return TensorRTBackend(model)
     raise ModelError(
-        f"cannot tell what kind of model this is: {model}; give a .onnx or a .engine "
-        "(irvis export makes the first from a checkpoint, build_engine.py the second from that)"
+        f"unknown kind of model: {model}; pass a .onnx or a .engine "
+        "(irvis export makes a .onnx from a checkpoint, build_engine.py a .engine from a .onnx)"
     )

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default on a machine without TensorRT, and the reference that an engine is held against."""
+"""ONNX Runtime: the default on a machine without TensorRT, and the reference that engines are compared with."""
 
 import logging
 import os
@@ -15,10 +15,10 @@ from irvis.runtime.files import read_bytes
 from irvis.runtime.providers import CPU, FATAL, open_session
 from irvis.runtime.sizes import format_size
 
-# Type and rank of infrared and visible; fused is of the same type.
+# Type and rank of infrared and visible; fused has the same type.
 PLANES = [("tensor(float)", 4), ("tensor(float)", 4)]
 FRAMES = [("tensor(uint8)", 2), ("tensor(uint8)", 3)]
-CORES = Path("/sys/devices/system/cpu")  # one folder for each, on or off
+CORES = Path("/sys/devices/system/cpu")  # one folder per core, online or offline
 
 logger = logging.getLogger("irvis.onnxruntime")
 
@@ -26,25 +26,25 @@ logger = logging.getLogger("irvis.onnxruntime")
 class OnnxRuntimeBackend:
     """Runs an ONNX with inputs ``infrared`` and ``visible`` and output ``fused``, planes or frames.
 
-    Planes are float32 (1, 1, H, W) each; frames uint8 (H, W), (H, W, 3) and (H, W, 3).
+    Planes are float32 (1, 1, H, W) each; frames are uint8 (H, W), (H, W, 3) and (H, W, 3).
 
-    On a CPU an ONNX of any size is opened anew for each size that comes, and keeps it until another comes: a tenth of a
-    second, after which a frame of 480x640 takes about .8 of the time. What a frame becomes depends on no other frame.
+    On a CPU, an ONNX of dynamic size is reopened for a fixed size whenever the frame size changes: that takes a tenth
+    of a second, after which a frame of 480x640 takes about .8 of the time. A frame's result depends on no other frame.
 
-    The CPU's provider is the exact reference: ``OnnxRuntimeBackend(model, CPU_ONLY)``. TensorRT's runs in FP16, and
-    CUDA's, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ from it. TensorRT's
-    builds an engine, which takes minutes, and keeps it for the next time.
+    The CPU provider is the exact reference: ``OnnxRuntimeBackend(model, CPU_ONLY)``. The TensorRT provider runs in
+    FP16, and the CUDA provider, from Ampere on, rounds the factors of FP32 products to ten bits (TF32): both differ
+    from the reference. The TensorRT provider builds an engine, which takes minutes, and caches it.
 
     Args:
         model: the ``.onnx``.
-        providers: names of execution providers in order of preference, all of which must load; None takes TensorRT,
-            CUDA, CPU, as they load, and warns of one that is in this ONNX Runtime and does not.
-        threads: CPU threads; None lets ONNX Runtime choose, unless cores are off.
+        providers: names of execution providers in order of preference, all of which must load; None tries TensorRT,
+            CUDA and CPU, and warns about any that this ONNX Runtime includes but that does not load.
+        threads: CPU threads; None lets ONNX Runtime choose, unless cores are offline.
         engine_cache: folder for the TensorRT provider's engines; None: ``$XDG_CACHE_HOME/irvis/onnxruntime``, else
             below ``~/.cache``.
 
-    Raises ModelError where ONNX Runtime is not installed, the file is no such model, or a provider is not there;
-    FileError where ``engine_cache`` cannot be written.
+    Raises ModelError if ONNX Runtime is not installed, the file is not such a model, or a provider is missing;
+    FileError if ``engine_cache`` cannot be written.
     """
 
     h2d_ms: Optional[float] = None
@@ -65,26 +65,26 @@ class OnnxRuntimeBackend:
         try:
             self.size, self.takes_frames = _check_signature(opened, model)
         except UnicodeDecodeError as error:
-            raise ModelError(f"{model} is not a fusion model of irvis: it has names that are no text") from error
+            raise ModelError(f"{model} is not a fusion model of irvis: it has names that are not text") from error
         on_cpu = opened.get_providers()[0] == CPU
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {opened.get_providers()[0]}"
         self.compute_ms: Optional[float] = None
-        # The CPU's provider goes on in a fork, seen with 1.19.2 and 1.32.0, with one thread and with two.
+        # The CPU provider keeps working in a fork: seen with 1.19.2 and 1.32.0, with one thread and with two.
         self._birthplace = None if on_cpu else Birthplace()
         self._buffers = Buffers()
-        # The model's bytes: the file may be another, or gone, when a frame of another size comes.
+        # The model's bytes: when a frame of another size comes, the file may have been replaced or deleted.
         self._content = read_bytes(model, "model") if on_cpu and self.size is None else None
         self._opened: Any = opened
         self._session: Any
         self._binding: Any
-        self._sizes: Dict[str, int]  # that were wanted for the free dimensions
+        self._sizes: Dict[str, int]  # requested for the free dimensions
         self._use(opened, {})
         logger.info("%s: %s (of %s)", model, self.name, ", ".join(opened.get_providers()))
 
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse one pair: float32 (H, W) each -> float32 (H, W), or uint8 (H, W), (H, W, 3) -> (H, W, 3).
 
-        What it gives is valid until the next run.
+        The result is valid until the next run.
         """
         if self._session is None:
             raise ModelError("this backend is closed")
@@ -97,7 +97,7 @@ class OnnxRuntimeBackend:
         fused = self._buffers("fused", feeds["visible"].shape, visible.dtype)
         started = time.perf_counter()
         try:
-            # Bound rather than passed: session.run allocates its output anew for each frame.
+            # Bound rather than passed: session.run would allocate a new output for each frame.
             for name, frame in feeds.items():
                 self._binding.bind_cpu_input(name, np.ascontiguousarray(frame))
             self._binding.bind_output("fused", "cpu", 0, fused.dtype, fused.shape, fused.ctypes.data)
@@ -108,29 +108,29 @@ class OnnxRuntimeBackend:
         return fused if self.takes_frames else fused[0, 0]
 
     def rebuild_command(self, size: Tuple[int, int]) -> str:
-        """Give the command that makes such an ONNX for frames of ``size`` (H, W)."""
+        """Return the command that makes such an ONNX for frames of ``size`` (H, W)."""
         return f"irvis export CHECKPOINT --size {format_size(size)}" + (" --frames" if self.takes_frames else "")
 
     def close(self) -> None:
-        """Give back the session."""
+        """Release the session."""
         self._opened = self._session = self._binding = None
 
     def _options(self, onnxruntime: Any) -> Any:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL  # what fails is raised too, and said once is enough
+        options.log_severity_level = FATAL  # errors are raised too, and reporting them once is enough
         threads = self._threads or _cores_left()
         if threads is not None:
             options.intra_op_num_threads = threads
         return options
 
     def _suit(self, feeds: Dict[str, np.ndarray]) -> None:
-        """Have a session that knows the size of these frames, where it can be had."""
+        """Switch to a session specialised for the size of these frames, if one can be made."""
         if self._content is None:
             return
         sizes = _free_dimensions(self._opened, feeds)
         if sizes == self._sizes:
             return
-        # The session before is freed first: what it took for its tensors is as much as the next will take.
+        # Free the previous session first: its tensors take as much memory as those of the next.
         self._use(self._opened, sizes)
         if not sizes:
             return
@@ -140,7 +140,7 @@ class OnnxRuntimeBackend:
             options.add_free_dimension_override_by_name(name, length)
         try:
             self._use(onnxruntime.InferenceSession(self._content, options, providers=[CPU]), sizes)
-        except Exception as error:  # the run says so where the frames do not fit, and else goes on as before
+        except Exception as error:  # the run reports frames that do not fit; all others still work
             logger.debug("no session of its own for %s: %s", sizes, one_line(error))
 
     def _use(self, session: Any, sizes: Dict[str, int]) -> None:
@@ -148,9 +148,9 @@ class OnnxRuntimeBackend:
 
 
 def _cores_left() -> Optional[int]:
-    """Give the number of cores that this process may use, where others are off; None where none is.
+    """Return the number of cores that this process may use if some cores are offline; None if all are online.
 
-    Most power modes of a Jetson switch cores off. ONNX Runtime makes threads for those too, and prints an error for
+    Most power modes of a Jetson switch cores off. ONNX Runtime starts threads for those too, and prints an error for
     each (https://github.com/fabio-sim/LightGlue-ONNX/issues/50).
     """
     present = len(list(CORES.glob("cpu[0-9]*")))
@@ -163,13 +163,13 @@ def _import_onnxruntime() -> Any:
     except ImportError as error:
         raise ModelError(
             "onnxruntime is not installed: pip install 'irvis[cpu]' (or [gpu]), "
-            "or build an engine with build_engine.py and give that"
+            "or build an engine with build_engine.py and use that"
         ) from error
     return onnxruntime
 
 
 def _free_dimensions(session: Any, feeds: Dict[str, np.ndarray]) -> Dict[str, int]:
-    """Give the lengths of the dimensions that have a name, by name; none where a name has two lengths."""
+    """Return the length of each named dimension, by name; empty if one name has two lengths."""
     sizes: Dict[str, int] = {}
     for node in session.get_inputs():
         for name, length in zip(node.shape, feeds[node.name].shape):
@@ -179,9 +179,9 @@ def _free_dimensions(session: Any, feeds: Dict[str, np.ndarray]) -> Dict[str, in
 
 
 def _check_signature(session: Any, model: Path) -> Tuple[Optional[Tuple[int, int]], bool]:
-    """Give (H, W), or None where the sizes are dynamic, and whether it takes frames.
+    """Return (H, W), or None if the sizes are dynamic, and whether the model takes frames.
 
-    Raises ModelError where this is another kind of model.
+    Raises ModelError for any other kind of model.
     """
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
@@ -196,7 +196,7 @@ def _check_signature(session: Any, model: Path) -> Tuple[Optional[Tuple[int, int
     if found not in (PLANES, FRAMES) or fused.type != visible.type or (takes_frames and visible.shape[2] != 3):
         shown = ", ".join(f"{node.name} {node.type} {node.shape}" for node in (infrared, visible, fused))
         raise ModelError(
-            f"{model} must take and give either planes, float32 (1, 1, H, W), or frames, uint8 (H, W) infrared and "
+            f"{model} must take and return either planes, float32 (1, 1, H, W), or frames, uint8 (H, W) infrared and "
             f"(H, W, 3) visible. Got {shown}; make one with irvis export"
         )
     height, width = infrared.shape[-2:]

@@ -1,4 +1,4 @@
-"""TensorRT: runs an engine that build_engine.py made on this very machine. Needs tensorrt and pycuda, and never torch.
+"""TensorRT: runs an engine that build_engine.py built on this very machine. Needs tensorrt and pycuda, but not torch.
 
 Written against the tensor-name API, which is the same from TensorRT 8.5 to 11.
 """
@@ -27,8 +27,8 @@ class TensorRTBackend:
     Frames are uint8 (H, W), (H, W, 3) and (H, W, 3), and go straight into the memory that the GPU reads; planes are
     float32 (1, 1, H, W) each.
 
-    Belongs to the thread that made it, and to its process, of which a fork is refused it. Raises FileError and
-    ModelError where the engine or its sidecar is missing, corrupt, or of another machine.
+    Belongs to the thread and the process that created it; using it in a fork raises ModelError. Raises FileError or
+    ModelError if the engine or its sidecar is missing, corrupt, or from another machine.
     """
 
     _gpu: Optional[Gpu] = None  # for __del__, should __init__ fail early
@@ -36,7 +36,7 @@ class TensorRTBackend:
     def __init__(self, path: Path) -> None:
         self.size: Optional[Tuple[int, int]] = None
         self.takes_frames = False
-        self.h2d_ms: Optional[float] = None  # None too where memory is shared and nothing is copied
+        self.h2d_ms: Optional[float] = None  # also None if memory is shared and nothing is copied
         self.compute_ms: Optional[float] = None
         self.d2h_ms: Optional[float] = None
         self._thread = threading.get_ident()
@@ -73,7 +73,7 @@ class TensorRTBackend:
     def run(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse one pair: uint8 (H, W), (H, W, 3) -> (H, W, 3), or planes, float32 (H, W) each, in [0, 1].
 
-        What it gives is valid until the next run or ``close``.
+        The result is valid until the next run or ``close``.
         """
         gpu = self._open_gpu()
         for name, frame in zip(INPUTS, (infrared, visible)):
@@ -103,11 +103,11 @@ class TensorRTBackend:
         return self._host[OUTPUT]
 
     def rebuild_command(self, size: Tuple[int, int]) -> str:
-        """Give the command that builds this engine for frames of another size (H, W)."""
+        """Return the command that builds this engine for frames of another size (H, W)."""
         return self._sidecar.rebuild_command(size)
 
     def close(self) -> None:
-        """Give back the engine, its memory and the context. May be called twice."""
+        """Release the engine, its memory and the context. May be called twice."""
         if self._gpu is not None:
             self._open_gpu()
             self._free()
@@ -119,7 +119,7 @@ class TensorRTBackend:
         self.close()
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # from another thread nothing can be freed; the process's end does it
+        with contextlib.suppress(Exception):  # nothing can be freed from another thread; the end of the process does it
             self.close()
 
     def _open_gpu(self) -> Gpu:
@@ -134,8 +134,8 @@ class TensorRTBackend:
         gpu = self._open_gpu()
         with self._errors:
             try:
-                # With no context of ours current, so that TensorRT's own CUDA runtime takes a hold on the primary
-                # context: releasing ours must never be what destroys it.
+                # Created while our context is not current, so that TensorRT's own CUDA runtime retains the primary
+                # context: releasing our reference must never destroy it.
                 self._runtime = trt.Runtime(tensorrt_logger())
             except Exception as error:  # pybind11 raises TypeError for the null pointer that TensorRT returned
                 raise ModelError(f"TensorRT {trt.__version__} does not start: {self._errors}") from error
@@ -147,13 +147,13 @@ class TensorRTBackend:
                 self.size, self.takes_frames = signature.size, signature.takes_frames
                 self._context = self._engine.create_execution_context()
                 if self._context is None:
-                    raise ModelError(f"no GPU memory to run {path} in: {self._errors}")
+                    raise ModelError(f"not enough GPU memory to run {path}: {self._errors}")
                 self._allocate(gpu, signature)
                 self._stream = gpu.cuda.Stream()
                 self._marks = [gpu.cuda.Event() for _ in range(4)]
 
     def _allocate(self, gpu: Gpu, signature: Signature) -> None:
-        """Allocate every buffer, once, and tell TensorRT where they are."""
+        """Allocate all buffers once, and pass their addresses to TensorRT."""
         cuda = gpu.cuda
         flags = cuda.host_alloc_flags.DEVICEMAP if gpu.shares_memory else 0
         for name, shape in signature.shapes.items():
@@ -168,7 +168,7 @@ class TensorRTBackend:
                 raise ModelError(f"TensorRT refuses the buffer of {name}")
 
     def _free(self) -> None:
-        """Free all that was taken, as far as it was; TensorRT and pycuda free an object with its last reference."""
+        """Free whatever was allocated; TensorRT and pycuda free an object with its last reference."""
         gpu, self._gpu = self._gpu, None
         if gpu is not None:
             with gpu.current():

@@ -16,31 +16,31 @@ from irvis.runtime.version import irvis_version
 
 
 class Subcommand(NamedTuple):
-    """Where a subcommand is; it is imported only when called, so that the runtime never meets torch."""
+    """Where a subcommand lives; it is imported only when called, so that the runtime never imports torch."""
 
     module: str
     summary: str
-    extra: str = "cpu"  # of the package's extras, the one with what the module needs
+    extra: str = "cpu"  # the package's extra that installs what the module needs
 
 
 SUBCOMMANDS = {
     "fuse": Subcommand("irvis.runtime.fuse", "fuse two images, two folders or two videos"),
-    "run": Subcommand("irvis.runtime.run", "fuse what two cameras see, live; show, record or serve it"),
+    "run": Subcommand("irvis.runtime.run", "fuse two cameras live; show, record or serve the result"),
     "calibrate": Subcommand("irvis.runtime.registration.calibrate", "register the infrared camera to the visible one"),
     "ros1": Subcommand("irvis.runtime.ros.ros1", "fuse two topics of ROS 1 (Noetic)"),
     "ros2": Subcommand("irvis.runtime.ros.ros2", "fuse two topics of ROS 2 (Foxy, Humble)"),
     "demo": Subcommand("irvis.benchmarks.demo", "fuse samples or given pairs, show them side by side with the latency"),
     "samples": Subcommand("irvis.runtime.samples", "generate small registered scenes to try things on"),
-    "doctor": Subcommand("irvis.benchmarks.doctor.command", "look at all that irvis needs on this machine"),
-    "teachers": Subcommand("irvis.student.teachers.listing", "list what can teach, or try it", "workstation"),
+    "doctor": Subcommand("irvis.benchmarks.doctor.command", "check this machine for everything that irvis needs"),
+    "teachers": Subcommand("irvis.student.teachers.listing", "list the available teachers, or try one", "workstation"),
     "train": Subcommand("irvis.student.train", "train a student on registered pairs", "workstation"),
     "plot": Subcommand("irvis.student.plot", "draw the losses of training runs", "workstation"),
     "export": Subcommand("irvis.export.to_onnx", "turn a checkpoint into a checked ONNX", "workstation"),
     "passes": Subcommand("irvis.export.passes", "count what two ONNX read from and write to memory", "workstation"),
-    "fp16": Subcommand("irvis.benchmarks.fp16", "tell what half precision does to an ONNX", "workstation"),
-    "int8": Subcommand("irvis.benchmarks.int8", "tell what INT8 convolutions do to an ONNX", "workstation"),
+    "fp16": Subcommand("irvis.benchmarks.fp16", "measure the effect of half precision on an ONNX", "workstation"),
+    "int8": Subcommand("irvis.benchmarks.int8", "measure the effect of INT8 convolutions on an ONNX", "workstation"),
     "compare": Subcommand("irvis.benchmarks.compare", "time PyTorch, plain, deploy form and engines", "workstation"),
-    "roofline": Subcommand("irvis.benchmarks.roofline.command", "tell what bounds an ONNX on a device", "workstation"),
+    "roofline": Subcommand("irvis.benchmarks.roofline.command", "show what bounds an ONNX on a device", "workstation"),
     "complexity": Subcommand("irvis.benchmarks.complexity", "count parameters and multiply-adds", "workstation"),
     "peers": Subcommand("irvis.benchmarks.peers.command", "time published networks beside the student", "workstation"),
     "evaluate": Subcommand("irvis.benchmarks.evaluate", "measure fusion quality on data sets", "workstation"),
@@ -51,22 +51,22 @@ SUBCOMMANDS = {
 FAILURE, INTERRUPTED = 1, 130
 NO_MEMORY = ("out of memory", "insufficient memory", "allocate memory")  # of CUDA, OpenCV and PyTorch, no MemoryError
 
-# OpenCV and FFmpeg report a bad file on stderr in words of their own, beside the one line that says it here. Read from
-# the environment when they are first imported, which is after this.
+# OpenCV and FFmpeg report a bad file on stderr as well, in addition to our one line. They read these variables when
+# they are first imported, which is after this.
 QUIET = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
 def guarded(program: str, body: Callable[[], int]) -> int:
-    """Run ``body`` and give its exit code; what goes wrong on purpose is one line on stderr, never a traceback.
+    """Run ``body`` and return its exit code; an expected error is one line on stderr, never a traceback.
 
     SIGTERM, and SIGHUP unless it is ignored as under nohup, end it as Ctrl-C does: by an exception, so that nothing
-    half-written stays behind.
+    half-written is left behind.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     in_main_thread = threading.current_thread() is threading.main_thread()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="backslashreplace")  # a path that is no UTF-8 must not end a command that has done its work
+        reconfigure(errors="backslashreplace")  # a non-UTF-8 path must not fail a command that has done its work
     try:
         if in_main_thread:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -74,7 +74,7 @@ def guarded(program: str, body: Callable[[], int]) -> int:
                 signal.signal(signal.SIGHUP, _hang_up)
         code = body()
         if sys.stdout is not None:
-            sys.stdout.flush()  # Python would tell at its end, in words of its own, that this cannot be written
+            sys.stdout.flush()  # otherwise Python would report a failure only at exit, in its own words
         return code
     except IrvisError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -85,9 +85,9 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader of our output has exited, as `| head` does
         return FAILURE
-    except OSError as error:  # the system's word on a path or a device that no check foresaw
+    except OSError as error:  # the system's error about a path or a device that no check anticipated
         print(f"{program}: {one_line(error)}", file=sys.stderr)
         return FAILURE
     except Exception as error:
@@ -103,7 +103,7 @@ def guarded(program: str, body: Callable[[], int]) -> int:
 
 
 def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
-    """Parse a command line; the help that it may ask for need not be read to its end."""
+    """Parse a command line; whoever reads its help may close the pipe early."""
     try:
         return parser.parse_args(argv)
     finally:
@@ -111,7 +111,7 @@ def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argpars
 
 
 def _give_up_stdout() -> None:
-    """Let go what stdout does not take any more, for Python flushes once more at its end."""
+    """Discard output that stdout no longer accepts, because Python flushes once more at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -120,9 +120,9 @@ def _give_up_stdout() -> None:
 
 
 def leave_terminal() -> None:
-    """Have what is still said to a terminal that has gone be lost, rather than fail: for a handler of SIGHUP."""
+    """Discard further output to a terminal that is gone, so that writing does not fail: for a handler of SIGHUP."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError):  # there is none, or it is in memory
+        with contextlib.suppress(AttributeError, OSError):  # the stream is None, or in memory
             if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
                 _discard(stream)
 
@@ -137,12 +137,12 @@ def _discard(stream: IO[str]) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run ``irvis SUBCOMMAND ...``; give the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
+    """Run ``irvis SUBCOMMAND ...``; return the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
     summaries = "\n".join(f"  {name:<12}{command.summary}" for name, command in SUBCOMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="irvis",
         description="Infrared-visible image fusion, from training to a robot's control loop.",
-        epilog=f"subcommands:\n{summaries}\n\nbeside it: build_engine.py and bench.py",
+        epilog=f"subcommands:\n{summaries}\n\nsee also: build_engine.py and bench.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"irvis {irvis_version()}")
@@ -153,10 +153,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def make_parser(name: str) -> argparse.ArgumentParser:
-    """Describe ``irvis NAME``. Raises IrvisError where what its module needs is not installed."""
+    """Return the parser of ``irvis NAME``. Raises IrvisError if a package that its module needs is not installed."""
     command = SUBCOMMANDS[name]
     parser = argparse.ArgumentParser(prog=f"irvis {name}", description=command.summary)
-    parser.add_argument("-v", "--verbose", action="store_true", help="say which backend and provider are used")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log which backend and provider are used")
     _import(command).add_arguments(parser)
     return parser
 

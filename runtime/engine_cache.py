@@ -1,8 +1,8 @@
 """A folder of engines, each built on first use: ``Fuser("student.onnx", engine_cache=DIR)``.
 
-    DIR/student-480x640-fp16-Xavier-8.5.2.2-0a1b2c3d4e5f.engine    its sidecar beside it; the last part is a digest of
-                                                                   all that it depends on
-    DIR/.building/                                                 the lock, the timings, and what is not yet whole
+    DIR/student-480x640-fp16-Xavier-8.5.2.2-0a1b2c3d4e5f.engine    with its sidecar beside it; the last part is a
+                                                                   digest of everything that the engine depends on
+    DIR/.building/                                                 the lock, the timing caches, and unfinished files
 
 Nothing is ever removed from DIR itself: an engine of an older ONNX or TensorRT stays until someone deletes it.
 """
@@ -37,7 +37,7 @@ Build = Callable[[Path, Path, Any, Say], object]  # ONNX, engine to write, Build
 
 
 class Machine(NamedTuple):
-    """What an engine runs on, and nowhere else."""
+    """What an engine is built for; it runs on nothing else."""
 
     tensorrt_version: str
     gpu_name: str
@@ -45,23 +45,23 @@ class Machine(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``--engine-cache`` and ``--engine-size``."""
+    """Add ``--engine-cache`` and ``--engine-size``."""
     parser.add_argument(
         "--engine-cache",
         type=Path,
         metavar="DIR",
-        help="run the .onnx by its TensorRT engine from this folder, which is built there on first use",
+        help="run the .onnx as a TensorRT engine from this folder, built there on first use",
     )
     parser.add_argument(
         "--engine-size",
         type=parse_size,
         metavar="HEIGHTxWIDTH",
-        help="frame size of that engine (default: the ONNX's own, or 480x640 where that is dynamic)",
+        help="frame size of that engine (default: the ONNX's own, or 480x640 if that is dynamic)",
     )
 
 
 def this_machine() -> Machine:
-    """Give what engines are built for here. Raises ModelError where TensorRT, pycuda or a GPU is missing."""
+    """Return what engines are built for here. Raises ModelError if TensorRT, pycuda or a GPU is missing."""
     version = import_tensorrt().__version__
     return Machine(version, *describe_gpu(first_gpu(import_pycuda())))
 
@@ -73,19 +73,19 @@ def cached_engine(
     build: Optional[Build] = None,
     machine: Optional[Machine] = None,
 ) -> Path:
-    """Give the engine of ``onnx`` from ``folder``; build it there first where it is missing, broken or of another ONNX.
+    """Return the engine of ``onnx`` from ``folder``; build it first if it is missing, broken or of another ONNX.
 
-    Of several processes that start at once one builds, and the others wait for it. What is done goes to stderr, with
-    the time running. A folder that cannot be written will do where the engine is in it.
+    If several processes start at once, one builds and the others wait for it. Progress goes to stderr, with the elapsed
+    time. A folder that cannot be written is fine if the engine is already in it.
 
     Args:
         onnx: the planes ONNX.
-        folder: made where it is missing.
-        size: (H, W) of the frames; None: the ONNX's own, or 480x640 where that is dynamic.
-        build: what builds; None: ``irvis.export.engine.build_engine``.
-        machine: what it is built for; None: this one.
+        folder: created if missing.
+        size: (H, W) of the frames; None: the ONNX's own, or 480x640 if that is dynamic.
+        build: the function that builds; None: ``irvis.export.engine.build_engine``.
+        machine: what to build for; None: this machine.
 
-    Raises FileError and ModelError. Whatever ends it early, KeyboardInterrupt included, leaves no part of an engine.
+    Raises FileError and ModelError. If anything ends it early, KeyboardInterrupt included, no partial engine is left.
     """
     from irvis.export.build_options import BuildOptions
     from irvis.export.engine import build_engine, read_onnx
@@ -109,12 +109,12 @@ def cached_engine(
             if fault is None:  # another process has built it since
                 return engine
             if engine.exists() or sidecar_path(engine).exists():
-                _say(f"{fault}; building it anew")
-            _clear(work)  # of what a process left that was killed
+                _say(f"{fault}; rebuilding it")
+            _clear(work)  # leftovers of a process that was killed
             try:
                 built = work / engine.name
                 (build or build_engine)(onnx, built, options, _say)
-                # The sidecar last, for an older one does not fit the engine and a missing one is told as such.
+                # The sidecar last: an older one does not match the engine, and a missing one is reported as missing.
                 built.replace(engine)
                 sidecar_path(built).replace(sidecar_path(engine))
             except KeyboardInterrupt:
@@ -126,13 +126,13 @@ def cached_engine(
 
 
 def engine_name(onnx: Path, digest: str, machine: Machine, options: Any) -> str:
-    """Give the file name of an engine, for the eye and with a digest of all that the engine depends on.
+    """Return the file name of an engine: readable parts, and a digest of everything that the engine depends on.
 
     Args:
-        onnx: its path, for the name alone.
+        onnx: its path, used for the name only.
         digest: SHA-256 of the ONNX.
         machine: what the engine is built for.
-        options: the ``BuildOptions``, whose size is given.
+        options: the ``BuildOptions``, with a size.
     """
     depends = {**asdict(options), "timing_cache": None, "onnx": digest, "machine": machine, "code": _builders_digest()}
     key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -141,7 +141,7 @@ def engine_name(onnx: Path, digest: str, machine: Machine, options: Any) -> str:
 
 
 def _builders_digest() -> str:
-    """Give a digest of the code that builds, so that an engine of another irvis is not taken for this one's."""
+    """Return a digest of the code that builds, so that an engine of another irvis version is not reused."""
     from irvis.export import engine
 
     digest = hashlib.sha256()
@@ -151,18 +151,18 @@ def _builders_digest() -> str:
 
 
 def _fault(engine: Path, digest: str, machine: Machine) -> Optional[str]:
-    """Say what keeps the engine from being used; None where nothing does."""
+    """Return why the engine cannot be used; None if it can."""
     try:
         sidecar = read_sidecar(engine)
         read_engine(engine, sidecar)
         check_machine(sidecar, *machine)
     except IrvisError as error:
-        return str(error).partition("; ")[0]  # what follows is how to mend it by hand
-    return None if sidecar.onnx_sha256 == digest else f"{engine} is of another ONNX"
+        return str(error).partition("; ")[0]  # the rest is how to fix it by hand
+    return None if sidecar.onnx_sha256 == digest else f"{engine} was built from another ONNX"
 
 
 def _acquire(lock: IO[str], folder: Path) -> None:
-    """Wait until no other process builds in ``folder``; the lock goes with the file, and the file with its process."""
+    """Wait until no other process builds in ``folder``; closing the file, or the end of the process, unlocks it."""
     from irvis.export.spinner import under_clock
 
     if try_lock(lock):
@@ -174,7 +174,7 @@ def _acquire(lock: IO[str], folder: Path) -> None:
             given_up.wait(POLL_S)
 
     try:
-        under_clock(wait, f"waiting for another process, which builds an engine in {folder}")
+        under_clock(wait, f"waiting for another process that is building an engine in {folder}")
     finally:
         given_up.set()
 
@@ -196,7 +196,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
 
 
 def _leave_at_once() -> None:
-    """End the process where TensorRT still builds, for it would bring down an interpreter that ends under it."""
+    """End the process at once if TensorRT is still building, which would crash an interpreter that is shutting down."""
     from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED
 
@@ -207,7 +207,7 @@ def _leave_at_once() -> None:
 
 
 def _plain(name: str) -> str:
-    """``"Orin (nvgpu)"`` -> ``"Orin-nvgpu"``: what is safe in a file name."""
+    """``"Orin (nvgpu)"`` -> ``"Orin-nvgpu"``: safe in a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""What goes into an engine and comes out: two kinds, frames or planes, told by the types and ranks of its tensors."""
+"""The inputs and output of an engine: frames or planes, distinguished by the types and ranks of its tensors."""
 
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Tuple
@@ -12,25 +12,25 @@ OUTPUT = "fused"
 
 
 class Signature(NamedTuple):
-    """What an engine takes and gives."""
+    """What an engine takes and returns."""
 
     size: Tuple[int, int]  # (H, W)
     takes_frames: bool
 
     @property
     def dtype(self) -> Any:
-        """The type of every tensor, numpy's."""
+        """The numpy type of every tensor."""
         return np.uint8 if self.takes_frames else np.float32
 
     @property
     def shapes(self) -> Dict[str, Tuple[int, ...]]:
-        """Name -> the shape of its buffer: (H, W), or (H, W, 3) where it is a frame in colour."""
+        """Name -> the shape of its buffer: (H, W), or (H, W, 3) for a frame in colour."""
         colour = (*self.size, 3) if self.takes_frames else self.size
         return {"infrared": self.size, "visible": colour, OUTPUT: colour}
 
 
 def check_tensors(trt: Any, engine: Any, path: Path) -> Signature:
-    """Give what the engine takes and gives. Raises ModelError where that is neither three planes nor frames."""
+    """Return what the engine takes and returns. Raises ModelError if that is neither three planes nor frames."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     found = {name: (dtype_name(engine.get_tensor_dtype(name)), tuple(engine.get_tensor_shape(name))) for name in names}
@@ -52,6 +52,6 @@ def check_tensors(trt: Any, engine: Any, path: Path) -> Signature:
 
 
 def dtype_name(dtype: Any) -> str:
-    """``trt.DataType.FLOAT`` -> ``"float32"``, as numpy has it."""
+    """``trt.DataType.FLOAT`` -> ``"float32"``, as numpy names it."""
     name = dtype.name.lower()
     return {"float": "float32", "half": "float16"}.get(name, name)

@@ -1,12 +1,12 @@
 """Errors whose message is one line for a person: what was wrong, what was found, what to do."""
 
-LONGEST = 4000  # characters of an error: two paths, as long as Linux takes them, are still told apart
+LONGEST = 4000  # characters of an error; enough to tell apart two paths of the greatest length that Linux allows
 
 
 class IrvisError(Exception):
-    """Base of all that irvis raises on purpose. Commands print it as one line and exit with 1.
+    """Base of the errors that irvis raises on purpose. Commands print them as one line and exit with 1.
 
-    Names and values of files from outside stand in it: what a terminal would obey is escaped, what is endless cut.
+    The message can quote names and values from foreign files: control characters are escaped, and long text is cut.
     """
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class FileError(IrvisError, OSError):
 
 
 class EndedEarly(FileError):
-    """A recording has fewer frames than its header tells of; those that it has were given."""
+    """A recording has fewer frames than its header says; those that it has were delivered."""
 
 
 class ModelError(IrvisError, RuntimeError):
@@ -33,10 +33,10 @@ class ModelError(IrvisError, RuntimeError):
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey, in a name from a file from outside."""
+    """Escape the characters of a foreign text that a terminal would interpret."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def one_line(message: object, limit: int = 300) -> str:
-    """Give a message of some library without its line breaks, and not without end."""
+    """Return a library's message without its line breaks, cut to ``limit`` characters."""
     return " ".join(str(message).split())[:limit]

@@ -1,4 +1,4 @@
-"""Objects that two threads must not use at once, and that must not be taken across a fork: who does is told at once."""
+"""Guards for objects that two threads must not use at once, or that a fork must not use: misuse raises immediately."""
 
 import functools
 import os
@@ -11,22 +11,21 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def exclusive(method: Method) -> Method:
-    """Make a method raise ModelError, naming both threads, where another call of it is going on for the same object.
+    """Make a method raise ModelError, naming both threads, while another call of it on the same object is running.
 
-    An error rather than a lock that waits: results in turn would hide that each call takes twice as long. It costs two
-    microseconds.
+    An error rather than a lock: waiting would hide that each call takes twice as long. This costs two microseconds.
     """
     attribute = f"_{method.__name__}_by"
 
     @functools.wraps(method)
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        ours = (threading.get_ident(), object())  # the object tells two calls of one thread apart
-        theirs = vars(self).setdefault(attribute, ours)  # atomic, so that one of two finds the other there
+        ours = (threading.get_ident(), object())  # the object distinguishes two calls from one thread
+        theirs = vars(self).setdefault(attribute, ours)  # atomic, so that one of two calls finds the other
         if theirs is not ours:
             names = {thread.ident: thread.name for thread in threading.enumerate()}
             raise ModelError(
                 f"a {type(self).__name__} serves one thread at a time: {names.get(theirs[0], theirs[0])} is using it, "
-                f"{names.get(ours[0], ours[0])} came too; give each thread its own, or put a lock around it"
+                f"{names.get(ours[0], ours[0])} called it too; give each thread its own, or put a lock around it"
             )
         try:
             return method(self, *arguments, **options)
@@ -37,15 +36,15 @@ def exclusive(method: Method) -> Method:
 
 
 class Birthplace:
-    """The process in which something of CUDA's was made; a fork of it has the memory, and no GPU behind it."""
+    """The process in which a CUDA object was created; a fork has a copy of its memory, but no GPU behind it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
 
     def check(self, what: str) -> None:
-        """Raise ModelError, naming ``what``, in another process."""
+        """Raise ModelError, naming ``what``, if called in another process."""
         if os.getpid() != self._process:
             raise ModelError(
                 f"{what} was opened in process {self._process}, which was forked since, and CUDA does not survive a "
-                "fork: open it in the process that uses it (of multiprocessing, take the start method spawn)"
+                "fork: open it in the process that uses it (with multiprocessing, use the start method spawn)"
             )

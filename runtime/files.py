@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write beside, then rename."""
+"""Files that are either complete or absent: write beside, then rename."""
 
 import contextlib
 import hashlib
@@ -14,20 +14,20 @@ from irvis.runtime.errors import FileError, IrvisError
 PathLike = Union[str, Path]
 _Identity = Union[str, Tuple[int, int]]
 
-LARGEST = 2 << 30  # bytes of a file that is read whole; a sparse one of terabytes costs its sender nothing
-LARGEST_JSON = 64 << 20  # bytes; as objects they are twenty times as many
-DEEPEST = 100  # lists and objects within each other
+LARGEST = 2 << 30  # bytes of a file that is read whole: a sparse one of terabytes costs its sender nothing
+LARGEST_JSON = 64 << 20  # bytes; as Python objects they take twenty times as many
+DEEPEST = 100  # nested lists and objects
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
-DEVICES = "/dev"  # /dev/stdout is a link there, and the superuser could put a file in its place
+DEVICES = "/dev"  # /dev/stdout is a link there, and root could replace it with a file
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 @contextlib.contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it replaces ``path``, on any exception it is removed.
+    """Yield a temporary path beside ``path``; on success it replaces ``path``, on any exception it is removed.
 
-    The temporary name keeps the suffix, which some writers (video) choose their format by. Raises FileError where
-    the folder cannot be written, and where a folder, a device or a pipe is at ``path``.
+    The temporary name keeps the suffix, because some writers (video) choose their format by it. Raises FileError if
+    the folder cannot be written, or if ``path`` is a folder, a device or a pipe.
     """
     path = Path(path)
     _check_place(path)
@@ -42,7 +42,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes the file private; give it the permissions of any newly made file.
+        # mkstemp makes the file private; give it the usual permissions of a new file.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -59,9 +59,9 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until what was written is on the disk: a robot's power may go before the system would have put it there.
+    """Wait until the content is on the disk: a robot may lose power before the system would have written it there.
 
-    Without it the new name can outlive such an end, and the content not.
+    Without this, the new name can survive a power loss without the content.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -79,15 +79,15 @@ def write_bytes(path: PathLike, data: bytes) -> None:
 def write_json(path: PathLike, document: Any, allow_nan: bool = True) -> None:
     """Write ``document`` as JSON, whole or not at all. Raises FileError.
 
-    A number that JSON has not raises ValueError, unless ``allow_nan``, where it is written as Python reads it.
+    NaN and infinities raise ValueError unless ``allow_nan``, which writes them as Python reads them.
     """
     text = json.dumps(document, indent=1, allow_nan=allow_nan, ensure_ascii=False)
-    # A path that is no UTF-8 holds lone surrogates, which Python escapes as JSON does.
+    # A path that is not UTF-8 holds lone surrogates, which Python escapes as JSON does.
     write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def new_figure(**options: Any) -> Any:
-    """Give an empty figure of matplotlib, ``options`` its own; no screen is needed. Raises IrvisError without it."""
+    """Return an empty matplotlib figure with ``options``; needs no screen. Raises IrvisError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -96,9 +96,9 @@ def new_figure(**options: Any) -> Any:
 
 
 def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
-    """Write a figure of matplotlib, whole or not at all; ``options`` are its savefig's.
+    """Write a matplotlib figure, whole or not at all; ``options`` are passed to its savefig.
 
-    Raises FileError, also where the name's ending is of no picture that matplotlib writes.
+    Raises FileError, also for a suffix that matplotlib cannot write.
     """
     with replacing(path) as temporary:
         try:
@@ -108,7 +108,7 @@ def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
 
 
 def check_writable(path: PathLike) -> None:
-    """Raise FileError unless a file can be made at ``path``: to be told so before minutes of work, not after."""
+    """Raise FileError unless a file can be created at ``path``: before minutes of work rather than after."""
     path = Path(path)
     _check_place(path)
     try:
@@ -122,19 +122,19 @@ def check_writable(path: PathLike) -> None:
 
 
 def _check_place(path: Path) -> None:
-    """Raise FileError where something is at ``path`` that a file must not take the place of."""
+    """Raise FileError if ``path`` is something that a file must not replace."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # nothing is there, or what the writing will tell of
+    except (OSError, ValueError):  # nothing is there, or the write will report the problem
         return
     if stat.S_ISDIR(mode):
         raise FileError(f"cannot write {path}: it is a folder")
     if not stat.S_ISREG(mode) or os.path.realpath(path.parent) == DEVICES:
-        raise FileError(f"cannot write {path}: it is no regular file")
+        raise FileError(f"cannot write {path}: it is not a regular file")
 
 
 def check_outputs(outputs: Iterable[Optional[PathLike]], inputs: Iterable[Optional[PathLike]] = ()) -> None:
-    """Raise FileError where ``check_outputs_apart`` or, for one of the outputs, ``check_writable`` does."""
+    """Raise FileError if ``check_outputs_apart`` does, or ``check_writable`` for one of the outputs."""
     given = [path for path in outputs if path is not None]
     check_outputs_apart(given, inputs)
     for path in given:
@@ -142,9 +142,9 @@ def check_outputs(outputs: Iterable[Optional[PathLike]], inputs: Iterable[Option
 
 
 def check_outputs_apart(outputs: Iterable[Optional[PathLike]], inputs: Iterable[Optional[PathLike]]) -> None:
-    """Raise FileError where an output is an input, the sidecar of an engine among them, or another output.
+    """Raise FileError if an output is an input, including the sidecar of an engine, or another output.
 
-    Those that are None were not asked for. Two names of one file, as by links, count as one.
+    None stands for a file that was not requested. Two names of one file, such as links, count as one.
     """
     taken: Set[_Identity] = set()
     for path in inputs:
@@ -164,42 +164,42 @@ def check_outputs_apart(outputs: Iterable[Optional[PathLike]], inputs: Iterable[
 
 
 def _identities(path: PathLike) -> "Set[_Identity]":
-    """Give what two names of one file have in common: where they lead, and its device and inode where it exists."""
+    """Return what all names of one file share: its real path, and its device and inode if it exists."""
     found: Set[_Identity] = set()
-    with contextlib.suppress(OSError, ValueError):  # the latter for a name with a zero in it
-        found.add(os.path.realpath(path))  # Path.resolve raises where links go in a circle
+    with contextlib.suppress(OSError, ValueError):  # the latter for a name with a null byte
+        found.add(os.path.realpath(path))  # Path.resolve raises on circular links
         status = os.stat(path)
         found.add((status.st_dev, status.st_ino))
     return found
 
 
 def read_bytes(path: PathLike, what: str = "file", largest: int = LARGEST) -> bytes:
-    """Give the content of ``path``. Raises FileError, naming ``what`` was wanted, where that cannot be done.
+    """Return the content of ``path``. Raises FileError, which calls the file ``what``, if it cannot be read.
 
-    A pipe, which may never come, a device, which may never end, and a file of more than ``largest`` bytes are refused.
+    A pipe may never deliver and a device may never end: both are rejected, as is a file of more than ``largest`` bytes.
     """
     try:
         found = os.stat(path)
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-            raise FileError(f"cannot read {what} {path}: it is no regular file")
+            raise FileError(f"cannot read {what} {path}: it is not a regular file")
         if found.st_size > largest and stat.S_ISREG(found.st_mode):
-            raise FileError(f"cannot read {what} {path}: it has {found.st_size} bytes, at most {largest} are taken")
+            raise FileError(f"cannot read {what} {path}: it has {found.st_size} bytes, at most {largest} are accepted")
         return Path(path).read_bytes()
     except FileError:
         raise
     except FileNotFoundError as error:
         raise FileError(f"{what} not found: {path}") from error
-    except (OSError, ValueError) as error:  # the latter for a name with a zero in it
+    except (OSError, ValueError) as error:  # the latter for a name with a null byte
         raise FileError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def parse_json(data: bytes) -> Any:
-    """Give what JSON from outside says, UTF-8. Raises ValueError, also where it is nested deeper than DEEPEST.
+    """Parse foreign JSON, UTF-8. Raises ValueError, also if it is nested deeper than DEEPEST.
 
-    Python raises RecursionError for that; but up to 3.8 it ends the process where anything is cleaned up meanwhile.
-    Brackets in texts are counted too: none that irvis reads has as many.
+    Python raises RecursionError for deep nesting, but up to 3.8 it ends the process if anything is cleaned up
+    meanwhile. Brackets in strings are counted too: no file that irvis reads has that many.
     """
-    import numpy as np  # here, for `irvis doctor` writes files where numpy is broken
+    import numpy as np  # here, because `irvis doctor` writes files where numpy is broken
 
     brackets = np.frombuffer(data.translate(None, NO_BRACKETS), np.uint8)
     opening = (brackets == ord("[")) | (brackets == ord("{"))
@@ -209,7 +209,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def sha256(path: PathLike) -> str:
-    """Give the SHA-256 of a file as 64 hexadecimal digits. Raises FileError."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits. Raises FileError."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:

@@ -1,8 +1,8 @@
-"""Frames as cameras give them, to luminance planes in [0, 1] and back.
+"""Conversion of camera frames to luminance planes in [0, 1] and back.
 
-Colour is BT.601 (full range, as OpenCV and JPEG have it): the network fuses Y, and Cr and Cb of the visible are kept.
-Adding the change of Y to each of B, G and R keeps them without rounding them, so that an unchanged Y gives the visible
-back to the bit. An engine that takes frames computes the same (``irvis.export.frames_layers``).
+Colour is BT.601 (full range, as in OpenCV and JPEG): the network fuses Y, and Cr and Cb of the visible are kept.
+Adding the change of Y to each of B, G and R keeps them without rounding them, so that an unchanged Y reproduces the
+visible bit for bit. An engine that takes frames computes the same (``irvis.export.frames_layers``).
 """
 
 from typing import NamedTuple, Optional, Tuple
@@ -33,7 +33,7 @@ def check_pair(infrared: np.ndarray, visible: np.ndarray) -> None:
 
 
 def check_kinds(infrared: np.ndarray, visible: np.ndarray) -> None:
-    """Raise FrameError unless these are an infrared and a visible frame as ``check_pair`` has them, of any sizes."""
+    """Raise FrameError unless the types and ranks are those of ``check_pair``; the sizes may differ."""
     for name, frame, dtypes, shapes in (
         ("infrared", infrared, (np.uint8, np.uint16), "(H, W)"),
         ("visible", visible, (np.uint8,), "BGR (H, W, 3) or grey (H, W)"),
@@ -49,26 +49,26 @@ def check_kinds(infrared: np.ndarray, visible: np.ndarray) -> None:
 
 
 class Luminance(NamedTuple):
-    """The visible frame taken apart: what is fused, and what it recolours."""
+    """The visible frame split up: the plane that is fused, and the frame that the result recolours."""
 
     y: np.ndarray  # uint8 (H, W), contiguous
-    colour: Optional[np.ndarray]  # the frame itself, uint8 BGR (H, W, 3); None where it was grey
+    colour: Optional[np.ndarray]  # the frame itself, uint8 BGR (H, W, 3); None if it was grey
 
 
 def to_grey(frame: np.ndarray, buffers: Optional[Buffers] = None) -> np.ndarray:
     """uint8 or uint16 BGR (H, W, 3) -> its BT.601 luminance (H, W), same type, contiguous.
 
-    Y = floor((1868 B + 9617 G + 4899 R + 8192) / 16384), OpenCV's own in fixed point. A grey frame stored in colour
-    comes back to the bit. With ``buffers`` the result lies in them, until they are used again.
+    Y = floor((1868 B + 9617 G + 4899 R + 8192) / 16384), OpenCV's own fixed-point formula. A grey frame stored in
+    colour is reproduced bit for bit. With ``buffers``, the result lies in them until they are used again.
     """
     buffers = buffers or Buffers()
-    # Not COLOR_BGR2GRAY: its weights have another bit, and a few colours in a thousand come out one level off.
+    # Not COLOR_BGR2GRAY: its weights have one more bit, and a few colours in a thousand come out one level off.
     colours = cv2.cvtColor(frame, cv2.COLOR_BGR2YCrCb, buffers("colours", frame.shape, frame.dtype))
     return cv2.extractChannel(colours, 0, buffers("grey", frame.shape[:2], frame.dtype))
 
 
 def split_luminance(visible: np.ndarray, buffers: Optional[Buffers] = None) -> Luminance:
-    """uint8 BGR (H, W, 3) or grey (H, W) -> its luminance, as ``to_grey`` gives it, and its colour."""
+    """uint8 BGR (H, W, 3) or grey (H, W) -> its luminance, as from ``to_grey``, and its colour."""
     return Luminance(visible, None) if visible.ndim == 2 else Luminance(to_grey(visible, buffers), visible)
 
 
@@ -86,13 +86,13 @@ def to_levels(plane: np.ndarray, out: Optional[np.ndarray] = None, buffers: Opti
 def recolour(
     y_fused: np.ndarray, luminance: Luminance, out: Optional[np.ndarray] = None, buffers: Optional[Buffers] = None
 ) -> np.ndarray:
-    """Give the visible frame another luminance: clip(visible + (y_fused - y), 0, 255) for each of B, G and R.
+    """Change the luminance of the visible frame: clip(visible + (y_fused - y), 0, 255) for each of B, G and R.
 
     Args:
         y_fused: uint8 (H, W).
-        luminance: of the visible frame; where that was grey, the result is ``y_fused``.
+        luminance: of the visible frame; if that was grey, the result is ``y_fused``.
         out: where to write, uint8 of the visible frame's shape; None allocates.
-        buffers: for what lies between; None allocates it.
+        buffers: for intermediate results; None allocates them.
 
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
@@ -105,8 +105,8 @@ def recolour(
         return out
     buffers = buffers or Buffers()
     step, steps = buffers("step", y.shape), buffers("steps", colour.shape)
-    # Up, then down: one of the two is 0 at every pixel, so that two saturating steps are exact, in a third of the time
-    # of 16 bits.
+    # First increase, then decrease: one of the two is 0 at every pixel, so that two saturating steps are exact, in a
+    # third of the time of 16-bit arithmetic.
     out = cv2.add(colour, cv2.cvtColor(cv2.subtract(y_fused, y, step), cv2.COLOR_GRAY2BGR, steps), out)
     return cv2.subtract(out, cv2.cvtColor(cv2.subtract(y, y_fused, step), cv2.COLOR_GRAY2BGR, steps), out)
 
@@ -120,10 +120,10 @@ def join_luminance(
     """Turn a fused plane into a frame.
 
     Args:
-        fused: float32 (H, W), nominally in [0, 1]; what lies outside saturates.
-        luminance: of the visible frame; None, or that of a grey frame, gives a grey frame.
-        out: where to write, uint8 (H, W, 3) or grey (H, W) as the visible frame; None allocates.
-        buffers: for what lies between; None allocates it.
+        fused: float32 (H, W), nominally in [0, 1]; values outside saturate.
+        luminance: of the visible frame; None, or that of a grey frame, returns a grey frame.
+        out: where to write, uint8 (H, W, 3) or grey (H, W) like the visible frame; None allocates.
+        buffers: for intermediate results; None allocates them.
 
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
@@ -140,4 +140,4 @@ def check_out(out: np.ndarray, shape: Tuple[int, ...]) -> None:
         found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise FrameError(f"out must be uint8 {shape}. Got {found}")
     if not (out.flags.c_contiguous and out.flags.writeable):
-        raise FrameError("out must be contiguous and writable; give np.empty(...) rather than a slice")
+        raise FrameError("out must be contiguous and writable; pass np.empty(...) rather than a slice")

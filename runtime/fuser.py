@@ -35,24 +35,24 @@ class Fuser:
             fused = fuser(infrared, visible)
 
     Args:
-        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime); ``"student"``, as None is, and ``"fast"`` are those
-            that irvis ships. A Backend that is open already is taken too, and closed with the Fuser.
-        registration: a file that ``irvis calibrate`` wrote, or what was read of one: brings the infrared into the
-            visible's geometry. Where the infrared sees nothing, the visible stays as it is. None: they are registered.
+        model: a ``.engine`` (TensorRT) or ``.onnx`` (ONNX Runtime), or one that irvis ships: ``"student"``, the
+            default, or ``"fast"``. An open Backend is accepted too, and closed with the Fuser.
+        registration: a file written by ``irvis calibrate``, or the Registration read from one: brings the infrared into
+            the visible's geometry. Where the infrared sees nothing, the visible is kept. None: they are registered.
         crop: with ``registration``, fuse only the rectangle that both cameras see.
-        resize: fuse frames of another size than the model's by resizing them there and the fused luminance back, which
-            recolours the visible frame at its full size; otherwise such frames are refused.
-        infrared_percentiles: limits of the scaling of 16-bit infrared, in percent. 8-bit infrared is taken as it is.
-        infrared_smoothing: how slowly those limits follow the scene, in [0, 1); 0 scales each frame by itself.
-        providers: execution providers of ONNX Runtime in order of preference; None takes TensorRT, CUDA, CPU.
+        resize: fuse frames of another size than the model's: resize them to it, and resize the fused luminance back to
+            recolour the visible frame at its full size. Otherwise such frames are rejected.
+        infrared_percentiles: limits of the scaling of 16-bit infrared, in percent. 8-bit infrared is used as it is.
+        infrared_smoothing: how slowly those limits follow the scene, in [0, 1); 0 scales each frame independently.
+        providers: execution providers of ONNX Runtime in order of preference; None tries TensorRT, CUDA, CPU.
         threads: CPU threads of ONNX Runtime; None lets it choose.
-        engine_cache: a folder; runs a ``.onnx`` by its TensorRT FP16 engine from there, and builds that where there is
-            none, which takes minutes, before the Fuser is there. With ``providers``, ONNX Runtime's engines go there.
-        engine_size: (H, W) of that engine; None: the ONNX's own, or 480x640 where that is dynamic.
+        engine_cache: a folder: run a ``.onnx`` as a TensorRT FP16 engine from there; if there is none yet, the
+            constructor builds it, which takes minutes. With ``providers``, the folder is for ONNX Runtime's engines.
+        engine_size: (H, W) of that engine; None: the ONNX's own, or 480x640 if that is dynamic.
 
-    Raises FileError and ModelError, both IrvisError, where the model cannot be opened. One thread at a time may
-    call it, and each of its stages; a second one at once gets ModelError, and the first its result. An engine belongs
-    to the thread that opened it.
+    Raises FileError or ModelError, both IrvisError, if the model cannot be opened. One thread at a time may call the
+    Fuser, or any one of its stages; a second concurrent call raises ModelError, and the first still returns its result.
+    An engine belongs to the thread that opened it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Fuser:
 
     @property
     def size(self) -> Optional[Tuple[int, int]]:
-        """(H, W) that the model takes, or None where it takes any."""
+        """(H, W) that the model takes, or None if it takes any."""
         return self.backend.size
 
     @exclusive
@@ -106,9 +106,9 @@ class Fuser:
             out: where to write the result; None allocates it.
 
         Returns:
-            uint8, BGR (H, W, 3), or grey (H, W) where the visible was. It is the caller's.
+            uint8, BGR (H, W, 3), or grey (H, W) if the visible was. The caller owns it.
 
-        Raises FrameError for frames that cannot be fused, ModelError where the backend fails.
+        Raises FrameError for frames that cannot be fused, ModelError if the backend fails.
         """
         started = time.perf_counter()
         work = self._work
@@ -124,9 +124,9 @@ class Fuser:
 
     @exclusive
     def prepare(self, infrared: np.ndarray, visible: np.ndarray, work: Work) -> None:
-        """First stage of a call: make the model's inputs, in ``work``. May run beside ``infer`` of another Work.
+        """First stage of a call: make the model's inputs, in ``work``. May run while another Work is in ``infer``.
 
-        The frames must stay as they are until ``finish``. Raises FrameError, and ModelError after ``close``.
+        The frames must not change until ``finish``. Raises FrameError, and ModelError after ``close``.
         """
         started = time.perf_counter()
         backend, buffers = self.backend, work.buffers
@@ -136,7 +136,7 @@ class Fuser:
             check_kinds(infrared, visible)
             visible = self.warp.crop_visible(visible)
         if infrared.dtype == np.uint16:
-            # Scaled before it is warped: 16 bits take OpenCV three times as long as float32.
+            # Scale before warping: OpenCV takes three times as long to warp 16 bits as float32.
             scaled = buffers("scaled", infrared.shape, np.float32)
             self.scaler(infrared, scaled)
             infrared = scaled
@@ -161,13 +161,13 @@ class Fuser:
         work.infer_ms = (time.perf_counter() - started) * 1e3
 
     def finish(self, work: Work, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """Third stage: make the frame of what the model gave, in ``out`` or newly allocated. May run beside the others.
+        """Third stage: turn the model's output into a frame, ``out`` or a new one. May run alongside the others.
 
-        Needs no backend: it may come after ``close``.
+        Needs no backend: it may be called after ``close``.
         """
         fused, luminance, visible = work.fused, work.luminance, work.visible
         size = work.infrared.shape
-        outside = self.warp.outside if self.warp is not None else None  # where the visible stays as it is
+        outside = self.warp.outside if self.warp is not None else None  # where the visible is kept
         if outside is not None and out is not None and np.may_share_memory(out, visible):
             kept = work.buffers("visible", visible.shape, visible.dtype)
             np.copyto(kept, visible)
@@ -178,7 +178,7 @@ class Fuser:
         else:
             is_frame = fused.ndim == 3
             if is_frame:
-                fused = fused[:, :, 0]  # of three equal channels, for grey went in
+                fused = fused[:, :, 0]  # of three equal channels, because the input was grey
             if fused.shape != size:
                 fused = _resized(fused, size)
             join = recolour if is_frame else join_luminance
@@ -188,11 +188,11 @@ class Fuser:
         return result
 
     def reset(self) -> None:
-        """Forget what was learnt from earlier frames (the limits of 16-bit infrared), as at a cut."""
+        """Forget the state from earlier frames (the limits of 16-bit infrared), for example at a cut."""
         self.scaler.reset()
 
     def close(self) -> None:
-        """Give back the model, its memory and its device. May be called twice."""
+        """Release the model, its memory and its device. May be called twice."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
@@ -220,7 +220,7 @@ class Fuser:
         )
 
     def _make_inputs(self, work: Work, size: Tuple[int, ...], takes_frames: bool) -> None:
-        """Set the model's inputs, of ``size`` (H, W), and what its output recolours."""
+        """Set the model's inputs, of ``size`` (H, W), and the luminance that its output replaces."""
         infrared, visible, buffers = work.infrared, work.visible, work.buffers
         resizes = size != infrared.shape
         if resizes:
@@ -246,12 +246,12 @@ class Fuser:
 def _open_warp(registration: Union[str, Path, Registration, None], crop: bool) -> Optional[Warp]:
     if registration is None:
         if crop:
-            raise FrameError("crop needs a registration: it cuts to what both cameras see; make one by irvis calibrate")
+            raise FrameError("crop needs a registration, to know what both cameras see; make one with irvis calibrate")
         return None
     return Warp(registration if isinstance(registration, Registration) else Registration.load(registration), crop)
 
 
 def _resized(plane: np.ndarray, size: Tuple[int, ...]) -> np.ndarray:
-    """Resize (H, W) to ``size``: averaging on the way down, so that small hot targets do not vanish."""
+    """Resize (H, W) to ``size``: averaging when shrinking, so that small hot targets do not vanish."""
     shrinks = size[0] < plane.shape[0] or size[1] < plane.shape[1]
     return cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

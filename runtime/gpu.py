@@ -11,7 +11,7 @@ from irvis.runtime.exclusive import Birthplace
 
 
 def import_pycuda() -> Any:
-    """Give the module ``pycuda.driver``. Raises ModelError where it is not there."""
+    """Return the module ``pycuda.driver``. Raises ModelError if it cannot be imported."""
     try:
         return importlib.import_module("pycuda.driver")
     except (ImportError, OSError) as error:
@@ -20,7 +20,7 @@ def import_pycuda() -> Any:
 
 @contextlib.contextmanager
 def cuda_errors(cuda: Any, what: str) -> Iterator[None]:
-    """Turn pycuda's errors into ModelError: ``what`` failed, and why."""
+    """Turn pycuda's errors into a ModelError that says ``what`` failed, and why."""
     try:
         yield
     except cuda.Error as error:
@@ -28,9 +28,9 @@ def cuda_errors(cuda: Any, what: str) -> Iterator[None]:
 
 
 def first_gpu(cuda: Any) -> Any:
-    """Give GPU 0, a ``pycuda.driver.Device``; makes no context.
+    """Return GPU 0, a ``pycuda.driver.Device``, without creating a context.
 
-    Raises ModelError where there is none, and in a fork of a process that has used one.
+    Raises ModelError if there is none, or in a fork of a process that has used one.
     """
     _first_use().check("CUDA")
     with cuda_errors(cuda, "cannot use CUDA's GPU 0"):
@@ -40,22 +40,22 @@ def first_gpu(cuda: Any) -> Any:
 
 @functools.lru_cache(maxsize=None)
 def _first_use() -> Birthplace:
-    """Give where CUDA was first used; a fork remembers it."""
+    """Return the process that first used CUDA; a fork inherits the answer."""
     return Birthplace()
 
 
 def describe_gpu(device: Any) -> Tuple[str, str]:
-    """Give the name of a GPU and its compute capability, ``("Xavier", "7.2")``."""
+    """Return the name of a GPU and its compute capability, ``("Xavier", "7.2")``."""
     return device.name(), "{}.{}".format(*device.compute_capability())
 
 
 class Gpu:
     """GPU 0 through its primary CUDA context, the one that torch, OpenCV and TensorRT itself use too.
 
-    Belongs to the thread that made it. Raises ModelError where pycuda or a GPU is missing.
+    Belongs to the thread that created it. Raises ModelError if pycuda or a GPU is missing.
 
-    Waiting for the GPU spins or blocks as CUDA chooses for the process: pycuda can ask for spinning only in a context
-    of its own (``make_context``), for it has no cuDevicePrimaryCtxSetFlags.
+    CUDA chooses for the process whether waiting for the GPU spins or blocks: pycuda can request spinning only in a
+    context of its own (``make_context``), because it lacks cuDevicePrimaryCtxSetFlags.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Gpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current inside ``with``, and restore the one that was; needed by all that pycuda does."""
+        """Make the context current inside ``with``, and restore the previous one; everything in pycuda needs this."""
         self._context.push()
         try:
             yield
@@ -81,10 +81,10 @@ class Gpu:
             self.cuda.Context.pop()
 
     def release(self) -> None:
-        """Give the context back; all that was made in it must be gone. Never inside ``current()``."""
+        """Release the context; everything created in it must be freed before. Never call this inside ``current()``."""
         context, self._context = self._context, None
         if context is not None:
             context.detach()
-            # pycuda makes the context current to release it, and leaves it so: other than the contexts that pycuda
-            # creates, CUDA does not pop a primary one by itself (seen in the sources of 2022.2 to 2026.1).
+            # pycuda makes the context current to release it, and leaves it current: unlike the contexts that pycuda
+            # creates, a primary one is not popped by CUDA itself (seen in the sources of 2022.2 to 2026.1).
             ctypes.CDLL("libcuda.so.1").cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))

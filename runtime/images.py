@@ -1,4 +1,4 @@
-"""Image files in and out. Infrared comes as uint8 or uint16 (H, W), visible as uint8 BGR (H, W, 3) or grey (H, W)."""
+"""Image files in and out. Infrared is uint8 or uint16 (H, W), visible uint8 BGR (H, W, 3) or grey (H, W)."""
 
 import re
 from pathlib import Path
@@ -17,12 +17,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", "
 
 
 def is_image(path: Path) -> bool:
-    """Tell by its suffix whether a file is an image that can be read."""
+    """Return whether a file is an image that can be read, judging by its suffix."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
-    """Give the image as stored: uint8 or uint16, (H, W), or (H, W, 3) in BGR order. Raises FileError."""
+    """Return the image as stored: uint8 or uint16, (H, W), or (H, W, 3) in BGR order. Raises FileError."""
     content = read_bytes(path, what)  # not cv2.imread: that fails on some non-ASCII paths
     try:
         image = decode(content)
@@ -40,14 +40,14 @@ def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
 
 
 def decode(content: bytes) -> Optional[np.ndarray]:
-    """Give the image in a file's content, as stored; None where OpenCV cannot read it.
+    """Return the image in a file's content, as stored; None if OpenCV cannot read it.
 
-    Raises FileError where it has more pixels than are allowed.
+    Raises FileError if it has more pixels than allowed.
     """
     if not content or (content.startswith(PNG) and not _has_whole_chunks(content)):
         return None
     if content.startswith(JPEG) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
-        return None  # cut off, which OpenCV 4.5 fills with grey
+        return None  # cut off: OpenCV 4.5 would fill the rest with grey
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -58,7 +58,7 @@ def decode(content: bytes) -> Optional[np.ndarray]:
 
 
 def _has_whole_chunks(png: bytes) -> bool:
-    """Tell whether all chunks of a PNG lie in it: OpenCV 5.0 takes the memory that one claims, up to 4 GiB."""
+    """Return whether a PNG holds all its chunks: OpenCV 5.0 allocates the size that a chunk claims, up to 4 GiB."""
     at, kind = len(PNG), b""
     while at < len(png) and kind != b"IEND":
         kind = png[at + 4 : at + 8]
@@ -67,13 +67,13 @@ def _has_whole_chunks(png: bytes) -> bool:
 
 
 def read_infrared(path: Union[str, Path]) -> np.ndarray:
-    """Give an infrared frame, uint8 or uint16 (H, W); a colour file is turned to grey. Raises FileError."""
+    """Return an infrared frame, uint8 or uint16 (H, W); a colour file is converted to grey. Raises FileError."""
     image = read_image(path, "infrared image")
     return to_grey(image) if image.ndim == 3 else image
 
 
 def read_visible(path: Union[str, Path]) -> np.ndarray:
-    """Give a visible frame, uint8, BGR (H, W, 3) or grey (H, W). Raises FileError."""
+    """Return a visible frame, uint8, BGR (H, W, 3) or grey (H, W). Raises FileError."""
     image = read_image(path, "visible image")
     if image.dtype != np.uint8:
         raise FileError(f"visible image must hold 8 bits a channel. Got {image.dtype} in {path}; convert it first")
@@ -87,7 +87,7 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
         raise FileError(f"cannot write an image as {path}: its suffix must be one of {' '.join(SUFFIXES)}")
     try:
         encoded, data = cv2.imencode(path.suffix, image)
-    except cv2.error:  # as OpenCV 4.5 tells it
+    except cv2.error:  # how OpenCV 4.5 reports it
         encoded = False
     if not encoded:
         raise FileError(f"OpenCV cannot encode {image.dtype} {image.shape} as {path.suffix}: {path}")

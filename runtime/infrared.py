@@ -1,4 +1,4 @@
-"""16-bit infrared to [0, 1]: the range that a scene fills changes slowly, and a single hot pixel must not set it."""
+"""16-bit infrared to [0, 1]: the range of a scene changes slowly, and a single hot pixel must not determine it."""
 
 from typing import Optional, Tuple
 
@@ -13,9 +13,9 @@ class InfraredScaler:
     Without smoothing, a warm body that enters the view would make the rest of the picture jump in brightness.
 
     Args:
-        percentiles: lower and upper, in percent; what lies outside saturates.
-        smoothing: share of the old limits in the new ones, in [0, 1); 0 treats each frame by itself. 0.9 at 30 frames
-            a second settles in about a third of a second.
+        percentiles: lower and upper, in percent; values outside saturate.
+        smoothing: share of the old limits in the new ones, in [0, 1); 0 scales each frame independently. 0.9 at 30
+            frames a second settles in about a third of a second.
     """
 
     # Percentiles of every fourth row and column: a sixteenth of the work, and no visible difference in the limits.
@@ -46,5 +46,5 @@ class InfraredScaler:
         np.clip(out, 0, 1, out=out)
 
     def reset(self) -> None:
-        """Forget the limits, as at a cut to another scene."""
+        """Forget the limits, for example at a cut to another scene."""
         self.limits = None

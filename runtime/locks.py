@@ -1,4 +1,4 @@
-"""Locks between processes, which go with the process that holds them, however it ends."""
+"""Locks between processes, released with the process that holds them, however it ends."""
 
 import contextlib
 import errno
@@ -14,15 +14,15 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def try_lock(stream: IO[str]) -> bool:
-    """Lock an open file until it is closed; False where another process has it.
+    """Lock an open file until it is closed; return False if another process holds the lock.
 
-    A file system without locks is told on stderr, and the answer is True. Raises OSError.
+    A file system without locks is reported on stderr, and the result is True. Raises OSError.
     """
     return _lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def lock(stream: IO[str]) -> None:
-    """Lock an open file until it is closed, as soon as no other process has it; otherwise as ``try_lock``."""
+    """Lock an open file like ``try_lock``, but wait until no other process holds the lock."""
     _lock(stream, fcntl.LOCK_EX)
 
 
@@ -35,7 +35,7 @@ def _lock(stream: IO[str], how: int) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         print(
-            f"no locks on the file system of {stream.name} ({error.strerror}): nothing keeps two processes apart",
+            f"no locks on the file system of {stream.name} ({error.strerror}): two processes may interfere",
             file=sys.stderr,
             flush=True,
         )
@@ -44,9 +44,9 @@ def _lock(stream: IO[str], how: int) -> bool:
 
 @contextlib.contextmanager
 def claimed(output: Path) -> Iterator[None]:
-    """Have ``output`` to oneself: for a run that goes on writing beside it. Raises FileError where another has it.
+    """Hold ``output`` exclusively, for a run that keeps writing beside it. Raises FileError if another process does.
 
-    ``OUTPUT.lock`` is there meanwhile; one that a killed run left hinders nobody.
+    ``OUTPUT.lock`` exists meanwhile; one left by a killed run blocks nobody.
     """
     path = output.with_name(output.name + ".lock")
     try:
@@ -55,9 +55,9 @@ def claimed(output: Path) -> Iterator[None]:
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
     with stream:
-        # Whoever held it may have removed it between the two, and a third may lock its successor.
+        # The previous holder may have removed the file since it was opened, and a third process may lock a new one.
         if not try_lock(stream) or not _is_at(path, stream):
-            raise FileError(f"another process writes {output}; wait for it, or give another output")
+            raise FileError(f"another process is writing {output}; wait for it, or choose another output")
         try:
             yield
         finally:

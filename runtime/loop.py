@@ -1,4 +1,4 @@
-"""From two cameras to fused frames: grabbing, preparing, inferring and handing over run beside each other."""
+"""From two cameras to fused frames: grabbing, preparing, inferring and handing over run concurrently."""
 
 import threading
 import time
@@ -23,12 +23,12 @@ WORKS = 5  # one in preparation, one prepared, one in the model, one inferred, o
 
 
 class FusedFrame(NamedTuple):
-    """What the loop gives: valid until the next one is taken."""
+    """A result of the loop, valid until the next one is taken."""
 
-    fused: np.ndarray  # uint8 BGR (H, W, 3), or grey (H, W) where the visible was
-    infrared: np.ndarray  # what was fused: uint8 (H, W), registered to the visible, 16 bits scaled
+    fused: np.ndarray  # uint8 BGR (H, W, 3), or grey (H, W) if the visible was
+    infrared: np.ndarray  # as it was fused: uint8 (H, W), registered to the visible, scaled from 16 bits
     visible: np.ndarray  # uint8 BGR (H, W, 3) or grey (H, W)
-    number: int  # of the fused frames, from 0
+    number: int  # counts the fused frames, from 0
     stamp_s: float  # of the visible's capture, by time.monotonic()
     skew_ms: float  # by how much the infrared was captured later
     latency_ms: float  # from the older of the two captures to now
@@ -36,35 +36,35 @@ class FusedFrame(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """A pair on its way, and the memory that goes with it."""
+    """A pair in progress, and its memory."""
 
     pair: FramePair
     work: Work
 
 
 class FusionLoop:
-    """Fuses what two sources see; the newest pair is fused, older ones are dropped and counted.
+    """Fuses the frames of two sources: the newest pair is fused, older ones are dropped and counted.
 
         with FusionLoop("v4l2:///dev/video1?format=Y16", "csi://0", "student.engine") as loop:
             for frame in loop:
                 robot.see(frame.fused)
 
     While one pair is inferred, the next is prepared, further frames are grabbed, and the caller has the last result.
-    Once each buffer was used, nothing of a frame's size is allocated.
+    Once every buffer has been used, nothing of a frame's size is allocated.
 
     Args:
         infrared: URI of the infrared source, see ``cameras.uri``.
         visible: URI of the visible one.
-        model: a ``.engine`` or ``.onnx``; None is the student that irvis ships, ``"fast"`` its fast one.
-        slop_s: the most that the captures of a pair may lie apart, seconds.
-        delays_s: how long infrared and visible frames are under way before they reach us, seconds.
-        realtime: keep the newest, as a robot must. Otherwise each pair of two recordings is fused, at the loop's pace.
-        deadline_ms: a latency beyond it is counted as missed.
+        model: a ``.engine`` or ``.onnx``; None is the student that irvis ships, ``"fast"`` its fast student.
+        slop_s: the largest difference between the captures of a pair, in seconds.
+        delays_s: latency of the infrared and of the visible frames before they arrive, in seconds.
+        realtime: keep the newest pair, as a robot must. Otherwise every pair of two recordings is fused, at the loop's
+            pace.
+        deadline_ms: a longer latency is counted as a missed deadline.
         fuser_options: further arguments of Fuser: ``registration``, ``crop``, ``resize``, ``engine_cache``, ...
 
-    Raises FileError, ModelError where a source or the model cannot be opened; while iterating, FrameError and
-    ModelError where a pair cannot be fused, and EndedEarly, a FileError, behind the last pair of a recording that is
-    cut off.
+    Raises FileError or ModelError if a source or the model cannot be opened; while iterating, FrameError or ModelError
+    if a pair cannot be fused, and EndedEarly, a FileError, after the last pair of a recording that is cut off.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class FusionLoop:
         self._realtime = realtime
         self._prepared: Mailbox[_Job] = Mailbox(every=not realtime)
         self._inferred: Mailbox[_Job] = Mailbox(every=not realtime)
-        # New ones are taken first: all are used at the start, so that memory is level from then on. After that the one
-        # given back last, which is still in cache.
+        # New ones are taken first: all are used at the start, so that memory is constant from then on. After that, the
+        # one released last, which is still in cache.
         self._free: List[Work] = []
         self._new = [Work(keeps=True) for _ in range(WORKS)]
         self._given: Optional[_Job] = None
@@ -95,7 +95,7 @@ class FusionLoop:
         self._fuser: Optional[Fuser] = None
         self._pairs: Optional[PairedSources] = None
         load_dispatch()
-        # The thread that opens an engine is the one that may run it.
+        # Only the thread that opened an engine may run it.
         self._threads = [threading.Thread(target=self._infer, args=(model, fuser_options), name="infer", daemon=True)]
         self._threads[0].start()
         try:
@@ -109,9 +109,9 @@ class FusionLoop:
             raise
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[FusedFrame]:
-        """Wait for the next fused frame; None at the end, or when the time is up. The one before is valid no more.
+        """Wait for the next fused frame; return None at the end or on timeout. The previous frame becomes invalid.
 
-        Raises FrameError, ModelError where a pair cannot be fused, EndedEarly behind the last of a cut-off recording.
+        Raises FrameError or ModelError if a pair cannot be fused, EndedEarly after the last of a cut-off recording.
         """
         if self._given is not None:
             self._release(self._given)
@@ -124,16 +124,16 @@ class FusionLoop:
 
     @property
     def ended(self) -> bool:
-        """Whether no frame comes any more."""
+        """Whether no more frames will come."""
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def fps(self) -> Optional[float]:
-        """Nominal rate of the visible source, where it is known."""
+        """Nominal frame rate of the visible source, if known."""
         return self._pairs.sources["visible"].fps if self._pairs else None
 
     def status(self) -> Dict[str, Any]:
-        """Give counts, rates and latencies so far, as plain numbers and strings."""
+        """Return counts, rates and latencies so far, as plain numbers and strings."""
         latencies = self.latencies
         status = {
             "realtime": self._realtime,
@@ -151,7 +151,7 @@ class FusionLoop:
         return status
 
     def close(self) -> None:
-        """End the threads, and give back the cameras and the model. May be called twice."""
+        """End the threads, and release the cameras and the model. May be called twice."""
         for mailbox in (self._prepared, self._inferred):
             mailbox.close()
         if self._pairs is not None:
@@ -174,7 +174,7 @@ class FusionLoop:
         self.close()
 
     def _prepare(self) -> None:
-        """Make the model's inputs of the newest pair, in a thread of its own."""
+        """Make the model's inputs from the newest pair, in a thread of its own."""
         fuser, pairs = self._fuser, self._pairs
         assert fuser is not None  # both were opened before this thread was started
         assert pairs is not None
@@ -186,7 +186,7 @@ class FusionLoop:
                 if self._prepared.closed:
                     return
         except BaseException as error:
-            self._failure = self._failure or error  # a Fuser that failed is found closed here: that is no cause
+            self._failure = self._failure or error  # a failed Fuser is closed and raises here too: not the cause
         finally:
             self._prepared.close()
 
@@ -207,7 +207,7 @@ class FusionLoop:
             self._opened.set()
 
     def _finish(self, job: _Job) -> FusedFrame:
-        """Make the frame that the caller gets, in the caller's thread."""
+        """Make the caller's frame, in the caller's thread."""
         fuser = self._fuser
         assert fuser is not None
         started_s = time.perf_counter()
@@ -218,7 +218,7 @@ class FusionLoop:
             seen = to_levels(seen, work.buffers("levels of infrared", seen.shape), work.buffers)
         post_ms = (time.perf_counter() - started_s) * 1e3
         now_s = time.monotonic()
-        # Of a recording that is not played at its own pace, the stamps are not of this clock.
+        # The stamps of a recording that is not played at its own pace are not from this clock.
         since_s = [frame.stamp_s if self._realtime else frame.grabbed_s for frame in (infrared, visible)]
         latency_ms = (now_s - min(since_s)) * 1e3
         number = self.latencies.count

@@ -1,4 +1,4 @@
-"""A pair of files as the two planes that are fused, for what trains and measures: 8 bits, one size."""
+"""A pair of files as the two planes that are fused, for training and measuring: 8 bits, one size."""
 
 from typing import Tuple
 
@@ -12,25 +12,25 @@ from irvis.runtime.sizes import MINIMUM, format_size
 
 
 def read_luminance(pair: Pair) -> Tuple[np.ndarray, np.ndarray]:
-    """Give the infrared and the visible's BT.601 luminance, uint8 (H, W) each, of one size from 16x16 up.
+    """Return the infrared and the visible's BT.601 luminance, uint8 (H, W) each, of one size, 16x16 or more.
 
-    Raises FileError where a file cannot be read or holds 16 bits, FrameError where the sizes differ or are too small.
+    Raises FileError if a file cannot be read or holds 16 bits, FrameError if the sizes differ or are too small.
     """
     infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
     if infrared.dtype != np.uint8:
         raise FileError(
-            f"{pair.name} is no pair of 8-bit images: this takes 8-bit infrared. "
+            f"{pair.name} is not a pair of 8-bit images: expected 8-bit infrared. "
             f"Got {infrared.dtype} in {pair.infrared}; convert it first"
         )
     size, other = infrared.shape, visible.shape[:2]
     if size != other:
         raise FrameError(
-            f"{pair.name} is no pair of 8-bit images of one size. Got {format_size(size)} and {format_size(other)} "
+            f"{pair.name} is not a pair of 8-bit images of one size. Got {format_size(size)} and {format_size(other)} "
             f"in {pair.infrared} and {pair.visible}; register them first"
         )
     if min(size) < MINIMUM:
         raise FrameError(
-            f"{pair.name} is no pair of 8-bit images of {MINIMUM}x{MINIMUM} or more. "
+            f"{pair.name} is not a pair of 8-bit images of {MINIMUM}x{MINIMUM} or more. "
             f"Got {format_size(size)} in {pair.infrared}; leave it out"
         )
     return infrared, split_luminance(visible).y

@@ -1,4 +1,4 @@
-"""Hands things from one thread to another, the newest first of all."""
+"""Hands items from one thread to another, preferring the newest."""
 
 import threading
 import time
@@ -8,17 +8,17 @@ Item = TypeVar("Item")
 
 
 class Mailbox(Generic[Item]):
-    """Holds one item. A newer one takes its place; or, with ``every``, waits until it was taken."""
+    """Holds one item. A newer one replaces it or, with ``every``, waits until it has been taken."""
 
     def __init__(self, every: bool = False) -> None:
-        self.replaced = 0  # items that a newer one took the place of
+        self.replaced = 0  # items that a newer one replaced
         self._every = every
         self._item: Optional[Item] = None
         self.closed = False
         self._changed = threading.Condition()
 
     def put(self, item: Item) -> Optional[Item]:
-        """Leave an item; give the one that nobody takes any more: the older, or this one after ``close``."""
+        """Put an item; return the one that nobody will take: the older one, if any, or this one after ``close``."""
         with self._changed:
             if self._every:
                 self._changed.wait_for(lambda: self._item is None or self.closed)
@@ -30,7 +30,7 @@ class Mailbox(Generic[Item]):
             return replaced
 
     def take(self, timeout_s: Optional[float] = None) -> Optional[Item]:
-        """Wait for an item; None when the time is up, or when there is none after ``close``."""
+        """Wait for an item; return None on timeout, or if there is none after ``close``."""
         limit_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while self._item is None and not self.closed:
@@ -43,7 +43,7 @@ class Mailbox(Generic[Item]):
             return item
 
     def close(self) -> None:
-        """Take no more; what is there may still be taken."""
+        """Accept no more items; one that is already there may still be taken."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TITLE = "irvis"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
-LONGEST_GAP_S = 2.0  # that a recording is filled over
+LONGEST_GAP_S = 2.0  # that a recording fills by repeating frames
 
 Status = Callable[[], Dict[str, Any]]
 
@@ -21,10 +21,10 @@ class Output(Protocol):
     """Takes each fused frame, in the thread that runs the loop."""
 
     def show(self, frame: FusedFrame, status: Status) -> bool:
-        """Take a frame, valid during the call; False to end the run."""
+        """Take a frame, valid during the call; return False to end the run."""
 
     def idle(self, status: Status) -> bool:
-        """Be called when no frame came for a while; False to end the run."""
+        """Called when no frame came for a while; return False to end the run."""
 
 
 class Window:
@@ -36,7 +36,7 @@ class Window:
         except cv2.error as error:
             raise IrvisError(
                 f"OpenCV cannot open a window here: {one_line(error, 120)}; it needs a screen (DISPLAY) and the "
-                "system's python3-opencv (a Jetson's libopencv-python), not opencv-python-headless; or take --web, "
+                "system's python3-opencv (a Jetson's libopencv-python), not opencv-python-headless; or use --web, "
                 "which needs neither"
             ) from error
 
@@ -46,17 +46,17 @@ class Window:
         return self.idle(status)
 
     def idle(self, status: Status) -> bool:
-        """Let the window answer."""
+        """Let the window process its events."""
         pressed = cv2.waitKey(1) & 0xFF
         return pressed not in QUIT_KEYS and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
 
 
 class Recording:
-    """Writes a video that plays as fast as the scene went: the rate is fixed, so frames are repeated or left out.
+    """Writes a video that plays at the speed of the scene: its rate is fixed, so frames are repeated or left out.
 
     Args:
         write: appends a frame to the video.
-        fps: its rate.
+        fps: the video's frame rate.
         every: write each frame once, whatever its stamp.
     """
 
@@ -66,14 +66,14 @@ class Recording:
         self._written = 0
 
     def show(self, frame: FusedFrame, status: Status) -> bool:
-        """Write a frame as often as its stamp asks for."""
+        """Write a frame as many times as its stamp requires."""
         if self._start_s is None:
             self._start_s = frame.stamp_s
         wanted = self._written + 1
         if not self._every:
             wanted = round((frame.stamp_s - self._start_s) * self._fps) + 1
             most = self._written + max(1, round(LONGEST_GAP_S * self._fps))
-            if wanted > most:  # a camera was away: go on from here rather than record a still
+            if wanted > most:  # a camera was gone: go on from here rather than record a still
                 self._start_s += (wanted - most) / self._fps
                 wanted = most
         while self._written < wanted:
@@ -87,20 +87,20 @@ class Recording:
 
 
 class Web:
-    """Gives each frame to the live view."""
+    """Passes each frame to the live view."""
 
     def __init__(self, view: "LiveView") -> None:
         self._view = view
 
     def show(self, frame: FusedFrame, status: Status) -> bool:
-        """Hand a frame to whoever watches."""
+        """Send a frame to the viewers."""
         if self._view.viewers:
             figures = {"index": frame.number, "stamp_s": frame.stamp_s, "latency_ms": frame.latency_ms}
             self._view.publish(frame.infrared, frame.visible, frame.fused, {**status(), **figures})
         return True
 
     def idle(self, status: Status) -> bool:
-        """Tell whoever watches how the cameras do."""
+        """Send the status of the cameras to the viewers."""
         if self._view.viewers:
             self._view.publish_status(status())
         return True

@@ -1,4 +1,4 @@
-"""Pictures for people: infrared, visible and fused side by side, with their names."""
+"""Pictures to look at: infrared, visible and fused side by side, with their names."""
 
 from typing import List, Sequence
 

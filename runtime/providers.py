@@ -1,4 +1,4 @@
-"""Execution providers of ONNX Runtime: which are used, with what options, and what is said where one does not load."""
+"""Execution providers of ONNX Runtime: which are used, with what options, and what is reported if one does not load."""
 
 import contextlib
 import logging
@@ -13,8 +13,8 @@ from irvis.runtime.onnx_checks import refuse_external_data
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 PREFERRED_PROVIDERS = (TENSORRT, CUDA, CPU)
-CPU_ONLY = (CPU,)  # the reference that others are held against
-WARNING, FATAL = 2, 4  # of ONNX Runtime's log levels; the first is its default
+CPU_ONLY = (CPU,)  # the reference that others are compared with
+WARNING, FATAL = 2, 4  # log levels of ONNX Runtime; the first is its default
 
 logger = logging.getLogger("irvis.onnxruntime")
 
@@ -22,22 +22,22 @@ logger = logging.getLogger("irvis.onnxruntime")
 def open_session(
     onnxruntime: Any, model: Path, options: Any, wanted: Optional[Sequence[str]], engine_cache: Optional[Path]
 ) -> Any:
-    """Give an ``InferenceSession`` of ``model`` on the first provider that works.
+    """Return an ``InferenceSession`` of ``model`` on the first provider that works.
 
     Args:
         onnxruntime: the module.
         model: the ``.onnx``.
         options: its ``SessionOptions``.
-        wanted: names of providers in order of preference, all of which must load; None takes TensorRT, CUDA, CPU, as
-            they load, and warns of those that are in this ONNX Runtime and do not.
+        wanted: names of providers in order of preference, all of which must load; None tries TensorRT, CUDA and CPU,
+            and warns about any that this ONNX Runtime includes but that does not load.
         engine_cache: folder for the engines that the TensorRT provider builds; None: below ``~/.cache``.
 
-    Raises ModelError where none works, a wanted one does not, or the model has external data; FileError where the
+    Raises ModelError if no provider works, a wanted one does not, or the model has external data; FileError if the
     cache cannot be written.
     """
     refuse_external_data(read_bytes(model, "model"), model)
     names = choose_providers(onnxruntime.get_available_providers(), wanted)
-    # TensorRT's provider names its engines by the graph and not by its weights, so each ONNX needs a folder of its own.
+    # The TensorRT provider names its engines after the graph, not its weights, so each ONNX needs a folder of its own.
     folder = engine_folder(model, onnxruntime.__version__, engine_cache) if TENSORRT in names else None
     failures: Dict[str, str] = {}
     session: Any = None
@@ -46,7 +46,7 @@ def open_session(
         try:
             with _quiet(onnxruntime, names):
                 session = _strict_session(onnxruntime)(str(model), options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class of their own
             if wanted is not None or len(names) == 1:
                 raise ModelError(
                     f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {_reason(error)}"
@@ -66,17 +66,17 @@ def open_session(
 
 
 def choose_providers(available: Sequence[str], wanted: Optional[Sequence[str]]) -> List[str]:
-    """Give the names to ask for. Raises ModelError where a wanted one is not in this ONNX Runtime."""
+    """Return the names to request. Raises ModelError if a wanted one is not in this ONNX Runtime."""
     if wanted is None:
         return [name for name in PREFERRED_PROVIDERS if name in available]
     missing = [name for name in wanted if name not in available]
     if missing or not wanted:
-        raise ModelError(f"ONNX Runtime has no provider {missing or '(none asked for)'}. Found {list(available)}")
+        raise ModelError(f"ONNX Runtime has no provider {missing or '(none requested)'}. Found {list(available)}")
     return list(wanted)
 
 
 def provider_options(name: str, version: str, folder: Optional[Path]) -> Dict[str, str]:
-    """Give a provider's options, as ONNX Runtime 1.15 and later take them: an unknown one fails.
+    """Return a provider's options, as ONNX Runtime 1.15 and later accept them: an unknown one fails.
 
     Args:
         name: of the provider.
@@ -94,16 +94,16 @@ def provider_options(name: str, version: str, folder: Optional[Path]) -> Dict[st
     if folder is not None:
         options["trt_engine_cache_enable"] = options["trt_timing_cache_enable"] = "True"
         options["trt_engine_cache_path"] = str(folder)
-        # From 1.17 the timings have a path of their own, or else lie in the current folder; before, with the engines.
+        # From 1.17 on, the timing cache has a path of its own, by default the current folder; before, the engines'.
         if tuple(int(part) for part in version.split(".")[:2]) >= (1, 17):
             options["trt_timing_cache_path"] = str(folder.parent)
     return options
 
 
 def engine_folder(model: Path, version: str, cache: Optional[Path]) -> Optional[Path]:
-    """Make and give the folder of this model's engines; None where there can be none in the default place.
+    """Create and return the folder of this model's engines; None if the default one cannot be created.
 
-    Raises FileError where ``cache`` is given and cannot be written.
+    Raises FileError if ``cache`` is given and cannot be written.
     """
     parent = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "onnxruntime"
     folder = parent / f"{model.stem[:60]}-{sha256(model)[:12]}-{version}"
@@ -118,9 +118,9 @@ def engine_folder(model: Path, version: str, cache: Optional[Path]) -> Optional[
 
 
 def _strict_session(onnxruntime: Any) -> Any:
-    """Give the class of sessions that raise where ONNX Runtime's own would print and go on, on another provider.
+    """Return a session class that raises where ONNX Runtime's own would print an error and use another provider.
 
-    Its argument ``enable_fallback`` does that from 1.19 on alone.
+    The argument ``enable_fallback`` of its own does that only from 1.19 on.
     """
 
     class StrictSession(onnxruntime.InferenceSession):
@@ -131,7 +131,7 @@ def _strict_session(onnxruntime: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet(onnxruntime: Any, names: Sequence[str]) -> Iterator[None]:
-    """Keep what ONNX Runtime logs of libraries that do not load from stderr, for it is said here in one line."""
+    """Keep ONNX Runtime's logs about libraries that do not load off stderr: we report that in one line."""
     if list(names) == [CPU]:
         yield
         return
@@ -143,7 +143,7 @@ def _quiet(onnxruntime: Any, names: Sequence[str]) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Give what ONNX Runtime says, without the C++ source, line and function that it begins with."""
+    """Return ONNX Runtime's message without the C++ file, line and function that it begins with."""
     return one_line(re.sub(r"^/\S+:\d+ .*?[)\]] (?=[A-Z]|\[ONNX)", "", str(error), flags=re.DOTALL))
 
 

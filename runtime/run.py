@@ -1,4 +1,4 @@
-"""Fuse what two cameras see, live: ``irvis run --infrared URI --visible URI``."""
+"""Fuse two cameras live: ``irvis run --infrared URI --visible URI``."""
 
 import argparse
 import contextlib
@@ -19,33 +19,33 @@ from irvis.runtime.video import FOURCC, is_video, video_writer
 
 INTERRUPTED = 130
 IDLE_S = 0.25
-FPS = 30.0  # of a recording of cameras that do not tell theirs
+FPS = 30.0  # of a recording, if the cameras do not report theirs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis run``."""
+    """Add the arguments of ``irvis run``."""
     parser.add_argument("--infrared", required=True, metavar="URI", help=f"the infrared camera: {GRAMMAR}")
     parser.add_argument("--visible", required=True, metavar="URI", help="the visible camera")
     parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
-    parser.add_argument("--registration", type=Path, metavar="FILE", help="from irvis calibrate")
+    parser.add_argument("--registration", type=Path, metavar="FILE", help="registration written by irvis calibrate")
     parser.add_argument("--crop", action="store_true", help="fuse only what both cameras see")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument(
         "--slop-ms", type=_milliseconds, default=20.0, metavar="MS",
-        help="the most that the captures of a pair may lie apart (default: %(default)g)",
+        help="the largest difference between the captures of a pair (default: %(default)g)",
     )  # fmt: skip
     for role in ("infrared", "visible"):
         parser.add_argument(
             f"--{role}-delay-ms", type=_milliseconds, default=0.0, metavar="MS",
-            help=f"how long a frame of the {role} camera is under way, as over a network (default: 0)",
+            help=f"latency of the {role} camera's frames before they arrive, e.g. over a network (default: 0)",
         )  # fmt: skip
     parser.add_argument(
         "--deadline-ms", type=_milliseconds, default=DEADLINE_MS, metavar="MS",
-        help="from the older capture to the fused frame; what takes longer is counted (default: %(default)g)",
+        help="from the older capture to the fused frame; slower frames are counted as missed (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument("--smoothing", type=float, default=0.9, help="how slowly the range of 16-bit infrared follows")
+    parser.add_argument("--smoothing", type=float, default=0.9, help="how slowly the 16-bit range follows the scene")
     parser.add_argument(
-        "--every-frame", action="store_true", help="of recordings: fuse each pair, however long it takes"
+        "--every-frame", action="store_true", help="of recordings: fuse every pair, however long it takes"
     )
     parser.add_argument("--display", action="store_true", help="show the fused frames in a window; q ends")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"video to write ({' '.join(FOURCC)})")
@@ -55,17 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="8080",
         metavar="[HOST:]PORT",
-        help="show all in a browser (default: 127.0.0.1:8080)",
+        help="show the live view in a browser (default: 127.0.0.1:8080)",
     )
-    parser.add_argument("--token", help="what a browser must give, as ?token=...")
-    parser.add_argument("--frames", type=parse_count, metavar="N", help="end after so many fused frames")
-    parser.add_argument("--duration", type=_seconds, metavar="S", help="end after so many seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures at the end there as well")
+    parser.add_argument("--token", help="require this token from browsers, as ?token=...")
+    parser.add_argument("--frames", type=parse_count, metavar="N", help="end after N fused frames")
+    parser.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the final figures to this file")
     engine_cache.add_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis run``; give 0, or 130 after Ctrl-C. What was recorded until then is kept."""
+    """Run ``irvis run``; return 0, or 130 after Ctrl-C. A recording is kept up to that point."""
     _check(arguments)
     ended_by: Optional[BaseException] = None
     with contextlib.ExitStack() as stack:
@@ -75,7 +75,7 @@ def main(arguments: argparse.Namespace) -> int:
         started_s = time.monotonic()
         try:
             _run(loop, outputs, arguments, started_s)
-        except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to there
+        except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to this point
             ended_by = error
         status, seconds = loop.status(), time.monotonic() - started_s
     print(report(status, seconds), flush=True)
@@ -84,26 +84,26 @@ def main(arguments: argparse.Namespace) -> int:
     if isinstance(ended_by, IrvisError):
         raise ended_by
     if not (ended_by or status["fused"]):
-        raise IrvisError("no pair was fused; the figures above say what came from each side, and what of it was bad")
+        raise IrvisError("no pair was fused; the figures above show what each camera delivered and what was bad")
     return INTERRUPTED if ended_by else 0
 
 
 def report(status: Dict[str, Any], seconds: float) -> str:
-    """The figures of a run, ``FusionLoop.status()``, for people."""
+    """Return the figures of a run, ``FusionLoop.status()``, as text."""
     fused, missed = status["fused"], status["missed_deadlines"]
     percentiles = "  ".join(f"p{percent} {status[f'latency_p{percent}_ms']:.1f}" for percent in (50, 90, 99))
     lines = [f"fused     {fused} pairs in {seconds:.1f} s, {fused / max(seconds, 1e-9):.2f} a second"]
-    if status["realtime"]:  # else a frame waits for its turn, and its latency says how many are before it
+    if status["realtime"]:  # otherwise frames queue, and a latency only tells the length of the queue
         lines += [
             f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the frame",
             f"deadline  of {status['deadline_ms']:g} ms missed by {missed} ({100 * missed / max(fused, 1):.1f} %)",
         ]
-    lines.append(f"pairs     {status['paired']} paired, of which {status['skipped']} gave way to a newer one")
+    lines.append(f"pairs     {status['paired']} paired, of which {status['skipped']} were replaced by a newer one")
     for role in ("infrared", "visible"):
         source = status[role]
         lines.append(
             f"{role:<9} {source['frames']} frames, {source['fps']:.1f} a second, {source['dropped']} without partner, "
-            f"{source['late']} late, {source['bad']} bad, {source['reconnects']} times opened again; {source['state']}"
+            f"{source['late']} late, {source['bad']} bad, {source['reconnects']} times reopened; {source['state']}"
         )
     return "\n".join(lines)
 
@@ -114,7 +114,7 @@ def _check(arguments: argparse.Namespace) -> None:
     recordings = files_of_sources((arguments.infrared, arguments.visible))
     check_outputs([arguments.output, arguments.json], [*recordings, arguments.model, arguments.registration])
     if arguments.token is not None and arguments.web is None:
-        raise IrvisError("--token is for the live view: give --web as well")
+        raise IrvisError("--token is for the live view: add --web")
 
 
 def _open_loop(arguments: argparse.Namespace) -> FusionLoop:
@@ -153,7 +153,7 @@ def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contex
 
 
 def _run(loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace, started_s: float) -> None:
-    """Hand each fused frame to the outputs, until there is no more, or enough."""
+    """Pass each fused frame to the outputs, until the loop or an output ends or the limit is reached."""
     told_s = started_s
     with tqdm(total=arguments.frames, desc="fusing", unit="frame", disable=None) as bar:
         while arguments.duration is None or time.monotonic() - started_s < arguments.duration:

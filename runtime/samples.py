@@ -1,4 +1,4 @@
-"""Small registered infrared and visible pairs that the demo draws for itself, so that it needs no foreign pictures.
+"""Small registered infrared and visible pairs that the demo renders itself, so that it needs no other images.
 
 Each pixel is a ray into a scene in metres: x right and y up from the ground below the camera, z ahead. What the ray
 meets has both a heat and a colour, so the two pictures are registered by construction.
@@ -18,15 +18,15 @@ from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, parse_size
 SCENES: Tuple[str, ...] = ("street", "smoke", "glare")
 EYE = 1.6  # height of the camera, metres
 LAMPS = ((-4.6, 13.0), (4.6, 26.0), (-4.6, 40.0), (4.6, 57.0))  # x and z of the street lamps, metres
-LAMPLIGHT = np.array((0.5, 0.82, 1.0))  # linear BGR, of the windows too
-Field = Union[float, np.ndarray]  # one value, or one a pixel (H, W)
+LAMPLIGHT = np.array((0.5, 0.82, 1.0))  # linear BGR, also of lit windows
+Field = Union[float, np.ndarray]  # one value, or one per pixel (H, W)
 
 
 class Scene:
     """A picture painted from far to near: ``heat`` (H, W) in 0..1, ``colour`` and ``glow`` in linear BGR (H, W, 3).
 
-    ``bodies`` and ``smoke`` (H, W), in 0..1, tell how much of a pixel is a person and how much is behind smoke;
-    ``wet`` (H, W) how much of the glow above it the ground mirrors.
+    ``bodies`` and ``smoke`` (H, W), in 0..1, are the shares of a pixel that are a person and that are behind smoke;
+    ``wet`` (H, W) is the share of the glow above it that the ground mirrors.
     """
 
     def __init__(self, name: str, height: int, width: int, seed: int) -> None:
@@ -41,8 +41,8 @@ class Scene:
         self.colour, self.glow = np.zeros((2, height, width, 3))
 
     def near(self, x: float, z: float, reach: float) -> "Scene":
-        """Give the part of the picture, sharing its memory, within this many metres of the ground at x and z."""
-        part, pad = copy.copy(self), 2 * z * self.pitch  # some pixels at least, however small the picture
+        """Return the part of the picture, sharing its memory, within this many metres of the ground at x and z."""
+        part, pad = copy.copy(self), 2 * z * self.pitch  # at least a few pixels, however small the picture
         columns = np.flatnonzero(np.abs(self.right[0] * z - x) < reach + pad)
         rows = np.flatnonzero(np.abs(self.up[:, 0] * z + EYE) < reach + pad)
         for name in ("right", "up", "heat", "bodies", "smoke", "wet", "colour", "glow"):
@@ -50,15 +50,15 @@ class Scene:
         return part
 
     def at(self, x: float, z: float) -> Tuple[np.ndarray, np.ndarray, float]:
-        """Give, for the upright plane at z, metres right of x and above ground (H, W), and the metres of a pixel."""
+        """Return, for the upright plane at z, metres right of x and above ground (H, W), and the metres per pixel."""
         return self.right * z - x, self.up * z + EYE, z * self.pitch
 
     def cell(self, a: Field, b: Field) -> np.ndarray:
-        """Give the random number, in 0..1, of the unit cell that holds (a, b)."""
+        """Return the random number, in 0..1, of the unit cell that holds (a, b)."""
         return self.table[np.floor(a).astype(int) & 127, np.floor(b).astype(int) & 127]
 
     def noise(self, a: np.ndarray, b: np.ndarray, octaves: int = 5, gain: float = 0.5) -> np.ndarray:
-        """Give fractal noise (H, W), about -0.5..0.5; octaves finer than a pixel fade out, for they would alias."""
+        """Return fractal noise (H, W), about -0.5..0.5; octaves finer than a pixel fade out, as they would alias."""
         step, total = np.maximum(footprint(a), footprint(b)), np.zeros(a.shape)
         for octave in range(octaves):
             scale = 2.0**octave
@@ -71,7 +71,7 @@ class Scene:
         return total
 
     def light(self, x: Field, y: Field, z: Field) -> np.ndarray:
-        """Give the light on a point in metres: linear BGR, the point's shape + (3,)."""
+        """Return the light on a point in metres: linear BGR, the point's shape + (3,)."""
         if not self.night:
             return np.multiply.outer(np.ones_like(x), (0.8, 0.74, 0.72))
         lit = np.multiply.outer(np.exp(-(z + 0 * x) / 12), (0.02, 0.024, 0.015)) + 0.002  # own dipped headlights
@@ -80,7 +80,7 @@ class Scene:
         return lit
 
     def paint(self, mask: np.ndarray, heat: Field, colour: Union[np.ndarray, Tuple[float, float, float]]) -> None:
-        """Lay a surface of this heat and linear BGR over the picture, as far as mask (H, W) in 0..1 says."""
+        """Blend a surface of this heat and linear BGR over the picture by mask (H, W), in 0..1."""
         cover = mask[..., None]
         self.heat += mask * (heat - self.heat)
         self.colour += cover * (np.asarray(colour) - self.colour)
@@ -95,38 +95,38 @@ def smooth(t: np.ndarray) -> np.ndarray:
 
 
 def footprint(a: np.ndarray) -> np.ndarray:
-    """Give how much a coordinate (H, W) changes from one pixel to the next."""
+    """Return how much a coordinate (H, W) changes from one pixel to the next."""
     down, across = np.gradient(a)
     return np.maximum(np.abs(down), np.abs(across)) + 1e-6
 
 
 def lines(a: np.ndarray, period: float, width: float) -> np.ndarray:
-    """Give the coverage, in 0..1, by lines of this width at the multiples of a period; same unit as a (H, W)."""
+    """Return the coverage, in 0..1, by lines of this width at the multiples of a period; same unit as a (H, W)."""
     step = np.minimum(footprint(a), period)
     distance = np.abs((a / period + 0.5) % 1 - 0.5) * period
     return np.clip((width - 2 * distance) / (2 * step) + 0.5, 0, np.minimum(1, width / step))
 
 
 def masonry(scene: Scene, a: np.ndarray, y: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Give the mortar's coverage and each brick's own shade, both (H, W) in 0..1, of a wall along a (metres)."""
+    """Return the mortar's coverage and each brick's own shade, both (H, W) in 0..1, of a wall along a (metres)."""
     a = a + 0.18 * (np.floor(y / 0.16) % 2)  # every other course is shifted by half a brick
     return np.maximum(lines(y, 0.16, 0.025), lines(a, 0.36, 0.025)), scene.cell(a / 0.36, y / 0.16)
 
 
 def rod(x: np.ndarray, y: np.ndarray, ax: float, ay: float, bx: float, by: float, radius: float) -> np.ndarray:
-    """Give the signed distance in metres (H, W) to a rod with round ends from a to b; below 0 inside."""
+    """Return the signed distance in metres (H, W) to a rod with round ends from a to b; below 0 inside."""
     run, rise = bx - ax, by - ay
     t = np.clip(((x - ax) * run + (y - ay) * rise) / max(run * run + rise * rise, 1e-9), 0, 1)
     return np.hypot(x - ax - t * run, y - ay - t * rise) - radius
 
 
 def box(x: np.ndarray, y: np.ndarray, low: float, high: float, half: float, taper: float = 0.0) -> np.ndarray:
-    """Give the signed distance (H, W) to a box about x = 0 from low to high, narrower by taper each metre up."""
+    """Return the signed distance (H, W) to a box about x = 0 from low to high, narrower by taper each metre up."""
     return np.maximum(np.abs(x) - half + taper * (y - low), np.abs(y - (low + high) / 2) - (high - low) / 2)
 
 
 def fill(distance: np.ndarray, pixel: float) -> np.ndarray:
-    """Give the mask, in 0..1, of a signed distance; both in metres."""
+    """Return the mask, in 0..1, of a signed distance; distance and pixel are in metres."""
     return np.clip(0.5 - distance / pixel, 0, 1)
 
 
@@ -198,7 +198,7 @@ def smoke(scene: Scene, x: float, z: float) -> None:
 
 
 def street(scene: Scene, wet: float) -> None:
-    """Paint sky, road, pavements and two rows of houses: each ray meets the first of ground, side fronts and end."""
+    """Paint sky, road, pavements and two rows of houses: each ray hits the first of ground, side fronts and end."""
     right, up, half = scene.right, scene.up, 6.5  # half: from the middle to the house fronts, metres
     ground = np.where(up < 0, EYE / np.maximum(-up, 1e-6), 1e6)
     front = half / np.maximum(np.abs(right), half / 110)
@@ -254,7 +254,7 @@ def street(scene: Scene, wet: float) -> None:
 
 
 def build(name: str, height: int, width: int, seed: int) -> Scene:
-    """Give the painted scene before a sensor sees it. Raises ValueError."""
+    """Return the painted scene before a sensor sees it. Raises ValueError."""
     if name not in SCENES:
         raise ValueError(f"unknown scene {name!r}: it must be one of {', '.join(SCENES)}")
     if min(height, width) < MINIMUM:
@@ -286,7 +286,7 @@ def build(name: str, height: int, width: int, seed: int) -> Scene:
 
 
 def expose(scene: Scene) -> Tuple[np.ndarray, np.ndarray]:
-    """Give what the two sensors see: uint8 (H, W) and uint8 BGR (H, W, 3), each with its own blur and noise."""
+    """Return what the two sensors see: uint8 (H, W) and uint8 BGR (H, W, 3), each with its own blur and noise."""
     rng, shape = scene.rng, scene.heat.shape
 
     def blur(picture: np.ndarray, across: float, down: float) -> np.ndarray:
@@ -297,7 +297,7 @@ def expose(scene: Scene) -> Tuple[np.ndarray, np.ndarray]:
     heat = heat + 0.1 * blur(np.maximum(heat - 0.45, 0), 0.03, 0.03)
     heat = heat + rng.normal(0, 0.008, shape) + rng.normal(0, 0.003, (1, shape[1]))  # columns differ in offset
     light = scene.colour + scene.glow + blur(scene.glow, 0.008, 0.2) * scene.wet[..., None]
-    for spread, share in ((0.006, 0.5), (0.025, 0.3), (0.1, 0.4)):  # the lens spreads a veil about each lamp
+    for spread, share in ((0.006, 0.5), (0.025, 0.3), (0.1, 0.4)):  # the lens spreads a veil around each lamp
         light = light + share * blur(scene.glow, spread, spread)
     light = 1 - np.exp(-np.maximum(light, 0) * (3.0 if scene.night else 1.5))
     light = light + rng.normal(0, 0.025 if scene.night else 0.008, (*shape, 3)) * np.sqrt(light)  # photons
@@ -307,7 +307,7 @@ def expose(scene: Scene) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def make_scene(name: str, height: int = 480, width: int = 640, seed: int = 0) -> Tuple[np.ndarray, np.ndarray]:
-    """Give a scene of SCENES as infrared uint8 (H, W) and visible uint8 BGR (H, W, 3), registered.
+    """Return a scene of SCENES as infrared uint8 (H, W) and visible uint8 BGR (H, W, 3), registered.
 
     The same arguments give the same pictures. Raises ValueError for an unknown name or a side under 16 pixels.
     """
@@ -323,7 +323,7 @@ def write_samples(folder: Union[str, Path], height: int = 480, width: int = 640)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis samples``."""
+    """Add the arguments of ``irvis samples``."""
     parser.add_argument("folder", type=Path, help="folder to write ir/NAME.png and vi/NAME.png into")
     parser.add_argument(
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"

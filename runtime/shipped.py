@@ -1,4 +1,4 @@
-"""The students that irvis ships, by name: each as an ONNX of any frame size, a checkpoint and a card."""
+"""The students that irvis ships, by name: each as an ONNX for any frame size, a checkpoint and a card."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ SHIPPED_MODEL = _FOLDER / "student.onnx"
 
 
 def find_model(model: Union[str, Path, None], suffix: str = ".onnx") -> Path:
-    """Give the path of a model: what was given, or the file of a shipped one.
+    """Return the path of a model: the given file, or that of a shipped model.
 
     Args:
-        model: a file; a name of NAMES, where there is no such file; None for ``student``.
-        suffix: of the shipped one's file, ``.onnx`` or ``.safetensors``.
+        model: a file; a name from NAMES, if there is no such file; None for ``student``.
+        suffix: of the shipped model's file, ``.onnx`` or ``.safetensors``.
     """
     if model is None:
         return SHIPPED_MODEL.with_suffix(suffix)
@@ -23,6 +23,6 @@ def find_model(model: Union[str, Path, None], suffix: str = ".onnx") -> Path:
 
 
 def name_onnx(onnx: Path) -> str:
-    """Give the word that names an ONNX on a command line, in its folder: its name of NAMES where it is shipped."""
+    """Return the name of an ONNX for a command line in its folder: from NAMES if it is shipped, else its file name."""
     is_shipped = onnx.stem in NAMES and os.path.realpath(onnx) == os.path.realpath(_FOLDER / f"{onnx.stem}.onnx")
     return onnx.stem if is_shipped else onnx.name

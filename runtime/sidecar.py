@@ -1,6 +1,7 @@
 """The sidecar of an engine: ``student.engine.json`` beside ``student.engine`` says what it is and where it runs.
 
-It is read before anything is deserialised, so that an engine of another machine, or a broken one, is one clear line.
+It is read before anything is deserialised, so that an engine from another machine, or a broken one, is reported in one
+clear line.
 """
 
 import hashlib
@@ -25,15 +26,15 @@ TensorSpecs = Dict[str, Dict[str, Any]]  # name -> {"shape": [480, 640, 3], "dty
 
 @dataclass(frozen=True)
 class Sidecar:
-    """All that an engine depends on, and what it was measured to do."""
+    """Everything that an engine depends on, and its measured error."""
 
     engine_sha256: str
     onnx_sha256: str
-    onnx_name: str  # file name of the ONNX, without its folder; of a shipped one ``student`` or ``fast``
+    onnx_name: str  # file name of the ONNX, without its folder; ``student`` or ``fast`` if shipped
     tensorrt_version: str  # "8.5.2.2"
     gpu_name: str  # "Xavier"
     compute_capability: str  # "7.2"
-    precision: str  # "fp32", "fp16" or "int8": the least that its layers may have
+    precision: str  # "fp32", "fp16" or "int8": the lowest that its layers may have
     inputs: TensorSpecs
     outputs: TensorSpecs
     size: Tuple[int, int]  # (H, W) of the frames
@@ -42,25 +43,25 @@ class Sidecar:
     # Against the FP32 ONNX: pairs, max_abs (of a range of 1), worst_psnr_db, mean_psnr_db; None: not measured.
     measured_error: Optional[Dict[str, Any]]
     irvis_version: str
-    accepted: Optional[bool] = None  # whether that error is within what the precision is allowed; None: not measured
+    accepted: Optional[bool] = None  # whether that error is within the precision's limit; None: not measured
     schema_version: int = SCHEMA_VERSION
 
     @property
     def takes_frames(self) -> bool:
-        """Whether frames go in and come out, uint8, rather than planes in [0, 1], float32."""
+        """Whether inputs and output are uint8 frames rather than float32 planes in [0, 1]."""
         return all(spec["dtype"] == "uint8" for spec in self.inputs.values())
 
     @property
     def warning(self) -> Optional[str]:
-        """What is wrong with an engine that was kept by ``--force``, to follow its name; None where nothing is."""
+        """What is wrong with an engine that was kept by ``--force``, to follow its name; None if nothing is."""
         if self.accepted is not False:
             return None
         found_db = (self.measured_error or {}).get("worst_psnr_db")
         distance = "too far" if found_db is None else f"{found_db:.1f} dB"
-        return f"is {distance} from its ONNX at the worst, too little for {self.precision.upper()}: built with --force"
+        return f"is {distance} from its ONNX at worst, too inexact for {self.precision.upper()}: built with --force"
 
     def rebuild_command(self, size: Optional[Tuple[int, int]] = None) -> str:
-        """Give the command that builds this engine again, wherever it is run, or one like it for frames of ``size``.
+        """Return the command that rebuilds this engine, on any machine, or one like it for frames of ``size``.
 
         The ONNX is named without its folder.
         """
@@ -83,15 +84,15 @@ def write_sidecar(engine: Union[str, Path], sidecar: Sidecar) -> None:
 
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
-    """Give the sidecar as the bytes of its file."""
-    record = {"schema_version": sidecar.schema_version, **asdict(sidecar)}  # the version first, for a reader's eye
+    """Return the sidecar as the bytes of its file."""
+    record = {"schema_version": sidecar.schema_version, **asdict(sidecar)}  # the version first, for human readers
     return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_sidecar(engine: Union[str, Path]) -> Sidecar:
-    """Give the sidecar of ``engine``; fields that this version does not know are passed over.
+    """Return the sidecar of ``engine``; unknown fields are ignored.
 
-    Raises FileError where it is missing or unreadable, ModelError where it is not a sidecar of a known schema.
+    Raises FileError if it is missing or unreadable, ModelError if it is not a sidecar of a known schema.
     """
     path = sidecar_path(engine)
     if not os.path.exists(path):
@@ -115,15 +116,15 @@ def read_sidecar(engine: Union[str, Path]) -> Sidecar:
         wanted, is_valid = _CHECKS[field.name]
         values[field.name] = record[field.name]
         if not is_valid(record[field.name]):
-            found = reprlib.repr(record[field.name])[:80]  # not repr: that of lists within lists has no end
+            found = reprlib.repr(record[field.name])[:80]  # not repr: for nested lists its length has no limit
             raise ModelError(f"sidecar's {field.name} must be {wanted}. Got {found} in {path}; {REBUILD}")
     return Sidecar(**{**values, "size": tuple(values["size"])})
 
 
 def read_engine(engine: Union[str, Path], sidecar: Sidecar) -> bytes:
-    """Give the engine's bytes. Raises ModelError unless they are what the sidecar describes, FileError without them.
+    """Return the engine's bytes. Raises ModelError unless they match the sidecar, FileError if they cannot be read.
 
-    What was checked is what is given: a file that is read again may be another one by then.
+    The bytes that were checked are returned, because the file could be replaced before a second read.
     """
     content = read_bytes(engine, "engine")
     found = hashlib.sha256(content).hexdigest()
@@ -181,15 +182,15 @@ def _specs(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    # Not math.isfinite: that fails on whole numbers too large for a float.
+    # Not math.isfinite: that fails for integers too large for a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 _DIGEST = ("64 hexadecimal digits", _digest)
-_TEXT = ("a text", _text)
+_TEXT = ("a non-empty string", _text)
 _SPECS = ('an object of {"shape": [...], "dtype": "..."} by name', _specs)
 _CHECKS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
-    "schema_version": ("a whole number from 1", _positive),
+    "schema_version": ("a whole number, 1 or more", _positive),
     "engine_sha256": _DIGEST,
     "onnx_sha256": _DIGEST,
     "onnx_name": _TEXT,

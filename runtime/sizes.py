@@ -1,11 +1,11 @@
-"""Sizes of frames as people write them, HEIGHTxWIDTH, as numpy's shapes are and video formats are not; and counts."""
+"""Frame sizes and counts on a command line. Sizes are HEIGHTxWIDTH, in the order of numpy, not of video formats."""
 
 import argparse
 import re
 from typing import Sequence, Tuple
 
 DEFAULT_SIZE = (480, 640)  # (H, W), the paper's
-MINIMUM = 16  # pixels; the least that the student takes in either direction
+MINIMUM = 16  # pixels; the smallest height and width that the student takes
 
 
 def parse_size(text: str) -> Tuple[int, int]:

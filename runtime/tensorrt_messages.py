@@ -1,4 +1,4 @@
-"""The module ``tensorrt``, and what it says: its calls give None or False, and the reason goes to a logger."""
+"""The module ``tensorrt``, and its messages: its calls return None or False, and the reason goes to a logger."""
 
 import functools
 import importlib
@@ -8,11 +8,11 @@ from typing import Any, List
 from irvis.runtime.errors import ModelError, one_line
 
 logger = logging.getLogger("irvis.tensorrt")
-logger.addHandler(logging.NullHandler())  # what matters is raised; the rest is for programs that ask for it
+logger.addHandler(logging.NullHandler())  # errors are raised; the rest is for programs that want it
 
 
 def import_tensorrt() -> Any:
-    """Give the module ``tensorrt``. Raises ModelError, which says where it comes from, where it is not there."""
+    """Return the module ``tensorrt``. Raises ModelError, which says how to install it, if it cannot be imported."""
     try:
         return importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:
@@ -24,9 +24,9 @@ def import_tensorrt() -> Any:
 
 @functools.lru_cache(maxsize=None)
 def tensorrt_logger() -> Any:
-    """Give the ``trt.ILogger`` that writes to Python's ``irvis.tensorrt``.
+    """Return the ``trt.ILogger`` that writes to Python's ``irvis.tensorrt``.
 
-    One for the process, for TensorRT keeps the first that it is given, whatever it is given later.
+    One per process, because TensorRT keeps the first that it is given and ignores later ones.
     """
     trt = import_tensorrt()
     levels = {
@@ -50,10 +50,10 @@ def tensorrt_logger() -> Any:
 
 
 class TensorRTErrors(logging.Handler):
-    """Keeps what TensorRT logs as errors and warnings inside ``with``; its calls themselves only give None or False.
+    """Keeps the errors and warnings that TensorRT logs inside ``with``; its calls themselves return only None or False.
 
-    As a text it is the first error, for the later ones follow from it, or else the last warning: TensorRT only warns
-    when it finds no GPU.
+    ``str`` returns the first error, because the later ones follow from it, or else the last warning: TensorRT only
+    warns when it finds no GPU.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class TensorRTErrors(logging.Handler):
         self.warnings: List[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one message."""
+        """Keep one message."""
         (self.errors if record.levelno >= logging.ERROR else self.warnings).append(one_line(record.getMessage()))
 
     def __enter__(self) -> "TensorRTErrors":

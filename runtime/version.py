@@ -1,10 +1,10 @@
-"""The version of irvis that runs."""
+"""The version of the running irvis."""
 
 from importlib import metadata
 
 
 def irvis_version() -> str:
-    """Give the installed version, or "not installed" where irvis is run from a folder on the path."""
+    """Return the installed version, or "not installed" if irvis runs from a folder on the path."""
     try:
         return metadata.version("irvis")
     except metadata.PackageNotFoundError:

@@ -14,29 +14,29 @@ from irvis.runtime.files import replacing
 from irvis.runtime.frames import to_grey
 from irvis.runtime.sizes import format_size
 
-FPS = 30.0  # of a video that does not tell
+FPS = 30.0  # of a video that does not report its rate
 FASTEST_FPS = 1000.0
-RESERVE = 8 << 20  # bytes of a disk that are left for a video's index, without which most players refuse it
-COUNTED = (".mp4", ".avi", ".mov")  # store how many frames they have; of others OpenCV reckons it from rate and length
-LACKING = 0.02  # of a video's frames that may be missing at its end, or one: some files count what no decoder gives
+RESERVE = 8 << 20  # bytes of disk space kept for a video's index, without which most players reject it
+COUNTED = (".mp4", ".avi", ".mov")  # store their frame count; for others OpenCV estimates it from rate and length
+LACKING = 0.02  # of a video's frames that may be missing at its end, or one: some count frames that no decoder returns
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 
 
 def is_video(path: Path) -> bool:
-    """Tell by its suffix whether a file is a video that can be read."""
+    """Return whether a file is a video that can be read, judging by its suffix."""
     return path.suffix.lower() in FOURCC
 
 
 class VideoReader:
-    """Iterates over the frames of a video file: uint8 BGR (H, W, 3). Raises FileError where it cannot be opened."""
+    """Iterates over the frames of a video file: uint8 BGR (H, W, 3). Raises FileError if it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
-        # A pipe would be waited for, and a name that is none of a file is taken for an address or a pattern of names.
+        # Files only: OpenCV would wait for a pipe, and take any other name for an address or a pattern of names.
         self._capture = cv2.VideoCapture(utf8_name(path)) if os.path.isfile(path) else cv2.VideoCapture()
         if not self._capture.isOpened():
             raise FileError(f"not a video that OpenCV can read: {path}")
         self.fps = told_fps(self._capture) or FPS
-        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0 where the container does not tell
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # 0 if the container does not say
         self.read = 0
         self._path, self._ended = path, False
 
@@ -48,19 +48,19 @@ class VideoReader:
             yield frame
 
     def next_frame(self, buffers: Buffers) -> Optional[np.ndarray]:
-        """Give the next frame, in memory of ``buffers``, or None at the end."""
+        """Return the next frame, in memory of ``buffers``, or None at the end."""
         frame = retrieve(self._capture, buffers) if self._capture.grab() else None
         self.read += frame is not None
         self._ended = frame is None
         return frame
 
     def check_end(self) -> None:
-        """Raise EndedEarly where the frames have ended clearly before as many as the file's header tells of."""
+        """Raise EndedEarly if the file ended after clearly fewer frames than its header says."""
         lacking = self.count - self.read
         if self._ended and self._path.suffix.lower() in COUNTED and lacking > max(1, LACKING * self.count):
             raise EndedEarly(
                 f"{self._path} ends after {self.read} of its {self.count} frames: it is cut off or damaged; copy it "
-                "again, or use what was made of those"
+                "again, or use what was made from them"
             )
 
     def grey(self) -> Iterator[np.ndarray]:
@@ -68,7 +68,7 @@ class VideoReader:
         return (to_grey(frame) for frame in self)
 
     def close(self) -> None:
-        """Give back the file."""
+        """Close the file."""
         self._capture.release()
 
     def __enter__(self) -> "VideoReader":
@@ -79,7 +79,7 @@ class VideoReader:
 
 
 def utf8_name(name: Union[str, Path]) -> str:
-    """Give a name as OpenCV takes it. Raises FileError for one that is no UTF-8: OpenCV would end the process."""
+    """Return a name as OpenCV takes it. Raises FileError if it is not UTF-8: OpenCV would end the process."""
     try:
         str(name).encode()
     except UnicodeEncodeError as error:
@@ -88,25 +88,25 @@ def utf8_name(name: Union[str, Path]) -> str:
 
 
 def told_fps(capture: cv2.VideoCapture) -> Optional[float]:
-    """Give the frames a second of what was opened; None where it does not tell: OpenCV gives 0, -1, inf, NaN, 90000."""
+    """Return the frames per second of an open capture; None if unknown, for which OpenCV has 0, -1, inf, NaN, 90000."""
     fps: float = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0 < fps <= FASTEST_FPS else None
 
 
 def retrieve(capture: cv2.VideoCapture, buffers: Buffers) -> Optional[np.ndarray]:
-    """Give the frame that was grabbed, as OpenCV gives it, in memory of ``buffers``; None where it is not decoded."""
+    """Return the frame that was grabbed, as OpenCV decodes it, in memory of ``buffers``; None if decoding fails."""
     there, frame = capture.retrieve(buffers.latest("retrieved"))
     return buffers.keep("retrieved", frame) if there else None
 
 
 @contextlib.contextmanager
 def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Give a function that appends uint8 frames, (H, W) or BGR (H, W, 3), to a video that appears when all is done.
+    """Yield a function that appends uint8 frames, (H, W) or BGR (H, W, 3), to a video that appears when it is complete.
 
-    Without a frame it does not appear.
+    Without a frame, no video appears.
 
-    ``path`` None gives a function that must not be called. Raises FileError where the video cannot be written; the
-    function does so while the disk has room for the video's end, for OpenCV does not tell that it became full.
+    If ``path`` is None, the function must not be called. Raises FileError if the video cannot be written; the function
+    does so while the disk still has room for the end of the video, because OpenCV does not report a full disk.
     """
     if path is None:
         yield _no_video
@@ -125,7 +125,7 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
             disk = os.statvfs(folder)
             if disk.f_bavail * disk.f_frsize < RESERVE:
                 raise FileError(f"cannot write {path}: its disk is full ({RESERVE >> 20} MiB are kept for its index)")
-            if writer is None:  # only now, so that a video without a frame takes no other's place
+            if writer is None:  # only now, so that a video without frames replaces no other
                 with contextlib.ExitStack() as opening:
                     temporary = opening.enter_context(replacing(path))
                     opened = cv2.VideoWriter(str(temporary), code, fps, (frame.shape[1], frame.shape[0]))
@@ -133,7 +133,7 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
                         raise FileError(f"OpenCV has no encoder for {path}; try .avi")
                     stack.enter_context(opening.pop_all())
                 writer, size = opened, frame.shape[:2]
-            if frame.shape[:2] != size:  # which OpenCV would leave out without a word
+            if frame.shape[:2] != size:  # OpenCV would drop it silently
                 raise FileError(
                     f"frames changed from {format_size(size)} to {format_size(frame.shape)}; {path} ends there"
                 )

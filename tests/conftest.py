@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def _threads_of_torch():
-    """Give back the number of threads: commands that time set it, and resumed runs equal others to the bit by one."""
+    """Return back the number of threads: commands that time set it, and resumed runs equal others to the bit by one."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -37,7 +37,7 @@ def heeds_hang_ups():
 
 
 def shared(variable, name, missing):
-    """Give the folder that a variable names, else the one beside the checkout; skip the test where there is none."""
+    """Return the folder that a variable names, else the one beside the checkout; skip the test where there is none."""
     folder = Path(os.environ.get(variable) or Path(__file__).parents[2] / "shared" / name)
     if not folder.is_dir():
         pytest.skip(f"no {missing} at {folder}; set {variable} to their folder")

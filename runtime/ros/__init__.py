@@ -1,1 +1,1 @@
-"""Nodes for ROS 1 and ROS 2, and the parts of them that need neither."""
+"""Nodes for ROS 1 and ROS 2, and the parts they share, which need neither."""

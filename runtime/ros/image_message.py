@@ -1,6 +1,6 @@
-"""``sensor_msgs/Image`` to numpy and back, without cv_bridge: that brings an OpenCV of its own beside the robot's.
+"""``sensor_msgs/Image`` to NumPy and back, without cv_bridge, which brings its own OpenCV beside the robot's.
 
-The messages of rospy (data: bytes), rclpy (array.array) and rosbags (numpy) are all taken: only their fields are used.
+Messages of rospy (data: bytes), rclpy (array.array) and rosbags (numpy) are all accepted: only their fields are used.
 """
 
 import array
@@ -12,17 +12,17 @@ import numpy as np
 from irvis.runtime.errors import FrameError
 from irvis.runtime.sizes import format_size
 
-LARGEST = 1 << 24  # pixels; one message of a billion would be the end of a node that others still send to
+LARGEST = 1 << 24  # pixels; a single message of a billion would bring the node down
 
 
 class _Pixel(NamedTuple):
-    dtype: str  # as numpy writes it, without the byte order
+    dtype: str  # NumPy's type code, without the byte order
     channels: int
-    to_bgr: Optional[int]  # OpenCV's conversion; None where the order is BGR or grey already
+    to_bgr: Optional[int]  # OpenCV's conversion code; None if the pixels are BGR or grey already
 
 
-# https://docs.ros.org/en/api/sensor_msgs/html/image__encodings_8h_source.html. 8UC3 does not say its order: BGR, as
-# OpenCV, which it is named after, has it.
+# https://docs.ros.org/en/api/sensor_msgs/html/image__encodings_8h_source.html. 8UC3 does not define the channel order:
+# BGR, as in OpenCV, whose type name it is.
 ENCODINGS: Dict[str, _Pixel] = {
     "mono8": _Pixel("u1", 1, None),
     "8UC1": _Pixel("u1", 1, None),
@@ -37,11 +37,11 @@ ENCODINGS: Dict[str, _Pixel] = {
 
 
 def to_array(message: Any, what: str = "image") -> np.ndarray:
-    """Give the picture of a ``sensor_msgs/Image``: uint8 or uint16 (H, W), or uint8 BGR (H, W, 3).
+    """Return the picture of a ``sensor_msgs/Image``: uint8 or uint16 (H, W), or uint8 BGR (H, W, 3).
 
-    It is a view of ``message.data``, padding left out, and read-only where that is; a copy only where the channels'
-    order, the byte order or the alignment is not this machine's. Raises FrameError, naming ``what`` was wanted, where
-    the fields contradict each other, the encoding is none of ENCODINGS or there are more than LARGEST pixels.
+    It is a view of ``message.data`` without the padding, read-only if the data are. It is a copy only if the channel
+    order is not BGR, or the byte order or the alignment is not this machine's. Raises FrameError, which names ``what``,
+    if the fields contradict each other, the encoding is not in ENCODINGS or there are more than LARGEST pixels.
     """
     height, width, step = int(message.height), int(message.width), int(message.step)
     pixel = ENCODINGS.get(message.encoding)
@@ -71,13 +71,13 @@ def to_array(message: Any, what: str = "image") -> np.ndarray:
 
 
 def fill(message: Any, image: np.ndarray) -> None:
-    """Put a picture into a ``sensor_msgs/Image``: all fields but the header, little-endian and without padding.
+    """Fill a ``sensor_msgs/Image`` with a picture: all fields except the header, little-endian and without padding.
 
     Args:
-        message: what it has as ``data`` tells the type that is put there.
+        message: the new ``data`` will be of the same type as the old.
         image: uint8 (H, W) as mono8, uint8 BGR (H, W, 3) as bgr8, or uint16 (H, W) as mono16. It is copied.
 
-    Raises FrameError for any other.
+    Raises FrameError for any other image.
     """
     encoding = {("uint8", 2): "mono8", ("uint8", 3): "bgr8", ("uint16", 2): "mono16"}.get(
         (image.dtype.name, image.ndim)
@@ -94,7 +94,7 @@ def fill(message: Any, image: np.ndarray) -> None:
     if isinstance(message.data, np.ndarray):
         message.data = octets.copy()
     elif isinstance(message.data, array.array):
-        # rclpy looks at each element of any other type: a tenth of a second for VGA in colour.
+        # rclpy checks each element of any other type: a tenth of a second for VGA in colour.
         message.data = array.array("B")
         message.data.frombytes(octets)
     else:
@@ -102,8 +102,8 @@ def fill(message: Any, image: np.ndarray) -> None:
 
 
 def _octets(data: Any) -> np.ndarray:
-    """Give bytes, an array.array, numpy's array or a sequence of integers as uint8 (N,), uncopied where possible."""
+    """Return bytes, an array.array, a NumPy array or a sequence of integers as uint8 (N,), uncopied if possible."""
     try:
         return np.frombuffer(data, np.uint8)
-    except (TypeError, ValueError, BufferError):  # no buffer, or not a contiguous one
+    except (TypeError, ValueError, BufferError):  # not a buffer, or not contiguous
         return np.frombuffer(bytes(data), np.uint8)

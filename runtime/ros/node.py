@@ -1,4 +1,4 @@
-"""The core of the ROS nodes: pairs of messages in, fused messages out, and a report on it. Imports no ROS."""
+"""The core of the ROS nodes: takes pairs of messages, publishes fused ones and reports. Imports no ROS."""
 
 import importlib
 import math
@@ -14,15 +14,15 @@ from irvis.runtime.mailbox import Mailbox
 from irvis.runtime.ros.image_message import fill, to_array
 from irvis.runtime.ros.settings import Settings
 
-NAME = "irvis"  # of the node, which a remapping changes
+NAME = "irvis"  # of the node; a remapping changes it
 REPORT_S = 1.0
-STALE_S = 1.0  # without a pair, and the report is a warning
-WARN_S = 5.0  # between two lines about refused pairs, for a bad camera sends 30 a second
+STALE_S = 1.0  # after this long without a pair, the report is a warning
+WARN_S = 5.0  # between two log lines about refused pairs, since a bad camera sends 30 a second
 LEVELS = ("OK", "WARN", "ERROR")
 
 
 class Report(NamedTuple):
-    """What a node says of itself once a second, as ``diagnostic_msgs/DiagnosticStatus`` has it."""
+    """What a node reports once a second, in the fields of ``diagnostic_msgs/DiagnosticStatus``."""
 
     level: str  # of LEVELS
     message: str
@@ -30,15 +30,15 @@ class Report(NamedTuple):
 
 
 class FusionCore:
-    """Fuses pairs of image messages: the newest, in one thread, while ROS's threads go on.
+    """Fuses the newest pair of image messages in one thread, while ROS's threads go on.
 
     Args:
         settings: the model, the registration and the limits.
-        new_message: gives an empty ``sensor_msgs/Image``.
-        publish: takes the fused message, in the thread of ``run``.
-        now_s: ROS's clock in seconds, which stamps are held against.
-        report: takes a Report each second, in a thread of its own.
-        warn: takes a line for the log.
+        new_message: returns an empty ``sensor_msgs/Image``.
+        publish: called with the fused message, in the thread of ``run``.
+        now_s: returns the time of ROS's clock in seconds, which stamps are compared with.
+        report: called with a Report each second, in a thread of its own.
+        warn: called with a line for the log.
     """
 
     def __init__(
@@ -55,31 +55,32 @@ class FusionCore:
         self.counts = {"infrared": 0, "visible": 0, "paired": 0, "fused": 0, "dropped": 0, "refused": 0}
         self._new_message, self._publish, self._now_s = new_message, publish, now_s
         self._report, self._warn = report, warn
-        self._pairs: Mailbox[Tuple[Any, Any, float]] = Mailbox()  # infrared, visible, when they came
+        self._pairs: Mailbox[Tuple[Any, Any, float]] = Mailbox()  # infrared, visible, time of arrival
         self._stopped = threading.Event()
         self._is_open = False
-        self._lock = threading.Lock()  # of the counts and all below
+        self._lock = threading.Lock()  # for the counts and all below
         self._came_s = dict.fromkeys(("infrared", "visible", "paired"), monotonic())
         self._reported_s, self._warned_s = monotonic(), -math.inf
-        self._latencies_ms: List[Tuple[float, float]] = []  # from the older stamp and from arrival, since the report
-        self._refusals: List[str] = []  # since the report
+        # Both since the last report; latencies from the older stamp and from arrival.
+        self._latencies_ms: List[Tuple[float, float]] = []
+        self._refusals: List[str] = []
 
     def saw(self, message: Any, name: str) -> None:
-        """Take note of a message of a camera, "infrared" or "visible", paired or not. From any thread."""
+        """Count a message from the "infrared" or "visible" camera, paired or not. Call from any thread."""
         with self._lock:
             self._count(name)
 
     def put(self, infrared: Any, visible: Any) -> None:
-        """Take two ``sensor_msgs/Image`` to fuse, in place of a pair that waits. Returns at once, in any thread.
+        """Queue two ``sensor_msgs/Image`` to fuse, in place of a waiting pair. Returns at once. Call from any thread.
 
-        It raises nothing, for ROS's synchroniser would never pair again: it keeps its lock over an exception.
+        Never raises: ROS's synchroniser would keep its lock after an exception, and never pair again.
         """
         with self._lock:
             self._count("paired")
             self.counts["dropped"] += self._pairs.put((infrared, visible, monotonic())) is not None
 
     def run(self) -> None:
-        """Open the model and fuse in this thread until ``stop``. Raises IrvisError where the model cannot be used."""
+        """Open the model and fuse in this thread until ``stop``. Raises IrvisError if the model cannot be used."""
         reporter = threading.Thread(target=self._report_each_second, name="irvis-report", daemon=True)
         reporter.start()
         settings = self.settings
@@ -101,12 +102,12 @@ class FusionCore:
             reporter.join()
 
     def stop(self) -> None:
-        """Let ``run`` return after the frame at hand. From any thread."""
+        """Make ``run`` return after the current frame. Call from any thread."""
         self._stopped.set()
         self._pairs.close()
 
     def diagnostics(self) -> Report:
-        """Say how it went since the last call: rate and latencies of that time, counts since the start."""
+        """Return a report: rate and latencies since the last call, counts since the start."""
         with self._lock:
             now_s = monotonic()
             period_s, self._reported_s = now_s - self._reported_s, now_s
@@ -139,7 +140,7 @@ class FusionCore:
         self._came_s[name] = monotonic()
 
     def _silence(self, silent_s: Mapping[str, float]) -> List[str]:
-        """Say which camera is silent; where neither is but no pair comes, say so."""
+        """Return a line for each silent camera; if both send but no pairs come, a line that says so."""
         topics = {"infrared": self.settings.infrared_topic, "visible": self.settings.visible_topic}
         lines = [f"no {name} on {topics[name]} for {silent_s[name]:.1f} s" for name in topics if name in silent_s]
         if "paired" in silent_s and not lines:
@@ -170,22 +171,22 @@ class FusionCore:
 
 
 def fuse_messages(fuser: Fuser, infrared: Any, visible: Any, fused: Any) -> None:
-    """Fuse two ``sensor_msgs/Image`` into a third, which gets stamp and frame of the visible. Raises FrameError."""
+    """Fuse two ``sensor_msgs/Image`` into a third, with the stamp and frame ID of the visible. Raises FrameError."""
     heat = to_array(infrared, "infrared")
     fill(fused, fuser(to_grey(heat) if heat.ndim == 3 else heat, to_array(visible, "visible")))
-    # Not the header itself: rospy numbers it when it publishes.
+    # Not the header object itself: rospy writes a sequence number into it when it publishes.
     fused.header.stamp, fused.header.frame_id = visible.header.stamp, visible.header.frame_id
 
 
 def stamp_s(stamp: Any) -> float:
-    """Give a stamp of ROS 1 (secs, nsecs) or ROS 2 and rosbags (sec, nanosec) in seconds."""
+    """Return in seconds a stamp of ROS 1 (secs, nsecs), or of ROS 2 and rosbags (sec, nanosec)."""
     if hasattr(stamp, "nanosec"):
         return stamp.sec + stamp.nanosec * 1e-9
     return stamp.secs + stamp.nsecs * 1e-9
 
 
 def diagnostic_array(types: Any, header: Any, report: Report) -> Any:
-    """Give a Report as ``diagnostic_msgs/DiagnosticArray``; ``types`` is the module ``diagnostic_msgs.msg``."""
+    """Return a Report as ``diagnostic_msgs/DiagnosticArray``; ``types`` is the module ``diagnostic_msgs.msg``."""
     status = types.DiagnosticStatus(
         level=getattr(types.DiagnosticStatus, report.level),  # a number in ROS 1, a byte in ROS 2
         name=f"{NAME}: fusion",
@@ -197,7 +198,7 @@ def diagnostic_array(types: Any, header: Any, report: Report) -> Any:
 
 
 def synchronise(message_filters: Any, infrared: Any, visible: Any, core: FusionCore) -> None:
-    """Let two ``message_filters.Subscriber`` feed the core; the module's interface is the same in ROS 1 and 2."""
+    """Connect two ``message_filters.Subscriber`` to the core; the module's interface is the same in ROS 1 and 2."""
     infrared.registerCallback(core.saw, "infrared")
     visible.registerCallback(core.saw, "visible")
     settings = core.settings
@@ -206,7 +207,7 @@ def synchronise(message_filters: Any, infrared: Any, visible: Any, core: FusionC
 
 
 def unless(is_shut_down: Callable[[], bool], publish: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Give ``publish`` that is silent about its failures once ROS shuts down: topics close at any moment then."""
+    """Return ``publish`` with its exceptions ignored once ROS shuts down: topics may close at any moment then."""
 
     def published(message: Any) -> None:
         try:
@@ -219,7 +220,7 @@ def unless(is_shut_down: Callable[[], bool], publish: Callable[[Any], None]) -> 
 
 
 def import_ros(names: Sequence[str], hint: str) -> List[Any]:
-    """Give the modules of these names. Raises IrvisError, with the hint, where one cannot be imported."""
+    """Import modules by name. Raises IrvisError, with the hint, if one cannot be imported."""
     try:
         return [importlib.import_module(name) for name in names]
     except ImportError as error:

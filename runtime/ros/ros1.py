@@ -10,21 +10,21 @@ from irvis.runtime.ros.node import FusionCore, Report
 
 MODULES = ("rospy", "rosgraph", "message_filters", "sensor_msgs.msg", "diagnostic_msgs.msg", "std_msgs.msg")
 HINT = (
-    "`source /opt/ros/noetic/setup.bash`, where `sudo apt install ros-noetic-ros-base` put it; on Debian `sudo apt "
+    "`source /opt/ros/noetic/setup.bash` after `sudo apt install ros-noetic-ros-base`; on Debian `sudo apt "
     "install ros-core python3-rospy` and a virtual environment made with --system-site-packages"
 )
-# Bytes. rospy reads 64 KiB at a time otherwise, and old frames wait in the socket, where no queue_size can drop them.
+# Bytes. By default rospy reads 64 KiB at a time, and old frames wait in the socket, where no queue_size can drop them.
 BUFFER = 1 << 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis ros1``."""
+    """Add the arguments of ``irvis ros1``."""
     settings.add_arguments(parser)
     parser.add_argument(
         "ros_arguments",
         nargs="*",
         metavar="NAME:=VALUE",
-        help="ROS's own: remappings such as infrared:=/lepton/image, parameters such as _slop_s:=0.02, __name:=NAME",
+        help="for ROS: remappings such as infrared:=/lepton/image, parameters such as _slop_s:=0.02, __name:=NAME",
     )
 
 
@@ -33,11 +33,11 @@ def main(arguments: argparse.Namespace) -> int:
     rospy, rosgraph, message_filters, images, diagnostics, standard = node.import_ros(MODULES, HINT)
     for argument in arguments.ros_arguments:
         if ":=" not in argument:
-            raise IrvisError(f"ROS's arguments are NAME:=VALUE. Got {argument}")
+            raise IrvisError(f"ROS arguments must be NAME:=VALUE. Got {argument}")
     if not rosgraph.is_master_online():
         raise IrvisError(f"no ROS master at {rosgraph.get_master_uri()}; start `roscore` or set ROS_MASTER_URI")
     try:
-        # rospy's own handler of Ctrl-C runs in this thread, even within publish, whose lock it would wait for for ever.
+        # rospy's Ctrl-C handler would run in this thread: inside publish, it would wait for ever for publish's lock.
         rospy.init_node(node.NAME, [sys.argv[0], *arguments.ros_arguments], disable_signals=True)
         told = settings.read_settings(rospy.get_param("~", {}), arguments)
         infrared, visible = (
@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
             )
             for topic in (told.infrared_topic, told.visible_topic)
         )
-        # A report names the topic that is silent as it is after remapping.
+        # Reports name a silent topic as it is after remapping.
         infrared_topic, visible_topic = infrared.sub.resolved_name, visible.sub.resolved_name
         told = dataclasses.replace(told, infrared_topic=infrared_topic, visible_topic=visible_topic)
         fused = rospy.Publisher(told.fused_topic, images.Image, queue_size=1)

@@ -1,7 +1,7 @@
 """The node for ROS 2 (Foxy, Humble): ``irvis ros2 --ros-args -r infrared:=/lepton/image -p engine:=my.engine``.
 
-No ROS 2 has run this module yet. What it does to messages is in ``node`` and ``image_message``, which are tested on
-messages of both releases; the names of rclpy and message_filters were read in the sources of both.
+This module has not run on ROS 2 yet. Its handling of messages is in ``node`` and ``image_message``, which are tested
+with messages of both releases; the names used of rclpy and message_filters were checked in the sources of both.
 """
 
 import argparse
@@ -24,19 +24,19 @@ MODULES = (
     "std_msgs.msg",
 )
 HINT = (
-    "`source /opt/ros/humble/setup.bash` (or foxy), where `sudo apt install ros-humble-ros-base "
-    "ros-humble-message-filters ros-humble-diagnostic-msgs` put it"
+    "`source /opt/ros/humble/setup.bash` (or foxy) after `sudo apt install ros-humble-ros-base "
+    "ros-humble-message-filters ros-humble-diagnostic-msgs`"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis ros2``."""
+    """Add the arguments of ``irvis ros2``."""
     settings.add_arguments(parser)
     parser.add_argument(
         "--ros-args",
         nargs=argparse.REMAINDER,
         default=[],
-        help="ROS's own, to the end: remappings such as -r infrared:=/lepton/image, parameters such as -p slop_s:=0.02",
+        help="for ROS, to the end: remappings such as -r infrared:=/lepton/image, parameters such as -p slop_s:=0.02",
     )
 
 
@@ -45,20 +45,20 @@ def main(arguments: argparse.Namespace) -> int:
     rclpy, exceptions, executors, qos, message_filters, images, diagnostics, standard = node.import_ros(MODULES, HINT)
     try:
         rclpy.init(args=["irvis", "--ros-args", *arguments.ros_args])
-    except Exception as error:  # of the C extension, and of another name in each release
+    except Exception as error:  # from the C extension, with a different name in each release
         raise IrvisError(f"ROS: {one_line(error)}") from error
     executor = executors.SingleThreadedExecutor()
     try:
         ros_node = rclpy.create_node(node.NAME, automatically_declare_parameters_from_overrides=True)
         told = settings.read_settings(parameters_of(ros_node), arguments)
-        # Cameras publish as best effort, and a reliable subscriber gets nothing from those.
+        # Cameras publish as best effort, and a reliable subscriber receives nothing from those.
         infrared, visible = (
             message_filters.Subscriber(ros_node, images.Image, topic, qos_profile=qos.qos_profile_sensor_data)
             for topic in (told.infrared_topic, told.visible_topic)
         )
-        # A report names the topic that is silent as it is after remapping.
+        # Reports name a silent topic as it is after remapping.
         told = dataclasses.replace(told, infrared_topic=infrared.sub.topic_name, visible_topic=visible.sub.topic_name)
-        # Reliable, which viewers that ask for either are content with.
+        # Reliable, which suits both reliable and best-effort subscribers.
         fused = ros_node.create_publisher(images.Image, told.fused_topic, 1)
         status = ros_node.create_publisher(diagnostics.DiagnosticArray, "/diagnostics", 1)
         clock = ros_node.get_clock()
@@ -87,7 +87,7 @@ def main(arguments: argparse.Namespace) -> int:
         try:
             core.run()
         finally:
-            rclpy.try_shutdown()  # which ends the spinning
+            rclpy.try_shutdown()  # ends the spinning
             spinning.join()
             ros_node.destroy_node()
         if failures:
@@ -100,16 +100,16 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def parameters_of(ros_node: Any) -> Dict[str, Any]:
-    """Give the parameters that a node was started with, without ROS's own, such as ``use_sim_time``."""
+    """Return the parameters that a node was started with, without those of ROS itself, such as ``use_sim_time``."""
     found = ros_node.get_parameters_by_prefix("")
     return {name: parameter.value for name, parameter in found.items() if name != "use_sim_time" and "." not in name}
 
 
 def _spin(rclpy: Any, executor: Any, core: FusionCore, failures: List[Exception]) -> None:
-    """Hand messages to the core until ROS is shut down, which ends the core; keep what else ended it."""
+    """Pass messages to the core until ROS shuts down, then stop the core; store any other error in ``failures``."""
     try:
         executor.spin()
-    except Exception as error:  # ExternalShutdownException, or of whatever the shutdown took away first
+    except Exception as error:  # ExternalShutdownException, or an error from what the shutdown closed first
         if rclpy.ok():
             failures.append(error)
     finally:

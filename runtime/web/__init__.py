@@ -1,1 +1,1 @@
-"""Pages that a robot without a screen serves to a browser. Needs aiohttp."""
+"""Web pages, served by a robot without a screen. Needs aiohttp."""

@@ -1,16 +1,16 @@
 "use strict";
-// Pixel coordinates are OpenCV's: the centre of the first pixel is (0, 0), so x reaches from -0.5 to width - 0.5.
+// Pixel coordinates are OpenCV's: the centre of the first pixel is (0, 0), so x ranges from -0.5 to width - 0.5.
 
 const KINDS = ["infrared", "visible"];
-const LENS_PX = 156, ZOOM = 6; // the glass in CSS pixels, and CSS pixels to a pixel of the image
+const LENS_PX = 156, ZOOM = 6; // size of the magnifier in CSS pixels, and CSS pixels per image pixel
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const $ = (id) => document.getElementById(id);
 const colour = (i) => `hsl(${(i * 137.5 + 190) % 360} 90% 68%)`;
 const token = new URLSearchParams(location.search).get("token");
-if (token) history.replaceState(null, "", location.pathname); // from here on the cookie shows it
+if (token) history.replaceState(null, "", location.pathname); // from now on the cookie carries it
 
 let pairs = []; // {infrared: [x, y] or undefined, visible: the same}; only the last may lack one
-let past = []; // states before each change, as JSON
+let past = []; // the state before each change, as JSON
 let sizes = {}, minimum = 2, fitted = {}, fitting = 0, over = false;
 
 const isWhole = (pair) => pair.infrared && pair.visible;
@@ -34,7 +34,7 @@ function pointAt(kind, event) {
   return inside(kind, [(event.clientX - box.left) / box.width * width - 0.5, (event.clientY - box.top) / box.height * height - 0.5]);
 }
 
-// The glass: what is under the point, enlarged, beside the finger.
+// The magnifier: what is under the point, enlarged, beside the finger.
 function look(kind, point, i) {
   const lens = $(kind).lens, context = lens.getContext("2d"), box = $(kind).getBoundingClientRect();
   const [width, height] = sizes[kind], ratio = window.devicePixelRatio || 1, half = LENS_PX / 2;
@@ -65,7 +65,7 @@ function hide(kind) {
 function press(kind, down) {
   if (over || down.button) return;
   const view = $(kind), marker = down.target.closest(".marker"), i = marker ? Number(marker.dataset.i) : nextIndex();
-  const start = pointAt(kind, down), held = marker ? pairs[i][kind] : start; // a marker is rarely taken at its middle
+  const start = pointAt(kind, down), held = marker ? pairs[i][kind] : start; // a marker is rarely grabbed at its centre
   const at = (event) => inside(kind, pointAt(kind, event).map((value, axis) => value - start[axis] + held[axis]));
   const move = (event) => {
     look(kind, at(event), i);
@@ -124,10 +124,10 @@ async function fit() {
   let found = { problem: "" };
   if (points.length >= minimum)
     try { found = await post("fit", { points }); } catch (error) { return say(error.message); }
-  if (mine !== fitting) return; // the points have moved on
+  if (mine !== fitting) return; // the points have changed meanwhile
   fitted = found;
   $("fit").textContent = found.problem !== undefined ? found.problem
-    : found.rms_px === null ? `${found.model}: no pair to spare that would tell its error; add some`
+    : found.rms_px === null ? `${found.model}: error unknown, since the fit needs all pairs; add more`
     : `${found.model}: error ${found.rms_px.toFixed(2)} px RMS`;
   list();
 }
@@ -175,7 +175,7 @@ function list() {
     for (const parts of [[swatch, i + 1], [format(pair.infrared)], [format(pair.visible)], [error], [button]]) {
       const cell = document.createElement("td");
       cell.append(...parts);
-      if (known && !fitted.used[i]) cell.className = "bad"; // it contradicts the others
+      if (known && !fitted.used[i]) cell.className = "bad"; // this pair contradicts the others
       row.append(cell);
     }
     return row;
@@ -201,8 +201,8 @@ async function end(path, body, text) {
 }
 
 $("undo").addEventListener("click", () => { pairs = JSON.parse(past.pop()); change(); });
-$("save").addEventListener("click", () => end("save", { points: whole() }, `saved ${whole().length} pairs; this page may be closed`));
-$("cancel").addEventListener("click", () => end("cancel", {}, "cancelled; this page may be closed"));
+$("save").addEventListener("click", () => end("save", { points: whole() }, `saved ${whole().length} pairs; you can close this page`));
+$("cancel").addEventListener("click", () => end("cancel", {}, "cancelled; you can close this page"));
 
 for (const kind of KINDS) {
   const view = $(kind);
@@ -222,4 +222,4 @@ fetch("start").then((response) => response.json()).then((start) => {
   KINDS.forEach((kind, i) => { sizes[kind] = start.sizes[i]; hide(kind); });
   pairs = start.points.map(([a, b, c, d]) => ({ infrared: [a, b], visible: [c, d] }));
   change();
-}).catch(() => say("no connection; load the page again"));
+}).catch(() => say("no connection; reload the page"));

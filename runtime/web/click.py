@@ -1,4 +1,4 @@
-"""A page on which a person clicks the same points in an infrared and a visible image, to register them by."""
+"""A page on which a person clicks the same points in an infrared and a visible image, to register the cameras."""
 
 import queue
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -30,19 +30,19 @@ def click_points(
     existing: Sequence[PointPair] = (),
     announce: Callable[[str], None] = print,
 ) -> List[PointPair]:
-    """Serve the page until a person saves the pairs, and give them.
+    """Serve the page until a person saves the pairs, and return them.
 
     Args:
         infrared: uint8 or uint16 (H, W).
         visible: uint8, BGR (H, W, 3) or grey (H, W), of any size.
-        port, host, token: as ``Server`` has them.
-        existing: pairs to begin with.
-        announce: told the address to open.
+        port, host, token: see ``Server``.
+        existing: pairs to start with.
+        announce: called with a line that names the address to open.
 
     Returns:
-        2 or more pairs. As in OpenCV, the centre of the first pixel is (0, 0): x reaches from -0.5 to width - 0.5.
+        2 or more pairs. As in OpenCV, the centre of the first pixel is (0, 0): x ranges from -0.5 to width - 0.5.
 
-    Raises IrvisError where the person cancels or an existing pair lies outside, and as ``Server`` does.
+    Raises IrvisError if the person cancels or an existing pair lies outside its image, and what ``Server`` raises.
     """
     sizes = (infrared.shape[:2], visible.shape[:2])
     given = _check_pairs([list(map(float, pair)) for pair in existing], sizes)
@@ -74,7 +74,7 @@ def click_points(
         web.post("/cancel", cancel),
     ]
     with Server(routes, port, host, token) as server:
-        announce(f"click the pairs of points at {server.url}")
+        announce(f"click pairs of points at {server.url}")
         pairs = ended.get()
     if pairs is None:
         raise IrvisError("calibration cancelled on the page; nothing was written")
@@ -99,10 +99,10 @@ def _levels(infrared: np.ndarray) -> np.ndarray:
 
 
 async def _read_pairs(request: web.Request, sizes: Sequence[Sequence[int]]) -> List[PointPair]:
-    """Give the pairs of a request's body, ``{"points": [[x, y, x, y], ...]}``; a bad one is answered with 400."""
+    """Return the pairs in a request's body, ``{"points": [[x, y, x, y], ...]}``; answer 400 to an invalid body."""
     try:
         body = parse_json(await request.read())
-    except ValueError:  # also of bytes that are not text
+    except ValueError:  # also raised for bytes that are not text
         body = None
     try:
         pairs = _check_pairs(body.get("points") if isinstance(body, dict) else None, sizes)
@@ -114,7 +114,7 @@ async def _read_pairs(request: web.Request, sizes: Sequence[Sequence[int]]) -> L
 
 
 def _check_pairs(points: Any, sizes: Sequence[Sequence[int]]) -> List[PointPair]:
-    """Give what is a list of pairs inside images of these (H, W). Raises IrvisError."""
+    """Return ``points`` if they are a list of pairs inside images of these sizes (H, W). Raises IrvisError."""
     if not isinstance(points, list) or len(points) > MAXIMUM:
         raise IrvisError(f"points must be a list of at most {MAXIMUM} pairs, [x, y, x, y] each")
     (infrared_height, infrared_width), (visible_height, visible_width) = sizes
@@ -125,14 +125,14 @@ def _check_pairs(points: Any, sizes: Sequence[Sequence[int]]) -> List[PointPair]
         for name, value, limit in zip(NAMES, pair, limits):
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not -0.5 <= value <= limit - 0.5:
-                found = str(value)[:20] if is_number else "no number"
+                found = str(value)[:20] if is_number else "a value that is not a number"
                 where = " and ".join(map(format_size, sizes))
                 raise IrvisError(f"{name} of pair {number} must lie in its image ({where}). Got {found}")
     return [(float(a), float(b), float(c), float(d)) for a, b, c, d in points]
 
 
 def _describe_fit(pairs: Sequence[PointPair]) -> Dict[str, Any]:
-    """Give how well one registration fits the pairs, or why none does, for the page."""
+    """Return for the page how well a registration fits the pairs, or why none does."""
     try:
         found = fit(np.array(pairs))
     except IrvisError as error:

@@ -1,6 +1,7 @@
-"""Connections to a server, kept so few, short and slow that no client can hold up the fusing loop beside it.
+"""Connections to a server, limited in number, duration and rate so that no client can hold up the fusion loop.
 
-The loop's threads and the server's share one interpreter: whatever a client has the server do, the loop waits for.
+The threads of the loop and of the server share one interpreter: the loop waits for whatever a client makes the server
+do.
 """
 
 import asyncio
@@ -11,23 +12,23 @@ from typing import Any, Dict, Optional, Set
 from aiohttp import web
 
 MAX_CONNECTIONS = 32
-LONGEST_S = 60.0  # that a connection may last, however slowly its client sends or reads; a WebSocket has a heartbeat
-ACCEPT_S, TURN_S = 0.01, 0.005  # between two connections, and between two requests or messages of all of them
+LONGEST_S = 60.0  # lifetime of a connection, however slow its client; a WebSocket has a heartbeat instead
+ACCEPT_S, TURN_S = 0.01, 0.005  # between two connections, and between two requests or messages of all connections
 BURST = 96 * 1024  # bytes that a connection may send at once: a body and its headers
-BYTES_PER_S = 6 / TURN_S  # and steadily: no more of the smallest messages, of 6 bytes, than have their turn
+BYTES_PER_S = 6 / TURN_S  # and steadily: of the smallest messages, 6 bytes each, only as many as get a turn
 REASON = f"{MAX_CONNECTIONS} connections are open already; close a page, or try again\n".encode()
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: "
 FULL += str(len(REASON)).encode() + b"\r\n\r\n" + REASON
 
 
 class Pace:
-    """Lets work through, of whichever connection, at most once in ``period_s``. Belongs to one event loop."""
+    """Lets one piece of work through every ``period_s`` at most, over all connections. Belongs to one event loop."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s, self._due_s = period_s, 0.0
 
     async def turn(self) -> None:
-        """Wait until it is the caller's turn; at once where nobody came shortly before."""
+        """Wait for the caller's turn; return at once if nobody came within the last period."""
         now_s = asyncio.get_running_loop().time()
         turn_s = max(self._due_s, now_s)
         self._due_s = turn_s + self._period_s
@@ -35,11 +36,11 @@ class Pace:
 
 
 class Connections:
-    """Accepts connections for a server of aiohttp, and ends those that last too long.
+    """Accepts connections for an aiohttp server, and ends those that last too long.
 
     Args:
-        listening: a socket that listens; it is this object's from now on.
-        server: makes the protocol of a connection.
+        listening: a listening socket; this object takes ownership of it.
+        server: creates the protocol of each connection.
     """
 
     def __init__(self, listening: socket.socket, server: web.Server) -> None:
@@ -49,11 +50,11 @@ class Connections:
         self._tasks = [asyncio.ensure_future(work) for work in (self._accept(), self._end_old())]
 
     def keep(self, protocol: Any) -> None:
-        """Let a connection last as long as it will."""
+        """Exempt a connection from the limit on its lifetime."""
         self._kept.add(protocol)
 
     async def close(self) -> None:
-        """Accept no more, and send away who waits."""
+        """Accept no more connections, and close those that wait to be accepted."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -66,8 +67,8 @@ class Connections:
         loop, pace = asyncio.get_running_loop(), Pace(ACCEPT_S)
         while True:
             await pace.turn()
-            with contextlib.suppress(OSError):  # the client has gone, or descriptors are out: the next may do better
-                await self._readable()  # not sock_accept: cancelled late, it loses the connection
+            with contextlib.suppress(OSError):  # the client has gone, or no file descriptor is free: try the next
+                await self._readable()  # not sock_accept, which loses the connection if cancelled late
                 arrived, _ = self._listening.accept()
                 arrived.setblocking(False)
                 if len(self._server.connections) < MAX_CONNECTIONS:
@@ -103,7 +104,7 @@ class Connections:
 
 
 class _Metered(asyncio.Protocol):
-    """Hands on to a protocol what a client sends, and ends a connection that sends more than it may."""
+    """Passes what a client sends to a protocol, and ends a connection that sends more than it may."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol

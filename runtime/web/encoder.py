@@ -1,4 +1,4 @@
-"""Frames to JPEGs in a thread of its own, so that whoever has the frames waits for a copy at most."""
+"""Encodes frames as JPEGs in a thread of its own, so that whoever offers them waits for a copy at most."""
 
 import json
 import threading
@@ -16,18 +16,18 @@ from irvis.runtime.panels import side_by_side
 
 
 class Picture(NamedTuple):
-    """An infrared, a visible and a fused frame as they go to a browser."""
+    """An infrared, a visible and a fused frame as sent to a browser."""
 
     number: int
-    message: bytes  # length of the header as uint32, little-endian; the header, JSON; the JPEGs, one after the other
+    message: bytes  # header length (uint32, little-endian), header (JSON), then the three JPEGs
 
 
 class Encoder:
-    """Encodes the frames that it is offered while it is free, and skips the others.
+    """Encodes frames that are offered while it is idle, and skips the others.
 
     Args:
         quality: of the JPEGs, 1 to 100.
-        max_fps: the most pictures a second.
+        max_fps: the most pictures per second.
         deliver: called with each picture, in the encoder's thread.
     """
 
@@ -36,19 +36,19 @@ class Encoder:
         self._quality, self._period, self._deliver = quality, 1 / max_fps, deliver
         self._due = 0.0
         self._scaler = InfraredScaler()
-        self._buffers = Buffers()  # for 16-bit infrared on its way to 8
+        self._buffers = Buffers()  # for converting 16-bit infrared to 8
         self._frames: List[np.ndarray] = []  # infrared, visible, fused, as offered
         self._index: Any = None
-        self._lock = threading.Condition()  # held for as long as copying takes, never while encoding
-        self._fresh = False  # the frames are new to the thread
-        self._busy = False  # the thread reads the frames
+        self._lock = threading.Condition()  # held while copying, never while encoding
+        self._fresh = False  # the thread has not seen the frames yet
+        self._busy = False  # the thread is reading the frames
         self._closed = False
         self._asked: List[Callable[[bytes], object]] = []
         self._thread = threading.Thread(target=self._run, name="irvis-jpeg", daemon=True)
         self._thread.start()
 
     def offer(self, infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray, index: Any) -> None:
-        """Copy frames, as ``LiveView.publish`` has them, into buffers that are kept; or count them as skipped.
+        """Copy frames, as those of ``LiveView.publish``, into reused buffers, or count them as skipped.
 
         Raises FrameError for frames that cannot be shown.
         """
@@ -65,7 +65,7 @@ class Encoder:
             self._lock.notify()
 
     def ask_png(self, answer: Callable[[bytes], object]) -> None:
-        """Have the frames of the last picture, side by side as PNG, given to ``answer``, in the encoder's thread."""
+        """Call ``answer`` in the encoder's thread with a PNG of the last picture's frames, side by side."""
         with self._lock:
             self._asked.append(answer)
             self._lock.notify()

@@ -1,12 +1,12 @@
 "use strict";
-// One WebSocket. Binary: uint32 length, JSON header {index, number, sizes}, then three JPEGs. Text: JSON
-// {status, latencies}. The page answers "drawn" to each picture, which asks for the next.
+// One WebSocket. Binary messages: uint32 length, JSON header {index, number, sizes}, then three JPEGs. Text messages:
+// JSON {status, latencies}. The page answers each picture with "drawn", which requests the next.
 
 const KINDS = ["infrared", "visible", "fused"];
-const SHOWN = 300; // latencies in the chart
-const FEWEST = 60; // that it has room for from the start
+const SHOWN = 300; // latencies in the chart at most
+const FEWEST = 60; // that it has room for at least
 const STALE_MS = 1000;
-const COUNTERS = [ // label, how to read it from the status, unit; "bad" where more than 0 is
+const COUNTERS = [ // label, how to read it from the status, unit; "bad" if any value above 0 is bad
   ["loop", (s) => fixed(s.fps, 1), "fps"],
   ["this page", () => fixed(drawn.length > 1 ? (drawn.length - 1) * 1000 / (drawn[drawn.length - 1] - drawn[0]) : null, 1), "fps"],
   ["skew", (s) => fixed(s.skew_ms, 1), "ms"],
@@ -28,7 +28,7 @@ const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits)
 const known = (value) => value !== null && value !== undefined;
 const sum = (a, b) => (Number.isFinite(a) || Number.isFinite(b) ? (a || 0) + (b || 0) : null);
 const token = new URLSearchParams(location.search).get("token");
-if (token) history.replaceState(null, "", location.pathname); // from here on the cookie shows it
+if (token) history.replaceState(null, "", location.pathname); // from now on the cookie carries it
 
 let socket = null, connected = false, refusal = "", paused = false;
 let latencies = [], status = {}, drawn = [], drawnAt = -Infinity;
@@ -37,7 +37,7 @@ const bitmaps = {};
 function connect() {
   socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/watch");
   socket.binaryType = "arraybuffer";
-  let owed = 0; // pictures that came while paused
+  let owed = 0; // answers due to pictures that came while paused
   const mine = socket;
   const answer = () => { if (mine.readyState === WebSocket.OPEN) mine.send("drawn"); };
   socket.resume = () => { for (; owed > 0; owed--) answer(); };
@@ -65,7 +65,7 @@ async function draw(data) {
     return createImageBitmap(jpeg);
   });
   const pictures = await Promise.all(decoding);
-  await new Promise(requestAnimationFrame); // does not come while the tab is hidden: the robot then encodes nothing for it
+  await new Promise(requestAnimationFrame); // never resolves while the tab is hidden: the robot then encodes nothing for it
   KINDS.forEach((kind, i) => {
     if (bitmaps[kind]) bitmaps[kind].close();
     bitmaps[kind] = pictures[i];
@@ -125,7 +125,7 @@ function numbers() {
   chart();
 }
 
-// Text is only touched where it changes, or a screen reader would read it out again and again.
+// Text is set only when it changes: a screen reader would otherwise read it out again and again.
 function say(id, text, mood) {
   const element = $(id);
   if (element.textContent !== text) element.textContent = text;

@@ -1,8 +1,8 @@
-"""A page that shows what the fusing loop sees and how long it takes, for a robot without a screen.
+"""A page that shows what the fusion loop sees and how long it takes, for a robot without a screen.
 
-Nothing here may slow the loop. It hands frames over by a copy, and only when a browser is ready for a picture and the
-thread that encodes has none in work; all other frames are skipped and counted. A browser asks for the next picture
-when it has drawn one, so that a slow one gets fewer, and newer, rather than older.
+Nothing here may slow down the loop. It copies frames only when a browser is ready for a picture and the encoder thread
+is idle; all other frames are skipped and counted. A browser requests the next picture once it has drawn one, so that a
+slow browser gets fewer pictures rather than older ones.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from irvis.runtime.web.encoder import Encoder, Picture
 from irvis.runtime.web.server import LOOPBACK, Server, asset
 
 MAX_VIEWERS = 8
-IN_FLIGHT = 2  # pictures on their way to a viewer: one to draw while the next comes, or the way there would add up
+IN_FLIGHT = 2  # pictures on their way to a viewer: the next arrives while one is drawn, which hides the network delay
 HISTORY = 300  # latencies that a new page starts its chart with
-STATUS_S = 0.1  # between two reports of the numbers
-WAIT_S = 1.0  # for a frame, when a snapshot is asked for that nobody was watching
+STATUS_S = 0.1  # between two status reports
+WAIT_S = 1.0  # for a frame, when a snapshot is requested while nobody is watching
 Status = Mapping[str, Any]
 
 
 class Viewer:
-    """A browser that watches, and what it has been sent. Only the server's thread touches it."""
+    """A browser that is watching, and what it has been sent. Used only in the server's thread."""
 
     def __init__(self, socket: web.WebSocketResponse, transport: Optional[asyncio.Transport]) -> None:
         self.socket, self.transport = socket, transport
         self.credits = IN_FLIGHT
-        self.picture = 0  # number of the last
-        self.latencies = 0  # how many of the loop's it knows
+        self.picture = 0  # number of the last picture sent
+        self.latencies = 0  # how many of the loop's latencies it has
         self.report_due = 0.0
         self.wake = asyncio.Event()
 
@@ -51,11 +51,11 @@ class LiveView:
             view.publish(infrared, visible, fused, status)
 
     Args:
-        port, host, token: as ``Server`` has them.
+        port, host, token: see ``Server``.
         quality: of the JPEGs, 1 to 100.
-        max_fps: the most pictures a second that are encoded, of whatever the loop makes.
+        max_fps: the most pictures encoded per second, however fast the loop runs.
 
-    Raises as ``Server`` does.
+    Raises what ``Server`` raises.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class LiveView:
         self._status: Status = {}
         self._latencies: Deque[Optional[float]] = deque(maxlen=HISTORY)
         self._latency_count = 0
-        self._lock = threading.Lock()  # of the latencies and their count
+        self._lock = threading.Lock()  # for the latencies and their count
         self._viewers: Set[Viewer] = set()
         self._latest: Optional[Picture] = None
-        self._waiting = 0  # snapshots that wait for a newer frame
+        self._waiting = 0  # snapshot requests that wait for a newer frame
         self._server = Server(
             [
                 asset("/", "live_view.html"),
@@ -87,35 +87,35 @@ class LiveView:
 
     @property
     def url(self) -> str:
-        """What to open in a browser."""
+        """Address to open in a browser."""
         return self._server.url
 
     @property
     def viewers(self) -> int:
-        """How many browsers watch, or wait for a snapshot."""
+        """Number of browsers that watch or wait for a snapshot."""
         return len(self._viewers) + self._waiting
 
     @property
     def encoded(self) -> int:
-        """How many frames were encoded to be shown."""
+        """Number of frames encoded to be shown."""
         return self._encoder.encoded
 
     @property
     def skipped(self) -> int:
-        """How many frames were not, although somebody was ready for one."""
+        """Number of frames not encoded although a browser was ready for one."""
         return self._encoder.skipped
 
     def publish(self, infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray, status: Status) -> None:
-        """Show a fused pair. The frames are copied, if at all, before it returns.
+        """Show a fused pair. The frames are not used after this returns.
 
         Args:
             infrared: uint8 or uint16 (H, W), registered to the visible.
             visible: uint8, BGR (H, W, 3) or grey (H, W).
             fused: uint8, BGR (H, W, 3) or grey (H, W).
-            status: what the page shows beside them; may be any JSON, and any of ``index``, ``stamp_s``, ``latency_ms``,
-                ``deadline_ms``, ``fps``... may be missing. It must not change afterwards: hand over a new one.
+            status: what the page shows beside them: any JSON; any of ``index``, ``stamp_s``, ``latency_ms``,
+                ``deadline_ms``, ``fps``... may be missing. It must not be changed afterwards: pass a new one each time.
 
-        Raises FrameError where somebody watches and the frames are none of these.
+        Raises FrameError if somebody is watching and the frames are not as described.
         """
         self._status = status
         with self._lock:
@@ -125,7 +125,7 @@ class LiveView:
             self._encoder.offer(infrared, visible, fused, _plain(status.get("index")))
 
     def publish_status(self, status: Status) -> None:
-        """Show the numbers while no pair comes; the picture and the chart stay."""
+        """Update the numbers while no pairs come; the picture and the chart stay as they are."""
         self._status = status
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What follows runs in the server's thread.
+    # All that follows runs in the server's thread.
 
     @property
     def _number(self) -> int:
@@ -158,16 +158,16 @@ class LiveView:
         self._wanted = ready or self._waiting > 0
 
     async def _watch(self, request: web.Request) -> web.WebSocketResponse:
-        """Receive a viewer's word that it has drawn a picture, for as long as it stays."""
-        # JPEGs do not get smaller by deflating them. The heartbeat finds out phones that are gone without a word.
-        # Pings are answered below, at a pace, and not as fast as a client cares to send them.
+        """Serve a viewer until it leaves: start sending, and receive its answers to pictures."""
+        # Deflating does not shrink JPEGs. The heartbeat detects phones that left without closing the connection.
+        # Pings are answered below, at a limited rate rather than as fast as a client sends them.
         socket = web.WebSocketResponse(compress=False, max_msg_size=64, heartbeat=10.0, autoping=False)
-        if request.transport is None:  # the client has gone, which aiohttp up to 3.10 takes for a fault of ours
+        if request.transport is None:  # the client has gone, which aiohttp up to 3.10 reports as a server error
             raise web.HTTPBadRequest(text="the connection was cut\n")
         try:
             await socket.prepare(request)
-        except ValueError as error:  # aiohttp's, of headers that are not ASCII
-            raise web.HTTPBadRequest(text="this is no WebSocket\n") from error
+        except ValueError as error:  # from aiohttp, for headers that are not ASCII
+            raise web.HTTPBadRequest(text="not a WebSocket request\n") from error
         if len(self._viewers) >= MAX_VIEWERS:
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=f"{MAX_VIEWERS} are watching already".encode())
             return socket
@@ -181,13 +181,13 @@ class LiveView:
             async for message in socket:
                 await pace.turn()
                 if viewer.transport is None or viewer.transport.is_closing():
-                    break  # who has gone may have left thousands of messages
+                    break  # a client that has gone may have left thousands of messages
                 if message.type == WSMsgType.PING:
                     await socket.pong(message.data)
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
                 if not viewer.credits:
-                    viewer.picture = self._number  # it waits for a new one: the latest may be as old as its last word
+                    viewer.picture = self._number  # wait for a new one: the latest may be as old as its last answer
                 viewer.credits = min(viewer.credits + 1, IN_FLIGHT)
                 self._reconsider()
         finally:
@@ -198,7 +198,7 @@ class LiveView:
         return socket
 
     async def _send(self, viewer: Viewer) -> None:
-        """Send a viewer the newest picture when it is ready for one, and the numbers now and then."""
+        """Send a viewer the newest picture whenever it is ready for one, and the numbers every ``STATUS_S``."""
         while True:
             now, picture = time.monotonic(), self._latest
             if now >= viewer.report_due:
@@ -222,7 +222,7 @@ class LiveView:
         return json.dumps(_plain({"status": status, "latencies": latencies}))
 
     async def _snapshot(self, request: web.Request) -> web.Response:
-        """Give the picture of a number, if it is still held, or the next, side by side as PNG."""
+        """Respond with the picture of the requested number if it is still held, else the next: side by side as PNG."""
         held = self._latest
         if held is None or request.query.get("number") != str(held.number):
             self._waiting += 1
@@ -243,7 +243,7 @@ class LiveView:
     async def _dismiss(self) -> None:
         for viewer in self._viewers:
             if viewer.transport is not None:
-                viewer.transport.abort()  # a viewer that reads nothing would hold up a polite end
+                viewer.transport.abort()  # a viewer that reads nothing would delay an orderly close
 
 
 def _answer(future: "asyncio.Future[bytes]", png: bytes) -> None:
@@ -252,7 +252,7 @@ def _answer(future: "asyncio.Future[bytes]", png: bytes) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Give what JSON can say: NumPy's numbers as Python's, no number (NaN, infinite) as null."""
+    """Convert a value to what JSON can hold: NumPy scalars to Python's, NaN and infinities to null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

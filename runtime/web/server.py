@@ -1,7 +1,7 @@
-"""An aiohttp application in a thread of its own: what the pages have in common, and who may see them.
+"""An aiohttp server in a thread of its own: what the pages have in common, and who may see them.
 
-The application is plain HTTP. By itself it can be reached from this machine only; a browser elsewhere comes by
-``ssh -L 8080:localhost:8080 robot``, or by the network where the caller binds to it, then with a token.
+The server speaks plain HTTP. By default only this machine can reach it; a browser elsewhere connects through
+``ssh -L 8080:localhost:8080 robot``, or over the network if the caller binds to it, then with a token.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from irvis.runtime.web.connections import TURN_S, Connections, Pace
 LOOPBACK = "127.0.0.1"
 FOLDER = Path(__file__).resolve().parent
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-MAX_BODY = 64 * 1024  # bytes of a request
-CLOSING_S = 1.0  # for requests under way when the server closes
+MAX_BODY = 64 * 1024  # bytes in the body of a request
+CLOSING_S = 1.0  # for requests in progress when the server closes
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,9 +43,9 @@ Result = TypeVar("Result")
 
 
 def parse_address(text: str) -> Tuple[str, int]:
-    """``"[HOST:]PORT"`` -> host and port, the host 127.0.0.1 where none is given: the ``type=`` of an argument.
+    """``"[HOST:]PORT"`` -> host (default: 127.0.0.1) and port, for use as the ``type=`` of an argument.
 
-    An IPv6 address stands in brackets. Port 0 takes a free one. Raises argparse.ArgumentTypeError.
+    An IPv6 address is written in brackets. Port 0 picks a free one. Raises argparse.ArgumentTypeError.
     """
     match = re.fullmatch(r"(?:([\w.-]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5})", text.strip())
     if match is None or int(match.group(2)) > 65535:
@@ -54,7 +54,7 @@ def parse_address(text: str) -> Tuple[str, int]:
 
 
 def asset(path: str, name: str) -> web.RouteDef:
-    """Give the route by which a file of this folder is served. It is read now: no request reaches the file system."""
+    """Return a route that serves a file of this folder. The file is read now: no request reaches the file system."""
     body, content_type = (FOLDER / name).read_bytes(), TYPES[Path(name).suffix]
 
     async def serve(_: web.Request) -> web.Response:
@@ -67,18 +67,18 @@ class Server:
     """Serves routes until it is closed.
 
     Refused, each with one line: a ``Host`` that does not name this machine, while bound to loopback (a foreign page
-    may have its own name point here: DNS rebinding); an ``Origin`` other than the server's own on a WebSocket or a
-    POST; a wrong or missing token; bodies over MAX_BODY; more connections than MAX_CONNECTIONS. See ``connections`` for
-    how long one lasts and how much it may send.
+    may point its own name here: DNS rebinding); an ``Origin`` other than the server's own on a WebSocket or a POST; a
+    wrong or missing token; bodies over MAX_BODY; more connections than MAX_CONNECTIONS. See ``connections`` for how
+    long a connection lasts and how much it may send.
 
     Args:
-        routes: of aiohttp, ``web.get(path, handler)`` and the like; the handlers run in the server's thread.
-        port: 0 takes a free one.
-        host: an address of this machine; ``0.0.0.0`` is all of them.
-        token: what a browser must show, as ``?token=`` once and as a cookie from then on. 8 to 128 letters, digits
-            and ``._~-``. None lets everyone in who reaches the port, which prints a warning unless that is loopback.
+        routes: aiohttp routes such as ``web.get(path, handler)``; the handlers run in the server's thread.
+        port: 0 picks a free one.
+        host: an address of this machine; ``0.0.0.0`` means all of them.
+        token: what a browser must send, once as ``?token=`` and then as a cookie: 8 to 128 letters, digits and
+            ``._~-``. None admits everyone who can reach the port, with a printed warning unless that is loopback.
 
-    Raises FileError where it cannot listen there, IrvisError for a token of another form.
+    Raises FileError if it cannot listen there, IrvisError for a malformed token.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Server:
         self.port: int = self._listening.getsockname()[1]
         self._own_names = {LOOPBACK, "localhost", "::1", self.host} if _is_loopback(self.host) else None
         if self._own_names is None and token is None:
-            print(f"irvis: whoever reaches port {self.port} sees this page; a token keeps others out", file=sys.stderr)
+            print(f"irvis: anyone who can reach port {self.port} sees this page; use a token", file=sys.stderr)
         self.loop = asyncio.new_event_loop()
         self._pace = Pace(TURN_S)
         self._thread = threading.Thread(target=self.loop.run_forever, name="irvis-web", daemon=True)
@@ -101,17 +101,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        """What to open in a browser, with the token."""
+        """Address to open in a browser, including the token."""
         host = self.host if self.host not in ("0.0.0.0", "::") else _outward_address()
         address = f"[{host}]" if ":" in host else host
         return f"http://{address}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine in the server's thread, from another, and give what it gives."""
+        """Run a coroutine in the server's thread and return its result. Call from another thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
-        """End all connections, give back the port and end the thread. May be called twice."""
+        """End all connections, free the port and end the thread. May be called twice."""
         if self.loop.is_closed():
             return
         self.run(self._end())
@@ -134,7 +134,7 @@ class Server:
             access_log=None,
             shutdown_timeout=CLOSING_S,
             logger=_logger(),
-            lingering_time=0,  # who sends more than was asked for is not listened to until it ends
+            lingering_time=0,  # do not read on from a client that sends more than was asked for
         )
         await runner.setup()
         assert runner.server is not None
@@ -148,20 +148,20 @@ class Server:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0)  # a closed transport gives back its socket in the loop's next turn
+        await asyncio.sleep(0)  # a closed transport frees its socket in the next iteration of the event loop
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a request through to its handler, in its turn, or refuse it."""
+        """Pass a request to its handler when its turn comes, or refuse it."""
         await self._pace.turn()
         if self._own_names is not None and _host_of(request.host) not in self._own_names:
             raise web.HTTPForbidden(text="this page answers to localhost only; open the address that irvis printed\n")
-        origin = request.headers.get("Origin", "").rpartition("://")[2]  # programs other than browsers send none
+        origin = request.headers.get("Origin", "").rpartition("://")[2]  # only browsers send one
         changes = request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
         if changes and "Origin" in request.headers and origin != request.host:
             raise web.HTTPForbidden(text="another page's script may not use this one\n")
-        if "Sec-WebSocket-Protocol" in request.headers:  # aiohttp would print a line for each
-            raise web.HTTPBadRequest(text="there is but one protocol here; name none\n")
+        if "Sec-WebSocket-Protocol" in request.headers:  # aiohttp would print a line for each request
+            raise web.HTTPBadRequest(text="WebSocket subprotocols are not supported; request none\n")
         if self.token is None:
             return await _answer(handler, request)
         cookie, shown = f"irvis_{self.port}", request.query.get("token")
@@ -178,20 +178,20 @@ class Server:
         if isinstance(response, web.WebSocketResponse):
             self._connections.keep(request.protocol)
         else:
-            response.headers["Connection"] = "close"  # too late for aiohttp to say so by itself
-            response.force_close()  # a page is a few requests; an idle connection would take the place of another's
+            response.headers["Connection"] = "close"  # force_close is too late here for aiohttp to add it
+            response.force_close()  # a page needs few requests; an idle connection would block a slot
 
 
 async def _answer(handler: Handler, request: web.Request) -> web.StreamResponse:
-    """Give what the handler gives; 400 where the client has gone, of which aiohttp would print a traceback."""
+    """Return the handler's response; 400 if the client has gone, for which aiohttp would print a traceback."""
     try:
         return await handler(request)
     except ConnectionError as error:
-        raise web.HTTPBadRequest(text="the connection was cut\n") from error
+        raise web.HTTPBadRequest(text="the connection was closed\n") from error
 
 
 def _logger() -> logging.Logger:
-    """Give a logger that tells of our faults, not of requests that are none: of those there may be thousands."""
+    """Return a logger for errors of this server, not for malformed requests, of which there may be thousands."""
     logger = logging.getLogger(__name__)
     logger.addFilter(_is_ours)
     return logger
@@ -226,10 +226,10 @@ def _host_of(host: str) -> Optional[str]:
 
 
 def _outward_address() -> str:
-    """Give this machine's address on its way out, for a browser elsewhere. Nothing is sent."""
+    """Return the address that this machine uses towards the network, for a browser elsewhere. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address kept for documentation, RFC 5737
+            probe.connect(("192.0.2.1", 9))  # an address reserved for documentation, RFC 5737
         except OSError:
             return LOOPBACK
         return probe.getsockname()[0]

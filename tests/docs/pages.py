@@ -34,14 +34,14 @@ class Piece(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Piece]:
-    """Give the blocks of code: fenced ones with their language, indented ones without."""
+    """Return the blocks of code: fenced ones with their language, indented ones without."""
     for token in _tokens(page):
         if token.type in ("fence", "code_block"):
             yield Piece(page, _line(token), token.content, token.info.strip())
 
 
 def codes(page: Path) -> Iterator[Piece]:
-    """Give what stands between backticks in the text."""
+    """Return what stands between backticks in the text."""
     for token in _tokens(page):
         for child in token.children or []:
             if child.type == "code_inline":
@@ -49,7 +49,7 @@ def codes(page: Path) -> Iterator[Piece]:
 
 
 def links(page: Path) -> Iterator[Piece]:
-    """Give the targets of links and pictures."""
+    """Return the targets of links and pictures."""
     for token in _tokens(page):
         for child in token.children or []:
             target = child.attrGet("href") or child.attrGet("src")
@@ -58,7 +58,7 @@ def links(page: Path) -> Iterator[Piece]:
 
 
 def anchors(page: Path) -> List[str]:
-    """Give the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     found: List[str] = []
     tokens = _tokens(page)
     for token, content in zip(tokens, tokens[1:]):

@@ -14,7 +14,7 @@ ROWS = re.findall(
 
 
 def imports(folder):
-    """Give what a folder's import statements name: of irvis, and of others but Python's own."""
+    """Return what a folder's import statements name: of irvis, and of others but Python's own."""
     names = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -25,7 +25,7 @@ PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_]*")  # such as N, which no number is
 
 
 def command_lines(text):
-    """Give our commands in lines of shell, each by itself, without what stands around it."""
+    """Return our commands in lines of shell, each by itself, without what stands around it."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         line = re.sub(r"^\s*[$#] ", "", line)
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()<>")
@@ -45,7 +45,7 @@ def command_lines(text):
 
 
 def ours(words):
-    """Give a command from where it is ours: its name, then its arguments; nothing where it is not."""
+    """Return a command from where it is ours: its name, then its arguments; nothing where it is not."""
     for index, word in enumerate(words):
         name = word.rpartition("/")[2]
         if name in STARTS:
@@ -61,7 +61,7 @@ def ours(words):
 
 @functools.lru_cache(maxsize=None)
 def parser_of(name, first):
-    """Give the parser of a command by its name and its first argument, and whether that is part of the name."""
+    """Return the parser of a command by its name and its first argument, and whether that is part of the name."""
     if name == "irvis":
         parser, named = parsers["cli"].make_parser(first), True
     elif name == "bench.py":
@@ -114,7 +114,7 @@ def complaint(words, whole):
 
 
 def found_in(page):
-    """Give each command on a page, where it stands, and whether it should be whole."""
+    """Return each command on a page, where it stands, and whether it should be whole."""
     for block in pages["blocks"](page):
         if block.kind in SHELLS:
             for words in command_lines(block.text):

@@ -16,7 +16,7 @@ BLOCKS = [block for page in pages["PAGES"] for block in pages["blocks"](page) if
 
 
 def names_it_lacks(tree):
-    """Give the names that a block reads and neither makes nor imports, such as a robot's."""
+    """Return the names that a block reads and neither makes nor imports, such as a robot's."""
     made = {*dir(builtins), *(node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))}
     read = set()
     for node in ast.walk(tree):

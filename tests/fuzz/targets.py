@@ -36,7 +36,7 @@ def one_line(function: Run, *usage: type) -> Run:
 
 
 def of_file(name: str, read: Callable[[Path], Any]) -> Run:
-    """Give the function of bytes for one of a file, that they are the content of."""
+    """Return the function of bytes for one of a file, that they are the content of."""
     folder = tempfile.TemporaryDirectory(prefix="irvis-fuzz-", dir=MEMORY)
     path = Path(folder.name) / name
 

@@ -65,7 +65,7 @@ def test_the_model_tells_what_it_takes(tmp_path, infrared, visible, size, takes_
 )
 def test_other_signatures_are_refused_with_what_came(tmp_path, infrared, visible, fused):
     path = model(tmp_path / "m.onnx", infrared, visible, fused)
-    with pytest.raises(ModelError, match=r"m\.onnx must take and give either planes.*Got infrared tensor") as caught:
+    with pytest.raises(ModelError, match=r"m\.onnx must take and return either planes.*Got infrared tensor") as caught:
         OnnxRuntimeBackend(path, ("CPUExecutionProvider",))
     assert "\n" not in str(caught.value)
 

@@ -143,7 +143,7 @@ def test_an_engine_that_was_not_accepted_is_one_warning(loads: Path, caplog: pyt
         assert backend.name == "TensorRT 8.5.2.2, FP16 and not accepted, Xavier"
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert record.getMessage() == (
-        f"{loads} is 38.2 dB from its ONNX at the worst, too little for FP16: built with --force"
+        f"{loads} is 38.2 dB from its ONNX at worst, too inexact for FP16: built with --force"
     )
 
 
@@ -359,7 +359,7 @@ def test_what_tensorrt_refuses_frees_all(engine: Path, tmp_path: Path, planes: P
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Fuser]:
-    """The ONNX of planes with pre- and post-processing on the host: what a frames engine is held against."""
+    """The ONNX of planes with pre- and post-processing on the host: what a frames engine is compared with."""
     with Fuser(SHIPPED_MODEL, providers=["CPUExecutionProvider"], infrared_smoothing=0) as fuser:
         yield fuser
 

@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> List[str]:
-    """Give all that is there but the lock and the timings."""
+    """Return everything in the folder but the lock and the timings."""
     found = (path.name for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if name != "lock" and not name.startswith("timing-"))
 
@@ -199,7 +199,7 @@ BROKEN = {
     corrupt: "engine is corrupt or was replaced",
     cut_off: "engine is corrupt or was replaced",
     foreign: "the engine was built with TensorRT 8.5.2.2 on Orin",
-    of_another_onnx: "is of another ONNX",
+    of_another_onnx: "was built from another ONNX",
     lambda engine: engine.unlink(): "engine not found",
     lambda engine: sidecar_path(engine).unlink(): "sidecar not found",
     lambda engine: sidecar_path(engine).write_bytes(b"{"): "sidecar is not JSON",
@@ -217,7 +217,7 @@ def test_a_broken_engine_is_built_anew_and_said(
     assert cached_engine(onnx, folder, SIZE, build, XAVIER) == engine == assert_whole(folder)
     said = capsys.readouterr().err.splitlines()
     assert BROKEN[spoil] in said[0]
-    assert said[0].endswith("; building it anew")
+    assert said[0].endswith("; rebuilding it")
     assert len(build.built) == 2
 
 
@@ -359,17 +359,17 @@ class Processes:
         return self.started[-1]
 
     def start_builder(self) -> "subprocess.Popen[str]":
-        """Give one that builds."""
+        """Return a process that builds."""
         process = self.start()
         assert process.stdout is not None
         assert process.stdout.readline() == "building\n"
         return process
 
     def start_waiter(self) -> "subprocess.Popen[str]":
-        """Give one that waits for the builder."""
+        """Return a process that waits for the builder."""
         process = self.start()
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("waiting for another process, which builds an engine in ")
+        assert process.stderr.readline().startswith("waiting for another process that is building an engine in ")
         return process
 
 

@@ -27,7 +27,7 @@ def test_a_second_thread_is_told_both_names_and_the_first_has_its_result():
     thread.start()
     assert slow.inside.wait(30)
     with pytest.raises(
-        ModelError, match=r"a Slow serves one thread at a time: camera is using it, MainThread came too"
+        ModelError, match=r"a Slow serves one thread at a time: camera is using it, MainThread called it too"
     ):
         slow.work(2)
     slow.go_on.set()
@@ -50,7 +50,7 @@ def test_two_objects_do_not_know_of_each_other():
 def test_a_call_out_of_itself_is_refused_too_and_an_error_leaves_it_free():
     slow = Slow()
     slow.go_on.set()
-    with pytest.raises(ModelError, match="MainThread is using it, MainThread came too"):
+    with pytest.raises(ModelError, match="MainThread is using it, MainThread called it too"):
         slow.work(1, again=True)
     assert slow.work(2) == 2
 

@@ -93,14 +93,14 @@ def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zeros.png").symlink_to("/dev/zero")
     for name in ("pipe.png", "zeros.png"):
-        with pytest.raises(FileError, match=f"cannot read image .*{name}: it is no regular file"):
+        with pytest.raises(FileError, match=f"cannot read image .*{name}: it is not a regular file"):
             read_bytes(tmp_path / name, "image")
 
 
 def test_a_file_without_end_is_not_read(tmp_path):
     with (tmp_path / "sparse.png").open("wb") as stream:
         stream.truncate(1 << 40)
-    with pytest.raises(FileError, match="it has 1099511627776 bytes, at most 2147483648 are taken"):
+    with pytest.raises(FileError, match="it has 1099511627776 bytes, at most 2147483648 are accepted"):
         read_bytes(tmp_path / "sparse.png")
     (tmp_path / "three").write_bytes(b"abc")
     assert read_bytes(tmp_path / "three", largest=3) == b"abc"
@@ -127,7 +127,7 @@ def test_neither_a_pipe_nor_a_device_nor_a_link_to_one_is_replaced(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     for path in (tmp_path / "pipe", tmp_path / "null", "/dev/stdout", "/dev/null"):
         for write in (check_writable, lambda path: write_bytes(path, b"x")):
-            with pytest.raises(FileError, match=f"cannot write {path}: it is no regular file"):
+            with pytest.raises(FileError, match=f"cannot write {path}: it is not a regular file"):
                 write(path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

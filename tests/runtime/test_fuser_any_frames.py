@@ -25,7 +25,7 @@ VIEWS = {
 
 
 def random_frame(shape, dtype, seed, view):
-    """Give an array in one of VIEWS; NaN and infinities are among its floats."""
+    """Return an array in one of VIEWS; NaN and infinities are among its floats."""
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
     data = np.random.default_rng(seed).integers(0, 256, count, np.uint8)
     frame = np.zeros(shape, dtype) if dtype == "O" else data.view(dtype).reshape(shape)

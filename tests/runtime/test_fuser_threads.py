@@ -42,7 +42,7 @@ def busy():
 
 def test_a_second_thread_is_told_at_once_and_the_first_has_its_result(busy):
     fuser, backend, thread, results = busy
-    with pytest.raises(ModelError, match="serves one thread at a time: camera is using it, MainThread came too"):
+    with pytest.raises(ModelError, match="serves one thread at a time: camera is using it, MainThread called it too"):
         fuser(*OTHER)
     backend.go_on.set()
     thread.join()

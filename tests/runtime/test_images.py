@@ -100,7 +100,7 @@ def test_a_jpeg_that_is_cut_off_anywhere_is_refused(tmp_path, colour, suffix, pr
 
 
 def png_claiming(height, width):
-    """Give a PNG of a hundred bytes that says it is that large."""
+    """Return a PNG of a hundred bytes that claims to be that large."""
     parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(9))))
     chunks = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts

@@ -33,7 +33,7 @@ def other(tmp_path):
 
 
 def test_what_another_process_writes_is_refused_until_it_ends(other, tmp_path):
-    with pytest.raises(FileError, match=r"another process writes .*made; wait for it"), claimed(tmp_path / "made"):
+    with pytest.raises(FileError, match=r"another process is writing .*made; wait for it"), claimed(tmp_path / "made"):
         pass
     other.communicate(b"")
     assert list(tmp_path.iterdir()) == []

@@ -108,10 +108,10 @@ def test_the_stages_run_beside_each_other():
 
 
 def peak_bytes(loop, frames):
-    """Give the most that was allocated at any moment, by all threads together, while so many frames were fused.
+    """Return the peak memory that all threads together had allocated while so many frames were fused.
 
-    Of five runs the least: how many buffers are in use at once depends on how the threads come to run, so that one more
-    may be made long after the start, once.
+    The least of five runs: how many buffers are in use at once depends on thread scheduling, so that one more may be
+    allocated once, long after the start.
     """
     peaks = []
     for _ in range(frames):

@@ -8,7 +8,7 @@ from irvis.runtime.shipped import SHIPPED_MODEL
 
 
 def field(number, content):
-    """Give a field of protobuf: a text or a message, or a whole number below 128."""
+    """Return a protobuf field: a text, a message, or a whole number below 128."""
     if isinstance(content, int):
         return bytes([number << 3, content])
     content = content.encode() if isinstance(content, str) else content
@@ -17,7 +17,7 @@ def field(number, content):
 
 
 def model(location, offset="0"):
-    """Give an ONNX, fused = visible + w, whose w is data of 4 bytes elsewhere."""
+    """Return an ONNX, fused = visible + w, whose w is 4 bytes of external data."""
     entries = (("location", location), ("offset", offset), ("length", "4"))
     data = b"".join(field(13, field(1, key) + field(2, value)) for key, value in entries)
     weight = field(1, 1) + field(2, 1) + field(8, "w") + data + field(14, 1)

@@ -81,7 +81,7 @@ def test_a_cache_that_cannot_be_made_is_an_error_if_it_was_asked_for(
 
 
 def stand_in(raises: Tuple[str, ...] = (), leaves_out: Tuple[str, ...] = ()) -> Any:
-    """Give a stand-in for the module ``onnxruntime`` of a GPU, some of whose providers fail in one way or the other."""
+    """Return a stand-in for a GPU's module ``onnxruntime``, some of whose providers fail in one way or the other."""
     asked: List[Dict[str, Dict[str, str]]] = []
 
     class InferenceSession:

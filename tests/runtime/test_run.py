@@ -25,7 +25,7 @@ PAIR = ["--infrared", SCENE, "--visible", SCENE]
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and the lines on stderr."""
+    """Return the exit code, stdout and the lines on stderr."""
     code = main(["run", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, [line for line in captured.err.splitlines() if line.startswith("irvis run:")]
@@ -81,7 +81,7 @@ def test_a_duration_ends_it(capsys):
         ([*PAIR, "--registration", "none.json"], "registration not found"),
         ([*PAIR, "--crop"], "crop needs a registration"),
         ([*PAIR, "-o", "x.txt"], "its suffix must be one of"),
-        ([*PAIR, "--token", "secret"], "give --web as well"),
+        ([*PAIR, "--token", "secret"], "add --web"),
         ([*PAIR, "--smoothing", "2"], "smoothing must be"),
         ([*PAIR, "--slop-ms", "0"], "slop must be"),
         (["--infrared", SCENE, "--visible", SCENE.replace("64", "80")], "differ in size: 48x64 and 48x80"),

@@ -182,7 +182,7 @@ def test_each_field_is_checked(engine: Path, name: str, value: Any) -> None:
 
 def test_a_sidecar_without_end_is_not_read(engine: Path) -> None:
     edit(engine, stray="x" * (1 << 20))
-    with pytest.raises(FileError, match=r"cannot read sidecar .* at most 1048576 are taken"):
+    with pytest.raises(FileError, match=r"cannot read sidecar .* at most 1048576 are accepted"):
         read_sidecar(engine)
 
 
@@ -264,7 +264,7 @@ def test_a_warning_where_the_engine_was_not_accepted() -> None:
     assert SIDECAR.warning is None
     assert dataclasses.replace(SIDECAR, accepted=True).warning is None
     forced = dataclasses.replace(SIDECAR, accepted=False, measured_error={"worst_psnr_db": 38.24})
-    assert forced.warning == "is 38.2 dB from its ONNX at the worst, too little for FP16: built with --force"
+    assert forced.warning == "is 38.2 dB from its ONNX at worst, too inexact for FP16: built with --force"
     assert FRAMES.warning is not None
     assert "too far" in str(dataclasses.replace(forced, measured_error=None).warning)
 

@@ -87,7 +87,7 @@ def test_pairs_are_clicked_and_saved(browser, tmp_path):
     assert all(row[3].endswith(" px") for row in page.rows())
     browser.save_screenshot(str(tmp_path / "click.png"))
     page.press("save")
-    page.wait(lambda: page.text("hint") == "saved 6 pairs; this page may be closed")
+    page.wait(lambda: page.text("hint") == "saved 6 pairs; you can close this page")
     pairs = page.result.get(timeout=10)
     wanted = [(x, y, 2 * x, 2 * y) for x, y in SPOTS]
     np.testing.assert_allclose(pairs, wanted, atol=2)  # Selenium rounds the middle and the offset to whole pixels
@@ -130,7 +130,7 @@ def test_a_glass_enlarges_what_is_under_the_pointer(browser):
 def test_cancel_ends_the_call_with_nothing(browser):
     page = Page(browser)
     page.press("cancel")
-    page.wait(lambda: page.text("hint") == "cancelled; this page may be closed")
+    page.wait(lambda: page.text("hint") == "cancelled; you can close this page")
     assert str(page.result.get(timeout=10)) == "calibration cancelled on the page; nothing was written"
 
 

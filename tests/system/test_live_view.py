@@ -97,7 +97,7 @@ def text(browser, name):
 
 
 def canvas(browser, name):
-    """Give the picture of a canvas, uint8 BGR (H, W, 3), and the index of the frame that it says it shows."""
+    """Return the picture of a canvas, uint8 BGR (H, W, 3), and the index of the frame that it says it shows."""
     script = """const c = document.getElementById(arguments[0]);
         return [c.width, c.height, c.dataset.index, c.toDataURL('image/png').split(',')[1]]"""
     width, height, index, png = browser.execute_script(script, name)

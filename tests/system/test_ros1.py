@@ -228,8 +228,8 @@ def test_rosnode_kill_ends_it_with_0(cameras, master):
 
 def test_what_cannot_run_is_one_line(master):
     cases = [
-        (["_engin:=x", "__name:=mistyped"], "no parameter is named engin (a ROS master keeps it"),
-        (["infrared:=/bad topic", "__name:=illegal"], "parameter infrared_topic must be a topic's name"),
+        (["_engin:=x", "__name:=mistyped"], "unknown parameter engin (a ROS master keeps it"),
+        (["infrared:=/bad topic", "__name:=illegal"], "parameter infrared_topic must be a topic name"),
         (["_engine:=no.onnx", "__name:=missing"], "model not found: no.onnx"),
         (["__master:=http://127.0.0.1:9", "__name:=lost"], "no ROS master at http://127.0.0.1:9; start `roscore`"),
     ]

@@ -400,11 +400,11 @@ def test_the_command_line_goes_before_parameters_and_these_before_defaults():
     [
         (
             {"engin": "x"},
-            "no parameter is named engin (a ROS master keeps it until `rosparam delete`); there are infra",
+            "unknown parameter engin (a ROS master keeps it until `rosparam delete`); known are infra",
         ),
-        ({"infrared_topic": ""}, "parameter infrared_topic must be a topic's name, such as /camera/image. Got ''"),
-        ({"fused_topic": "my topic"}, "parameter fused_topic must be a topic's name, such as /camera/image. Got 'my "),
-        ({"visible_topic": "a\n"}, "parameter visible_topic must be a topic's name"),
+        ({"infrared_topic": ""}, "parameter infrared_topic must be a topic name, such as /camera/image. Got ''"),
+        ({"fused_topic": "my topic"}, "parameter fused_topic must be a topic name, such as /camera/image. Got 'my "),
+        ({"visible_topic": "a\n"}, "parameter visible_topic must be a topic name"),
         ({"engine": 12}, "parameter engine must be of type str. Got 12"),
         ({"crop": 1}, "parameter crop must be of type bool. Got 1"),
         ({"queue_size": True}, "parameter queue_size must be of type int. Got True"),
