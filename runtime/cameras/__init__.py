@@ -1,4 +1,4 @@
-"""Frames from cameras and recordings: sources, named by URIs, and synchronised pairs of them."""
+"""Frames from cameras and recordings: sources, named by URIs, and synchronised frame pairs from two sources."""
 
 from irvis.runtime.cameras.frame import Frame
 from irvis.runtime.cameras.matcher import FramePair

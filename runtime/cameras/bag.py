@@ -1,4 +1,4 @@
-"""Recordings of ROS 1 (.bag) and ROS 2 (a folder, .mcap) as sources, through the rosbags library: without ROS."""
+"""Recordings of ROS 1 (.bag) and ROS 2 (a folder, .mcap) as sources. The rosbags library reads them; no ROS needed."""
 
 from pathlib import Path
 from typing import Any, Iterator, Optional, Tuple
@@ -13,14 +13,14 @@ from irvis.runtime.images import decode
 from irvis.runtime.ros.image_message import to_array
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-FAR_S = 60.0  # between a message's own stamp and its recording: then the stamp is of another clock
+FAR_S = 60.0  # a message's stamp and recording time that are farther apart come from different clocks
 
 
 class BagReader:
-    """Reads the images of a topic: ``bag:FILE?topic=/camera/image``; the topic may be left out where there is only one.
+    """Reads the images of a topic: ``bag:FILE?topic=/camera/image``. The topic may be omitted if there is only one.
 
-    Stamps are those of the messages' headers, since the bag's start, so that two topics of one bag, or of two that were
-    recorded together, go together. Raises FileError where the bag or the topic cannot be read.
+    Stamps are those of the message headers, relative to the start of the bag, so that two topics can be paired whether
+    they are in one bag or in two recorded together. Raises FileError if the bag or the topic cannot be read.
     """
 
     live = False
@@ -34,22 +34,22 @@ class BagReader:
             self._topic = _choose_topic(reader, uri)
         finally:
             reader.close()
-        # Opened again by whoever reads: SQLite, in which ROS 2 records, keeps to one thread.
+        # Reopened by the thread that reads: a SQLite connection, as of a ROS 2 bag, is bound to one thread.
         self._reader: Any = None
         self._messages: Iterator[Tuple[Any, int, bytes]] = iter(())
-        self._played_s = 0.0  # by the rounds before this one
+        self._played_s = 0.0  # total of the previous loops
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Give the next image; None at the end, or behind a place where the file is damaged.
+        """Return the next image; None at the end, or after the error for a damaged file.
 
-        Raises FileError where it is, FrameError for an image that cannot be used.
+        Raises FileError where the file is damaged, FrameError for an image that cannot be used.
         """
         try:
             found = self._next()
         except IrvisError:
             raise
-        except Exception as error:  # the library, and SQLite below it, raise of many kinds for a broken file
+        except Exception as error:  # rosbags and SQLite raise many types for a broken file
             raise FileError(f"{self._path} is damaged ({_told(error)})") from error
         if found is None:
             return None
@@ -57,13 +57,13 @@ class BagReader:
         return Reading(as_role(image, self._role, buffers), self._played_s + stamp_s)
 
     def close(self) -> None:
-        """Give back the file."""
+        """Close the file."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def _next(self) -> Optional[Tuple[np.ndarray, float]]:
-        """Give the next image and its stamp, in seconds since the bag's start; None at the end."""
+        """Return the next image and its stamp, in seconds since the start of the bag; None at the end."""
         if self._reader is None:
             self._reader = _open_bag(self._path)
             self._messages = self._iterate()
@@ -86,7 +86,7 @@ class BagReader:
         return image, (stamp_ns - reader.start_time) / 1e9
 
     def _iterate(self) -> Iterator[Tuple[Any, int, bytes]]:
-        """Give each message's connection, when it was recorded, in nanoseconds, and its bytes."""
+        """Return an iterator of (connection, recording time in nanoseconds, bytes), one for each message."""
         connections = [found for found in self._reader.connections if found.topic == self._topic]
         messages: Iterator[Tuple[Any, int, bytes]] = self._reader.messages(connections=connections)
         return messages
@@ -97,33 +97,33 @@ def _open_bag(path: Path) -> Any:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
-        raise FileError("rosbags is not installed, which reads bags: pip install rosbags") from error
+        raise FileError("bags need rosbags, which is not installed: pip install rosbags") from error
     if not path.exists():
         raise FileError(f"bag not found: {path}")
     try:
-        # A ROS 2 bag need not say what its messages look like; images have looked alike since Foxy.
+        # A ROS 2 bag need not define its message types; those of images have been the same since Foxy.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_FOXY))
         reader.open()
-    except Exception as error:  # of many kinds, as in ``read``
-        raise FileError(f"not a bag that can be read: {path} ({_told(error)})") from error
+    except Exception as error:  # many types, as in ``read``
+        raise FileError(f"cannot read bag {path} ({_told(error)})") from error
     return reader
 
 
 def _choose_topic(reader: Any, uri: SourceUri) -> str:
-    """Give the topic that a URI names, or the only one of images. Raises FileError."""
+    """Return the topic that the URI names, or the only image topic. Raises FileError."""
     topics = sorted({found.topic for found in reader.connections if found.msgtype in (IMAGE, COMPRESSED)})
     wanted = uri.options.get("topic")
     if wanted is None and len(topics) == 1:
         return topics[0]
     if wanted in topics:
         return str(wanted)
-    found = f"It has images on {', '.join(topics)}" if topics else "It has images on none"
-    asked = f"no images on topic {wanted}" if wanted else "which topic? give ?topic=NAME"
+    found = f"It has images on {', '.join(topics)}" if topics else "It has no images on any topic"
+    asked = f"no images on topic {wanted}" if wanted else "choose a topic with ?topic=NAME"
     raise FileError(f"{uri.location}: {asked}. {found}")
 
 
 def _told(error: Exception) -> str:
-    return one_line(error, 120) or type(error).__name__  # some are bare assertions
+    return one_line(error, 120) or type(error).__name__  # some are assertions without a message
 
 
 def _decoded(message: Any) -> np.ndarray:

@@ -15,22 +15,22 @@ from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
 from irvis.runtime.errors import FileError, one_line
 from irvis.runtime.video import retrieve, told_fps, utf8_name
 
-GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # taken as they come, without OpenCV's turn to colour
-# The newest frame alone waits for us; the sink must not hold frames back to their presentation time.
+GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # read raw, without OpenCV's conversion to colour
+# Only the newest frame is queued; the sink must not hold frames back to their presentation time.
 SINK = "appsink drop=true max-buffers=1 sync=false"
-TIMEOUT_MS = 2000  # of opening and of reading a stream
-RTSP_PORT = 554  # where an address names none
+TIMEOUT_MS = 2000  # for opening and for reading a stream
+RTSP_PORT = 554  # default if the address has no port
 NO_GSTREAMER = (
-    "this OpenCV is built without GStreamer, which {} needs; take the system's: apt install python3-opencv (on a "
+    "this OpenCV is built without GStreamer, which {} needs; use the system's: apt install python3-opencv (on a "
     "Jetson libopencv-python) gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with "
     "--system-site-packages, and pip uninstall opencv-python-headless, which shadows it"
 )
 
 
 class CameraReader:
-    """Reads a camera or a stream. A frame's stamp is the driver's where V4L2 gives it, else when it reached us.
+    """Reads a camera or a stream. A frame's stamp is the driver's if V4L2 provides one, else its time of arrival.
 
-    Raises FileError where the camera is missing, does not take the options, or OpenCV lacks GStreamer.
+    Raises FileError if the camera is missing or rejects an option, or if OpenCV lacks GStreamer.
     """
 
     live = True
@@ -43,7 +43,7 @@ class CameraReader:
         self.fps = told_fps(self._capture)
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Wait for the next frame; None where the camera is lost."""
+        """Wait for the next frame; None if the camera is lost."""
         if not self._capture.grab():
             return None
         stamp_s = self._stamp_s()
@@ -51,14 +51,14 @@ class CameraReader:
         return None if frame is None else Reading(as_role(frame, self._role, buffers), stamp_s)
 
     def close(self) -> None:
-        """Give back the device."""
+        """Release the device."""
         self._capture.release()
 
     def _stamp_s(self) -> float:
-        """When the frame that was grabbed was captured, by time.monotonic()."""
+        """Return when the grabbed frame was captured, on the clock of time.monotonic()."""
         now_s = time.monotonic()
         if self._is_v4l2:
-            # V4L2 stamps by the same clock; a driver that does not gives something far off, or 0.
+            # V4L2 stamps with the same clock; a driver that uses another returns a time far off, or 0.
             driver_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             if 0 <= now_s - driver_s < 1:
                 return driver_s
@@ -66,16 +66,17 @@ class CameraReader:
 
 
 def has_gstreamer() -> bool:
-    """Tell whether this OpenCV was built with GStreamer."""
+    """Return whether this OpenCV was built with GStreamer."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
 def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
-    """Open a V4L2 device and check that it took each option, for OpenCV does not tell of one that it did not."""
+    """Open a V4L2 device and check that it accepted each option: OpenCV does not report those it rejected."""
     capture = cv2.VideoCapture(uri.location, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise FileError(
-            f"cannot open camera {uri.location}; is it there, free, and yours to read? v4l2-ctl --list-devices"
+            f"cannot open camera {uri.location}; check that it is connected, readable by you and not in use: "
+            "v4l2-ctl --list-devices"
         )
     pixel_format = uri.options.get("format")
     if pixel_format is not None:
@@ -91,7 +92,7 @@ def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
             capture.set(identifier, wanted)
     found = _fourcc(capture)
     refused = [("format", pixel_format, found)] if pixel_format and found != pixel_format.strip() else []
-    for name, identifier, wanted in numbers[:2]:  # the rate is a wish: some drivers do not tell it
+    for name, identifier, wanted in numbers[:2]:  # not the rate, which some drivers do not report
         if wanted is not None and capture.get(identifier) != wanted:
             refused.append((name, f"{wanted:g}", f"{capture.get(identifier):g}"))
     if refused:
@@ -122,7 +123,7 @@ def _open_stream(uri: SourceUri, role: str) -> cv2.VideoCapture:
 
 
 def _check_server(uri: SourceUri) -> None:
-    """Raise FileError where nobody answers at an address: OpenCV's GStreamer would wait for that for ever."""
+    """Raise FileError if no server answers at the address: OpenCV's GStreamer backend would wait for ever."""
     try:
         parts = urlsplit(uri.location)
         with socket.create_connection((parts.hostname or "", parts.port or RTSP_PORT), TIMEOUT_MS / 1e3):
@@ -132,9 +133,9 @@ def _check_server(uri: SourceUri) -> None:
 
 
 def pipeline_of(uri: SourceUri, role: str) -> str:
-    """Give the GStreamer pipeline of a csi:, rtsp: or gst: source, down to OpenCV's sink. Raises FileError.
+    """Return the GStreamer pipeline of a csi:, rtsp: or gst: source, including OpenCV's sink. Raises FileError.
 
-    A pipeline of the user's that ends in an appsink is taken as it is, which 16 bits need:
+    A user's pipeline that ends in an appsink is used unchanged, which 16-bit frames require:
     ``gst:v4l2src device=/dev/video1 ! video/x-raw,format=GRAY16_LE ! appsink``.
     """
     sink = f"videoconvert ! video/x-raw,format={'GRAY8' if role == INFRARED else 'BGR'} ! {SINK}"
@@ -142,9 +143,9 @@ def pipeline_of(uri: SourceUri, role: str) -> str:
         return uri.location if re.search(r"!\s*appsink\b[^!]*$", uri.location) else f"{uri.location} ! {sink}"
     if uri.scheme == "rtsp":
         if re.search(r"[\s\"!]", uri.location):
-            raise FileError(f"an address must be free of spaces, quotes and exclamation marks. Got {uri.location}")
-        # TCP: a server that dies is noticed at once, and no picture is torn by a lost packet.
-        # A Jetson's own decoder, which decodebin prefers, leaves frames in memory that nvvidconv alone reads.
+            raise FileError(f"an RTSP address has no spaces, quotes or exclamation marks. Got {uri.location}")
+        # TCP: a server that dies is noticed at once, and a lost packet does not corrupt the picture.
+        # A Jetson's hardware decoder, which decodebin prefers, leaves frames in memory that only nvvidconv reads.
         copied = "nvvidconv ! video/x-raw,format=BGRx ! " if has_element("nvvidconv") else ""
         return f'rtspsrc location="{uri.location}" protocols=tcp latency=0 ! decodebin ! {copied}{sink}'
     width, height = uri.option("width", whole_number, 1280), uri.option("height", whole_number, 720)

@@ -1,4 +1,4 @@
-"""One frame of a source, and the memory that it lies in."""
+"""One frame of a source, and the pool that recycles its memory."""
 
 from typing import Callable, Iterator, List, Optional, Protocol, TypeVar
 
@@ -8,43 +8,43 @@ from irvis.runtime.buffers import Buffers
 
 
 class Frame:
-    """A frame and when it was captured. Its image is the holder's until ``release``, and then the source's again."""
+    """A frame and when it was captured. Its image stays valid until ``release``; then the source reuses it."""
 
     def __init__(self, pool: "FramePool") -> None:
-        self.image: np.ndarray = np.empty((0, 0), np.uint8)  # as its role has it, see ``cameras.reader.Reading``
-        self.stamp_s = 0.0  # of its capture, by time.monotonic()
+        self.image: np.ndarray = np.empty((0, 0), np.uint8)  # for dtype and shape see ``cameras.reader.Reading``
+        self.stamp_s = 0.0  # when it was captured, by time.monotonic()
         self.grabbed_s = 0.0  # when it reached this process, by time.monotonic()
         self.buffers = Buffers()
         self._pool = pool
         self._held = True
 
     def release(self) -> None:
-        """Give the memory back. May be called twice; a frame that is merely forgotten costs its memory anew."""
+        """Return the memory to the pool. May be called twice; a frame that is never released costs new memory."""
         if self._held:
             self._held = False
             self._pool.free.append(self)
 
     def hold(self) -> "Frame":
-        """Take it out of the pool."""
+        """Mark the frame as in use and return it."""
         self._held = True
         return self
 
 
 class FramePool:
-    """Frames to read into: at first as many as a loop holds at once, so that memory is level from then on.
+    """A pool of frames to read into. As many as a loop holds at once are made first, so that memory stays level after.
 
-    More are made while one of two cameras is silent, and the other's frames wait for it.
+    More are made while one of two cameras is silent and the other's frames wait for it.
     """
 
-    USUAL = 10  # in a loop's five works, paired, waiting for a partner, and being read
+    USUAL = 10  # frames in a loop's five Works, paired, waiting for a partner, and being read
 
     def __init__(self) -> None:
-        # append and pop are atomic: released in any thread, taken in one. The latest is taken, which is still in cache.
+        # append and pop are atomic: any thread may release, one takes. The last one released is still in cache.
         self.free: List[Frame] = []
         self._made = 0
 
     def take(self) -> Frame:
-        """Give a frame that nobody holds."""
+        """Return a frame that is not in use."""
         if self.free and self._made >= self.USUAL:
             return self.free.pop().hold()
         self._made += 1
@@ -53,14 +53,14 @@ class FramePool:
 
 class _Releasable(Protocol):
     def release(self) -> None:
-        """Give the memory back."""
+        """Release the memory for reuse."""
 
 
 Held = TypeVar("Held", bound=_Releasable)
 
 
 def each(read: Callable[[], Optional[Held]]) -> Iterator[Held]:
-    """Give what ``read`` gives until that is None; each is released when the next is asked for, and not before."""
+    """Yield what ``read`` returns, until it returns None; each item is released when the next is requested."""
     for held in iter(read, None):
         yield held
         held.release()

@@ -1,4 +1,4 @@
-"""Which infrared frame belongs to which visible one: by their stamps, nearest first, each used once."""
+"""Match infrared frames to visible ones by their stamps: nearest first, each frame used once."""
 
 import math
 from collections import deque
@@ -8,37 +8,37 @@ from irvis.runtime.cameras.frame import Frame
 from irvis.runtime.cameras.reader import INFRARED, ROLES, VISIBLE
 from irvis.runtime.errors import FrameError
 
-QUEUE = 12  # frames that wait for a partner at most, a side; 0.4 s of a camera of 30 Hz
-SOONEST = 0.7  # of a camera's usual interval, before which its next frame does not come
-SHORTER, LONGER = 0.5, 0.02  # weight of a new interval in the usual one
+QUEUE = 12  # the most frames per side that wait for a partner; 0.4 s of a 30 Hz camera
+SOONEST = 0.7  # fraction of a camera's usual interval, before which its next frame does not come
+SHORTER, LONGER = 0.5, 0.02  # weight of a new interval in the usual one, if it is shorter or longer
 
 
 class FramePair(NamedTuple):
-    """Two frames of about one moment."""
+    """An infrared and a visible frame captured at about the same time."""
 
     infrared: Frame
     visible: Frame
 
     @property
     def skew_ms(self) -> float:
-        """By how much the infrared was captured after the visible, milliseconds."""
+        """How long after the visible frame the infrared one was captured, in milliseconds."""
         return (self.infrared.stamp_s - self.visible.stamp_s) * 1e3
 
     def release(self) -> None:
-        """Give back the memory of both."""
+        """Release both frames."""
         self.infrared.release()
         self.visible.release()
 
 
 class Matcher:
-    """Pairs frames that arrive in the order of their stamps, each side by itself.
+    """Pairs the frames of two sides, each of which arrives in the order of its stamps.
 
-    Two frames are a pair where neither has a nearer partner among those that are left, and they are at most ``slop_s``
-    apart. Whether a nearer one is still to come is not waited for longer than it could come: by the usual interval of
-    that camera, or by the clock.
+    Two frames are a pair if they are at most ``slop_s`` apart and neither has a nearer partner among the frames left.
+    The matcher waits for a nearer one only as long as one could still come, judged by the usual interval of that
+    camera or by the clock.
 
     Args:
-        slop_s: the most that a pair's stamps may differ, seconds.
+        slop_s: the largest difference between a pair's stamps, in seconds.
     """
 
     def __init__(self, slop_s: float) -> None:
@@ -47,7 +47,7 @@ class Matcher:
         self.slop_s = slop_s
         self.paired = 0
         self.dropped: Dict[str, int] = dict.fromkeys(ROLES, 0)  # without a partner within the slop
-        self.late: Dict[str, int] = dict.fromkeys(ROLES, 0)  # came after their partner was given up, or out of order
+        self.late: Dict[str, int] = dict.fromkeys(ROLES, 0)  # arrived after their partner was evicted, or out of order
         self._queues: Dict[str, Deque[Frame]] = {role: deque() for role in ROLES}
         self._intervals_s: Dict[str, float] = dict.fromkeys(ROLES, 0.0)
         self._newest_s: Dict[str, float] = dict.fromkeys(ROLES, -math.inf)
@@ -55,18 +55,18 @@ class Matcher:
         self._ended = dict.fromkeys(ROLES, False)
 
     def is_full(self, role: str) -> bool:
-        """Tell whether another frame of that side would cost the oldest."""
+        """Return whether another frame on that side would evict the oldest."""
         return len(self._queues[role]) >= QUEUE
 
     def add(self, role: str, frame: Frame) -> None:
-        """Take the next frame of a side; it is released where it finds no partner."""
+        """Queue the next frame of a side; it is released if it finds no partner."""
         if frame.stamp_s <= self._newest_s[role]:
             self.late[role] += 1
             frame.release()
             return
         interval_s, known_s = frame.stamp_s - self._newest_s[role], self._intervals_s[role]
         if math.isfinite(interval_s):
-            # Down fast, up slowly: of the shorter intervals, for lost frames make long ones.
+            # Down fast, up slowly: this follows the shorter intervals, since lost frames cause long ones.
             share = SHORTER if interval_s < known_s else LONGER
             self._intervals_s[role] = known_s + share * (interval_s - known_s) if known_s else interval_s
         self._newest_s[role] = frame.stamp_s
@@ -76,11 +76,11 @@ class Matcher:
         self._queues[role].append(frame)
 
     def end(self, role: str) -> None:
-        """Say that no more frames come on a side."""
+        """Mark a side as ended: it gets no more frames."""
         self._ended[role] = True
 
     def match(self, now_s: float = -math.inf) -> Optional[FramePair]:
-        """Give the next pair, oldest first, or None where more frames must come; ``now_s`` is time.monotonic()."""
+        """Return the next pair, oldest first, or None if more frames are needed; ``now_s`` is time.monotonic()."""
         while all(self._queues.values()):
             role, other = self._earlier()
             queue, partner = self._queues[role], self._queues[other][0]
@@ -99,24 +99,24 @@ class Matcher:
 
     @property
     def finished(self) -> bool:
-        """Whether a side has ended and its last frame is gone, so that there are no more pairs."""
+        """Whether a side has ended and its last frame is used or dropped, so that there are no more pairs."""
         return any(self._ended[role] and not self._queues[role] for role in ROLES)
 
     def clear(self) -> None:
-        """Release all frames that wait."""
+        """Release all queued frames."""
         for queue in self._queues.values():
             while queue:
                 queue.popleft().release()
 
     def _earlier(self) -> Tuple[str, str]:
-        """Give the side whose next frame is the older, and the other."""
+        """Return the side whose next frame is older, then the other side."""
         infrared, visible = (self._queues[role][0].stamp_s for role in ROLES)
         return (INFRARED, VISIBLE) if infrared <= visible else (VISIBLE, INFRARED)
 
     def _may_come_nearer(self, role: str, frame: Frame, gap_s: float, now_s: float) -> bool:
-        """Tell whether the frame after this one, which is not there yet, may be nearer to its partner.
+        """Return whether the next frame of this side, not here yet, may be nearer to the partner than ``frame``.
 
-        It would be captured less than two gaps after this one; it arrives as much later as this one did.
+        It would be captured less than two gaps after ``frame``, and is taken to arrive with the same delay.
         """
         limit_s = frame.stamp_s + 2 * gap_s
         under_way_s = frame.grabbed_s - frame.stamp_s
@@ -124,7 +124,7 @@ class Matcher:
         return not self._ended[role] and soonest_s < 2 * gap_s and now_s < limit_s + under_way_s
 
     def _drop(self, role: str) -> None:
-        """Give up the oldest frame of a side."""
+        """Release the oldest frame of a side and count it as late or dropped."""
         frame = self._queues[role].popleft()
         other = VISIBLE if role == INFRARED else INFRARED
         missed = abs(frame.stamp_s - self._given_up_s[other]) <= self.slop_s

@@ -1,4 +1,4 @@
-"""NVIDIA's elements of GStreamer, as a Jetson has them."""
+"""NVIDIA's GStreamer elements on a Jetson."""
 
 import contextlib
 import ctypes
@@ -9,17 +9,17 @@ DISPATCH = "libGLdispatch.so.0"
 
 
 def has_element(name: str) -> bool:
-    """Tell whether this machine has one of NVIDIA's elements, such as ``nvvidconv``."""
+    """Return whether this machine has an NVIDIA element, such as ``nvvidconv``."""
     return (ELEMENTS / f"libgst{name}.so").exists()
 
 
 def load_dispatch() -> None:
-    """Load the library behind NVIDIA's elements, before TensorRT's: on a Jetson, and once.
+    """On a Jetson, load the library behind NVIDIA's elements; call this before TensorRT's libraries are loaded.
 
-    It has variables of its own for each thread, for which glibc 2.31 keeps little room. Those that are loaded first
-    take it: then "cannot allocate memory in static TLS block" is all that csi: gives
+    The library has thread-local variables, for which glibc 2.31 reserves little space. If libraries loaded before it
+    have used that up, csi: sources fail with "cannot allocate memory in static TLS block"
     (https://github.com/dusty-nv/jetson-containers/issues/201).
     """
     if has_element("nvvidconv"):
-        with contextlib.suppress(OSError):  # then the camera's own error says what is missing
+        with contextlib.suppress(OSError):  # the camera's own error then says what is missing
             ctypes.CDLL(DISPATCH)

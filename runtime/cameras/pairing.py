@@ -16,28 +16,28 @@ from irvis.runtime.cameras.source import CHECK_S, Source
 from irvis.runtime.cameras.uri import SourceUri, parse_uri, positive_number
 from irvis.runtime.pairs import match_folders
 
-SLOP_S = 0.02  # more than half the interval of a camera of 30 Hz
-WAITING = 2  # pairs, where none may be dropped
+SLOP_S = 0.02  # more than half the interval of a 30 Hz camera
+WAITING = 2  # the most pairs that wait to be read while none may be dropped
 
 
 class PairedSources:
-    """Pairs the frames of an infrared and a visible source by their stamps; the newest pair is kept.
+    """Pairs the frames of an infrared and a visible source by their stamps, and keeps the newest pair.
 
         with PairedSources("v4l2:///dev/video1?format=Y16", "csi://0") as pairs:
             for infrared, visible in pairs:
                 fused = fuser(infrared.image, visible.image)  # valid until the next pair
 
-    A source that stalls is said in the log within a second; the other goes on, its frames dropped and counted.
+    A source that stalls is logged within a second; the other goes on, its frames dropped and counted.
 
     Args:
         infrared: URI of the infrared source, see ``cameras.uri``.
-        visible: URI of the visible one. Of two folders of one frame rate, the images are matched by name.
-        slop_s: the most that the stamps of a pair may differ, seconds.
-        realtime: play recordings at their own pace and keep the newest pair. Otherwise every pair is given, and the
-            recordings wait for that.
-        delays_s: how long infrared and visible frames have been under way when they reach us, taken from their stamps.
+        visible: URI of the visible source. If both are folders with the same frame rate, images are matched by name.
+        slop_s: the largest difference between the stamps of a pair, in seconds.
+        realtime: play recordings at their own pace and keep the newest pair. Otherwise every pair is returned, and the
+            recordings wait until it is read.
+        delays_s: latency of the infrared and of the visible frames before they arrive, subtracted from their stamps.
 
-    Raises FileError where a source cannot be opened.
+    Raises FileError if a source cannot be opened.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PairedSources:
         realtime: bool = True,
         delays_s: Tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self.skipped = 0  # pairs that a newer one replaced before they were taken
+        self.skipped = 0  # pairs that a newer one replaced before they were read
         self._realtime = realtime
         self._matcher = Matcher(slop_s)
         self._changed = threading.Condition()
@@ -76,9 +76,9 @@ class PairedSources:
             raise
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[FramePair]:
-        """Wait for a pair that was not given yet; None at the end, or when the time is up. To be released.
+        """Wait for a new pair, which the caller must release; None at the end or after the timeout.
 
-        Raises what has ended a source, where that was an error.
+        If a source ended with an error, raises that error.
         """
         limit_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
@@ -98,19 +98,21 @@ class PairedSources:
                         if source.cut_off is not None:
                             raise source.cut_off
                     return None
-                if time.monotonic() >= limit_s:
+                left_s = limit_s - time.monotonic()
+                if left_s <= 0:
                     return None
-                self._changed.wait(CHECK_S)
+                self._changed.wait(min(CHECK_S, left_s))
                 for source in self.sources.values():
                     source.check()
 
     @property
     def ended(self) -> bool:
-        """Whether no pair comes any more."""
-        return self._closed or (self._matcher.finished and not self._ready)
+        """Whether no more pairs will come."""
+        with self._changed:  # a pair on its way from the matcher would be missed
+            return self._closed or (self._matcher.finished and not self._ready)
 
     def status(self) -> Dict[str, Any]:
-        """Give counts, and how each source does, as plain numbers and strings."""
+        """Return the counts and the status of each source, as plain numbers and strings."""
         matcher = self._matcher
         with self._changed:
             status: Dict[str, Any] = {
@@ -125,7 +127,7 @@ class PairedSources:
         return status
 
     def close(self) -> None:
-        """End both sources. May be called twice."""
+        """Close both sources. May be called twice."""
         with self._changed:
             self._closed = True
             while self._ready:
@@ -153,7 +155,7 @@ class PairedSources:
             self._advance()
 
     def _advance(self) -> None:
-        """Move the pairs that are decided to where they are taken from."""
+        """Match the queued frames, and move the pairs found to where ``read`` takes them."""
         for role, source in self.sources.items():
             if source.ended:
                 self._matcher.end(role)
@@ -170,7 +172,7 @@ class PairedSources:
 
 
 def _openers(uris: List[SourceUri]) -> Tuple[Optional[Callable[[], Reader]], ...]:
-    """Give what opens two folders with their images matched by name; None for other sources, which open themselves."""
+    """Return what opens each source: for two folders, readers of images matched by name; else None, the default."""
     if any(uri.scheme != "folder" for uri in uris):
         return (None, None)
     if len({uri.option("fps", positive_number, FPS) for uri in uris}) > 1:

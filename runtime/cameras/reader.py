@@ -1,4 +1,4 @@
-"""What gives the frames of one source, one after the other."""
+"""Readers, which return the frames of one source one after the other."""
 
 from typing import NamedTuple, Optional, Protocol
 
@@ -13,30 +13,30 @@ INFRARED, VISIBLE = ROLES = ("infrared", "visible")
 
 
 class Reading(NamedTuple):
-    """A frame as it was read."""
+    """A frame as read from its source."""
 
     image: np.ndarray  # infrared: uint8 or uint16 (H, W); visible: uint8 BGR (H, W, 3) or grey (H, W)
-    stamp_s: float  # of its capture: by time.monotonic() where the reader is live, else since the recording's start
+    stamp_s: float  # of its capture: by time.monotonic() if the reader is live, else since the recording's start
 
 
 class Reader(Protocol):
     """Reads one source, in one thread at a time."""
 
-    live: bool  # a camera: frames come at its pace, and a lost one is opened anew; else a recording, which ends
-    fps: Optional[float]  # nominal frames a second, where it is known
+    live: bool  # a camera, which sets the pace and is reopened when lost; else a recording, which ends
+    fps: Optional[float]  # nominal frames per second, if known
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Wait for the next frame, in memory of ``buffers``; None: the camera is lost, or the recording at its end.
+        """Wait for the next frame, in memory of ``buffers``; None if the camera is lost or the recording has ended.
 
-        Raises IrvisError for a frame that cannot be used, EndedEarly at the end of a recording that is cut off.
+        Raises IrvisError for a frame that cannot be used, EndedEarly at the end of a truncated recording.
         """
 
     def close(self) -> None:
-        """Give back the device or the file. May be called twice."""
+        """Release the device or close the file. May be called twice."""
 
 
 def open_reader(uri: SourceUri, role: str) -> Reader:
-    """Open what a URI names, for "infrared" or "visible". Raises FileError where that cannot be done."""
+    """Open the source that a URI names, as "infrared" or "visible". Raises FileError if it cannot be opened."""
     if uri.scheme == "test":
         from irvis.runtime.cameras.scene import SceneReader
 
@@ -55,7 +55,7 @@ def open_reader(uri: SourceUri, role: str) -> Reader:
 
 
 def as_role(frame: np.ndarray, role: str, buffers: Buffers) -> np.ndarray:
-    """Give a frame as its role has it: infrared without colour, visible in 8 bits. Raises FrameError."""
+    """Convert a frame to what its role requires: infrared without colour, visible in 8 bits. Raises FrameError."""
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[:, :, 0]
     colour = frame.ndim == 3

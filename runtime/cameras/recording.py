@@ -1,4 +1,4 @@
-"""Recordings as sources: a video file, or a folder of images. Stamps are the frame's number over the frame rate."""
+"""Recordings as sources: a video file, or a folder of images. A stamp is the frame number divided by the frame rate."""
 
 import os
 from pathlib import Path
@@ -12,13 +12,13 @@ from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import images_by_stem
 from irvis.runtime.video import VideoReader
 
-FPS = 30.0  # of a folder, unless it says otherwise
+FPS = 30.0  # default of a folder, and of a video whose frame rate is unknown
 
 
 class VideoFileReader:
-    """Reads a video file: ``file://VIDEO?fps=30&loop=1``. Raises FileError where it cannot be opened.
+    """Reads a video file: ``file://VIDEO?fps=30&loop=1``. Raises FileError if it cannot be opened.
 
-    Reading raises EndedEarly at the end of one that is cut off.
+    Reading raises EndedEarly at the end of a truncated video.
     """
 
     live = False
@@ -33,7 +33,7 @@ class VideoFileReader:
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Give the next frame; None at the end."""
+        """Return the next frame; None at the end."""
         frame = self._video.next_frame(buffers)
         if frame is None:
             self._video.check_end()
@@ -47,14 +47,14 @@ class VideoFileReader:
         return Reading(as_role(frame, self._role, buffers), (self._count - 1) / (self.fps or FPS))
 
     def close(self) -> None:
-        """Give back the file."""
+        """Close the file."""
         self._video.close()
 
 
 class FolderReader:
     """Reads the images of a folder in the order of their names: ``folder://DIR?fps=30&loop=1``.
 
-    ``files``: read these instead, as where two folders are matched by name. Raises FileError.
+    ``files``: read these instead, for example when two folders are matched by name. Raises FileError.
     """
 
     live = False
@@ -67,11 +67,11 @@ class FolderReader:
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Give the next image; None after the last."""
+        """Return the next image; None after the last."""
         if self._count >= len(self._files) and not self._loop:
             return None
-        number, self._count = self._count, self._count + 1  # counted first, so that a bad file is passed over
+        number, self._count = self._count, self._count + 1  # counted first, so that a bad file is skipped
         return Reading(self._read(self._files[number % len(self._files)]), number / (self.fps or FPS))
 
     def close(self) -> None:
-        """Hold nothing, so give back nothing."""
+        """Do nothing: no file stays open."""

@@ -1,4 +1,4 @@
-"""A camera that needs no camera: a generated street that moves past, the same in infrared and visible."""
+"""A test source that needs no camera: a generated scene that moves past, the same in infrared and visible."""
 
 import functools
 from typing import Optional, Tuple
@@ -12,14 +12,14 @@ from irvis.runtime.errors import FileError
 from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM
 
-SPEED = 0.15  # frame widths a second
-COUNTS = (7000, 12)  # of 16 bits: a cold scene's, and how many to a grey level
+SPEED = 0.15  # frame widths per second
+COUNTS = (7000, 12)  # of 16-bit infrared: those of a cold scene, and counts per grey level
 
 
 class SceneReader:
-    """Reads ``test://street?width=640&height=480&fps=30``, or smoke or glare; the infrared with ``bits=16`` if wished.
+    """Reads ``test://street?width=640&height=480&fps=30``, or smoke or glare; infrared also takes ``bits=16``.
 
-    Where the scene is depends on the time alone: two sources that start together see the same. Raises FileError.
+    The scene's position depends only on the time: two sources that start together show the same. Raises FileError.
     """
 
     live = False
@@ -47,7 +47,7 @@ class SceneReader:
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
-        """Give the next frame; there is no last."""
+        """Return the next frame; the scene never ends."""
         stamp_s = self._count / (self.fps or 30.0)
         self._count += 1
         picture = self._picture
@@ -58,12 +58,12 @@ class SceneReader:
         return Reading(image, stamp_s)
 
     def close(self) -> None:
-        """Hold nothing, so give back nothing."""
+        """Do nothing: there is nothing to close."""
 
 
 @functools.lru_cache(maxsize=2)
 def _panorama(name: str, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
-    """The scene, its mirror image and the scene again, side by side: a view of ``width`` moves on for ever."""
+    """Return the scene, its mirror image and the scene again, side by side: a view of ``width`` can move for ever."""
     infrared, visible = (
         np.concatenate([half, half[:, ::-1], half], axis=1) for half in make_scene(name, height, width)
     )

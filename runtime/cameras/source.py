@@ -1,6 +1,7 @@
-"""A source: a thread that grabs the frames of a camera or a recording, and hands over the newest."""
+"""A source: a thread that grabs the frames of a camera or a recording and provides the newest."""
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from irvis.runtime.cameras.reader import Reader, open_reader
 from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
 from irvis.runtime.errors import EndedEarly, FileError, IrvisError, one_line
 
-STALLED_S = 0.7  # without a frame; or two and a half frames of a slower camera
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to open a lost camera again
+STALLED_S = 0.7  # without a frame; for a slower camera, 2.5 of its intervals
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to reopen a lost camera
 OPEN_S = 10.0
-JOIN_S = 5.0  # a camera that hangs in its driver is left to its thread, which dies with the process
-AWAY = 10  # usual intervals that a longer one counts as: a camera that was away has not become slow
-CHECK_S = 0.1  # between looks at whether frames stay out
-BAD_WAIT_S = 0.01  # after a frame that could not be used: a reader that gives nothing else must not take a whole core
+JOIN_S = 5.0  # then a camera that hangs in its driver is left to its thread, which dies with the process
+AWAY = 10  # longer intervals count as this many usual ones: a camera that was away has not become slow
+CHECK_S = 0.1  # between checks for a stall
+BAD_WAIT_S = 0.01  # after an unusable frame: a reader that returns only such must not occupy a whole core
 
 STREAMING, STALLED, RECONNECTING, ENDED = "streaming", "stalled", "reconnecting", "ended"
 
@@ -28,18 +29,18 @@ logger = logging.getLogger("irvis.camera")
 
 @dataclass
 class SourceStatus:
-    """How a source does."""
+    """The state of a source, and its counts since the start."""
 
     state: str = STREAMING  # or "stalled", "reconnecting", "ended"
-    frames: int = 0  # that came
-    dropped: int = 0  # of those, older ones that a newer one replaced before they were taken, or that had no partner
-    bad: int = 0  # that could not be used, not among ``frames``
+    frames: int = 0  # received
+    dropped: int = 0  # of those, replaced by a newer one before they were read, or without a partner
+    bad: int = 0  # that could not be used; not counted in ``frames``
     reconnects: int = 0
-    fps: float = 0.0  # of late, by the stamps
+    fps: float = 0.0  # recent, by the stamps
 
 
 class Source:
-    """Grabs frames in a thread of its own from ``start`` to ``close``; the newest is kept, older ones are dropped.
+    """Grabs frames in a thread of its own from ``start`` to ``close``; keeps the newest and drops older ones.
 
         with open_source("v4l2:///dev/video0", "visible") as source:
             for frame in source:
@@ -48,14 +49,14 @@ class Source:
     Args:
         uri: what to read, see ``cameras.uri``.
         role: "infrared" or "visible".
-        realtime: play a recording at its own pace, as a camera would give it. Otherwise no frame is dropped: reading
-            waits until each is taken.
-        delay_s: how long a frame has been under way when it reaches us, taken from its stamp.
-        open_again: what opens the source, at first and when a camera was lost; None opens ``uri``.
-        sink: what takes each frame, in the source's thread; None keeps the newest for ``read``.
-        changed: notified when there is a frame, or the end; None makes one.
+        realtime: play a recording at its own pace, as a camera would. Otherwise no frame is dropped: the source waits
+            until each is read.
+        delay_s: latency of a frame before it arrives, subtracted from its stamp.
+        open_again: opens the source, at first and after a camera was lost; None opens ``uri``.
+        sink: called with each frame, in the source's thread; None keeps the newest for ``read``.
+        changed: notified of each new frame and of the end; None makes one.
 
-    Raises FileError where the source cannot be opened.
+    Raises FileError if the source cannot be opened.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class Source:
         self.name = f"{role} {uri.text}"
         self.status = SourceStatus()
         self.ended = False
-        self.failure: Optional[BaseException] = None  # what ended it, other than its end
-        self.cut_off: Optional[EndedEarly] = None  # of a recording: to be told once its frames were taken
+        self.failure: Optional[BaseException] = None  # the error that ended the source, if one did
+        self.cut_off: Optional[EndedEarly] = None  # of a truncated recording: raised once all its frames were read
         self._open_again = open_again or (lambda: open_reader(uri, role))
         self._reader = _open_in_time(self._open_again, uri)
         self._realtime, self._delay_s = realtime, delay_s
@@ -89,56 +90,55 @@ class Source:
 
     @property
     def fps(self) -> Optional[float]:
-        """Nominal frames a second, where they are known."""
+        """Nominal frames per second, if known."""
         return self._reader.fps
 
     def start(self, epoch_s: Optional[float] = None) -> "Source":
-        """Start grabbing; ``epoch_s`` is when a recording starts, by time.monotonic(). Give the source itself."""
+        """Start grabbing and return the source; ``epoch_s`` is when a recording starts, by time.monotonic()."""
         self._epoch_s = self._alive_s = time.monotonic() if epoch_s is None else epoch_s
         self._thread.start()
         return self
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
-        """Wait for a frame that was not given yet; None at the end, or when the time is up. To be released.
+        """Wait for a new frame, which the caller must release; None at the end or after the timeout.
 
-        Raises what has ended the source, where that was an error.
+        If the source ended with an error, raises that error.
         """
-        limit_s = None if timeout_s is None else time.monotonic() + timeout_s
+        limit_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while self._newest is None:
                 if self.failure is not None:
                     raise self.failure
                 if self.ended and self.cut_off is not None:
                     raise self.cut_off
-                if self.ended or (limit_s is not None and time.monotonic() >= limit_s):
+                left_s = limit_s - time.monotonic()
+                if self.ended or left_s <= 0:
                     return None
-                self._changed.wait(CHECK_S)
+                self._changed.wait(min(CHECK_S, left_s))
                 self.check()
             frame, self._newest = self._newest, None
             self._changed.notify_all()
         return frame
 
     def check(self) -> str:
-        """Give the state, and say in the log when frames stay out and when they come again."""
+        """Return the state; log a warning when frames stop arriving."""
         status = self.status
         silent_s = time.monotonic() - self._alive_s
-        waits = not self._realtime  # for whoever takes the frames: then silence says nothing of the camera
+        waits = not self._realtime  # for the consumer: then silence says nothing about the camera
         if status.state == STREAMING and not waits and silent_s > max(STALLED_S, 2.5 * self._interval_s):
             status.state = STALLED
             logger.warning("%s: no frame for %.1f s", self.name, silent_s)
         return status.state
 
     def close(self) -> None:
-        """End the thread and give back the camera. May be called twice."""
+        """End the thread and release the camera. May be called twice."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
-                logger.warning(
-                    "%s: its driver does not return; its thread is left to the end of the process", self.name
-                )
+                logger.warning("%s: its driver does not return; its thread runs on until the process ends", self.name)
         elif self._thread.ident is None:
             self._reader.close()
 
@@ -153,7 +153,7 @@ class Source:
 
     @property
     def closing(self) -> bool:
-        """Whether ``close`` was called, so that a sink which waits must give up."""
+        """Whether ``close`` was called, so that a waiting sink must give up."""
         return self._stopping.is_set()
 
     def _run(self) -> None:
@@ -168,7 +168,7 @@ class Source:
                 if not (self._reader.live and self._reconnect()):
                     break
             self._reader.close()
-        except BaseException as error:  # for whoever reads: an error in a thread of ours would pass unseen
+        except BaseException as error:  # raised by ``read``: an error in this thread would go unnoticed
             self.failure = error
         finally:
             with self._changed:
@@ -177,7 +177,7 @@ class Source:
                 self._changed.notify_all()
 
     def _fill(self, frame: Frame) -> bool:
-        """Read the next frame that can be used; False where there is none any more."""
+        """Read the next usable frame into ``frame``; return False if there are no more."""
         reading = None
         while not self.closing:
             try:
@@ -217,7 +217,7 @@ class Source:
         self._stamp_s, self._alive_s = frame.stamp_s, frame.grabbed_s
 
     def _reconnect(self) -> bool:
-        """Open a lost camera again, however long that takes; False once the source is closed."""
+        """Reopen a lost camera, however long that takes; return False once the source is closed."""
         self.status.state = RECONNECTING
         logger.warning("%s: lost; trying to open it again", self.name)
         self._reader.close()
@@ -244,7 +244,7 @@ class Source:
 
 
 def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
-    """Open a source, and a camera in a thread that can be left: OpenCV waits for some pipelines for ever."""
+    """Open a source; a camera in a thread that can be abandoned, since OpenCV waits for some pipelines for ever."""
     if uri.scheme not in CAMERAS:
         return opens()
     result: List[Union[Reader, BaseException]] = []
@@ -255,7 +255,7 @@ def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
             reader = opens()
             result.append(reader)
             if left.is_set():
-                reader.close()  # it came too late, and must not keep the camera from the next attempt
+                reader.close()  # it opened too late, and must not block the camera for the next attempt
         except BaseException as error:
             result.append(error)
 
@@ -271,5 +271,5 @@ def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
 
 
 def open_source(uri: str, role: str, *, realtime: bool = True, delay_s: float = 0.0) -> Source:
-    """Open and start what a URI names, for "infrared" or "visible"; see Source. Raises FileError."""
+    """Open and start the source that a URI names, as "infrared" or "visible"; see Source. Raises FileError."""
     return Source(parse_uri(uri), role, realtime=realtime, delay_s=delay_s).start()

@@ -1,4 +1,4 @@
-"""The names of sources: one grammar of URIs, as jetson-inference's users know it."""
+"""The names of sources: URIs of one grammar, similar to that of jetson-inference."""
 
 import os
 import re
@@ -17,7 +17,7 @@ CAMERA_OPTIONS = ("width", "height", "fps", "format")
 OPTIONS: Dict[str, Tuple[str, ...]] = {
     "v4l2": CAMERA_OPTIONS,
     "csi": ("width", "height", "fps", "flip"),
-    "rtsp": (),  # what stands behind the "?" is the server's
+    "rtsp": (),  # what follows the "?" is for the server
     "gst": (),
     "file": ("fps", "loop"),
     "folder": ("fps", "loop"),
@@ -31,15 +31,15 @@ Value = TypeVar("Value")
 
 
 class SourceUri(NamedTuple):
-    """A source's name taken apart."""
+    """The parts of a source's name."""
 
-    text: str  # as it was given
+    text: str  # the name as given
     scheme: str  # a key of OPTIONS
     location: str  # a device, a number, an address, a pipeline, a path or a scene
     options: Dict[str, str]
 
     def option(self, name: str, kind: Callable[[str], Value], default: Value) -> Value:
-        """Give an option's value. Raises FileError where it is not of that kind."""
+        """Return an option's value, parsed by ``kind``. Raises FileError if it is not of that kind."""
         text = self.options.get(name)
         if text is None:
             return default
@@ -50,9 +50,9 @@ class SourceUri(NamedTuple):
 
 
 def parse_uri(text: str) -> SourceUri:
-    """Take a source's name apart. Raises FileError where it is none, or has an option that its kind lacks.
+    """Parse the name of a source. Raises FileError if it is not one, or has an option that its scheme does not.
 
-    Plain paths are taken too: a folder, a video, a bag, a device such as /dev/video0.
+    Plain paths are accepted too: a folder, a video, a bag, a device such as /dev/video0.
     """
     text = str(text)
     if text.startswith("gst:"):
@@ -76,7 +76,10 @@ def parse_uri(text: str) -> SourceUri:
 
 
 def files_of_sources(uris: Iterable[str]) -> List[str]:
-    """Give the recordings among sources, and the files of folders, whose place no output may take. Raises FileError."""
+    """Return the paths of recordings among the sources, and of the files in those that are folders. Raises FileError.
+
+    No output may overwrite them.
+    """
     sources = [parse_uri(uri) for uri in uris]
     found = [source.location for source in sources if source.scheme in FILES]
     return found + [entry.path for folder in found if os.path.isdir(folder) for entry in os.scandir(folder)]
@@ -90,7 +93,7 @@ def _plain_path(text: str) -> SourceUri:
         raise FileError(f"unknown kind of source: {text}; a source is {GRAMMAR}")
     if text.startswith("/dev/"):
         return SourceUri(text, "v4l2", text, {})
-    if os.path.isdir(path):  # not path.is_dir: that raises where a name is too long
+    if os.path.isdir(path):  # not path.is_dir, which raises if a name is too long
         return SourceUri(text, "folder", text, {})
     if path.suffix == ".bag":
         return SourceUri(text, "bag", text, {})
@@ -102,21 +105,21 @@ def _plain_path(text: str) -> SourceUri:
 
 
 def positive_number(text: str) -> float:
-    """``"29.97"`` -> 29.97. Raises ValueError, saying what is wanted."""
+    """``"29.97"`` -> 29.97. Raises ValueError, naming what is expected."""
     if not (re.fullmatch(r"[0-9]*\.?[0-9]+", text) and 0 < float(text) <= 1000):
         raise ValueError("a number above 0, at most 1000")
     return float(text)
 
 
 def whole_number(text: str) -> int:
-    """``"640"`` -> 640. Raises ValueError, saying what is wanted."""
+    """``"640"`` -> 640. Raises ValueError, naming what is expected."""
     if not re.fullmatch(r"[0-9]{1,5}", text):
         raise ValueError("a whole number, 0 to 99999")
     return int(text)
 
 
 def yes_or_no(text: str) -> bool:
-    """``"1"`` or ``"yes"`` -> True, ``"0"`` or ``"no"`` -> False. Raises ValueError, saying what is wanted."""
+    """``"1"`` or ``"yes"`` -> True, ``"0"`` or ``"no"`` -> False. Raises ValueError, naming what is expected."""
     if text.lower() not in ("1", "yes", "0", "no"):
         raise ValueError("1 or yes, 0 or no")
     return text.lower() in ("1", "yes")

@@ -1,4 +1,4 @@
-"""Registration: bringing infrared frames into the geometry of the visible ones."""
+"""Registration: mapping infrared frames to the geometry of the visible ones."""
 
 from irvis.runtime.registration.homography import Registration
 from irvis.runtime.registration.warp import Warp

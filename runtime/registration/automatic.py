@@ -1,7 +1,7 @@
 """Find where infrared pixels lie in the visible frame from the frames alone, by the orientation of their edges.
 
-Frames of one rigid camera pair are combined: what one scene leaves open another settles. ``_search`` tries every
-similarity near the initial one at low resolution; ``_refine`` follows the correlation uphill from coarse to fine.
+It combines frames of one rigid camera pair, since one scene resolves what another leaves ambiguous. ``_search`` tries
+every similarity near the initial one at low resolution; ``_refine`` follows the correlation uphill from coarse to fine.
 ``irvis.benchmarks.registration`` measures this beside the methods that it replaced.
 """
 
@@ -18,27 +18,27 @@ from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.sizes import MINIMUM, format_size
 
 MODELS = ("similarity", "affine", "homography")
-TRUSTED = 0.4  # the least confidence to trust: irvis.benchmarks.registration tells what it lets through
+TRUSTED = 0.4  # the lowest confidence to trust: irvis.benchmarks.registration measures what it lets through
 
 # The search, in pixels of a visible frame scaled to SEARCH_WIDTH.
 SEARCH_WIDTH = 240
 BLOCK, STRIDE, REACH = 24, 18, 30
 ROTATIONS = np.deg2rad(np.arange(-5, 5.1, 0.5))
 SCALES = np.exp(np.arange(-0.08, 0.081, 0.01))
-APART = 9  # pixels of shift beyond which another peak is another answer
+APART = 9  # pixels of shift beyond which another peak counts as another answer
 
 # The refinement: the visible frame's longer side at each level, in pixels, none enlarged.
 LEVELS = (160, 320, 640)
-CELL = 16  # pixels; gradients are summed over cells before they are put together
+CELL = 16  # pixels; gradients are summed over cells before they are combined
 STEPS, LONGEST_STEP, SHORTEST_STEP = 12, 2.0, 0.02  # of a level; steps in its pixels, at the corners
-LEAST_GAIN = 0.02  # of a: frames without anything in common would ask for endless steps
-BORDER = 4  # pixels that the edge of the infrared frame may reach
+LEAST_GAIN = 0.02  # lower limit of a in ``_refine``: frames with nothing in common would ask for endless steps
+BORDER = 4  # pixels that the edge of the infrared frame may affect
 
 Planes = List[Tuple[np.ndarray, np.ndarray]]  # infrared and visible, float32
 
 
 class Estimate(NamedTuple):
-    """Where infrared pixels lie in the visible frame, and how far to believe it."""
+    """Where infrared pixels lie in the visible frame, and how far to trust that."""
 
     homography: np.ndarray  # float64 (3, 3), infrared pixel (x, y, 1) to visible pixel, h33 = 1
     confidence: float  # in [0, 1]
@@ -48,13 +48,13 @@ class Estimate(NamedTuple):
 def estimate(
     pairs: Sequence[Tuple[np.ndarray, np.ndarray]], *, initial: Optional[np.ndarray] = None, model: str = "similarity"
 ) -> Estimate:
-    """Estimate the homography of a rigid camera pair from one or several of its frame pairs.
+    """Estimate the homography of a rigid camera pair from one or more of its frame pairs.
 
     Args:
         pairs: (infrared, visible): uint8 or uint16 (H, W) and uint8 BGR (h, w, 3) or grey (h, w). The sizes of the two
             may differ, but not from pair to pair.
-        initial: the homography (3, 3) to start from. None: both frames have the same width and centre. It must be
-            right to about 5 degrees, 8 % of scale and an eighth of the visible frame's longer side.
+        initial: the homography (3, 3) to start from, right to about 5 degrees, 8 % of scale and an eighth of the
+            visible frame's longer side. None takes both frames to have the same width and centre.
         model: "similarity", "affine" or "homography": what the last step may change beside shift, rotation and scale.
 
     Confidence is q / (1 + q) with q = (1 - second / best peak of the search) / the expected error at the corners, in
@@ -64,15 +64,13 @@ def estimate(
         raise ValueError(f"model must be one of {', '.join(MODELS)}. Got {model!r}")
     _check(pairs)
     infrared, visible = pairs[0][0].shape, pairs[0][1].shape[:2]
-    homography = _fit_width(infrared, visible) if initial is None else np.array(initial, np.float64)
-    if homography.shape != (3, 3) or not np.isfinite(homography).all() or abs(np.linalg.det(homography)) < 1e-12:
-        raise FrameError(f"initial must be an invertible 3x3 homography. Got {np.array(initial).tolist()}")
+    homography = _fit_width(infrared, visible) if initial is None else _checked(initial)
     planes = [(to_plane(pair[0]), to_plane(pair[1])) for pair in pairs]
     found, distinction = _search(planes, homography)
     if distinction <= 0:
-        return Estimate(homography / homography[2, 2], 0.0, False)
+        return Estimate(homography, 0.0, False)
     for width in LEVELS:
-        # More freedom only where a similarity has settled: at low resolution there is too little to hold it.
+        # More freedom only once a similarity has settled: at low resolution too little detail constrains it.
         found, error_px = _refine(planes, found, width, model if width == LEVELS[-1] else "similarity")
     confidence = float(distinction / (distinction + error_px))
     return Estimate(found, confidence, confidence >= TRUSTED)
@@ -83,7 +81,7 @@ def _check(pairs: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
     if not pairs:
         raise FrameError("an estimate needs one pair of frames or more. Got none")
     for infrared, visible in pairs:
-        # Each beside a frame of its own size that is surely right: here the sizes of the two may differ.
+        # Each against a valid frame of its own size, since here the two sizes may differ.
         check_pair(infrared, _blank(infrared))
         check_pair(_blank(visible), visible)
     for name, index in (("infrared", 0), ("visible", 1)):
@@ -94,18 +92,28 @@ def _check(pairs: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
             )
 
 
+def _checked(initial: np.ndarray) -> np.ndarray:
+    """Return an initial homography scaled to h33 = 1, as ``_scale`` expects it. Raises FrameError."""
+    homography = np.array(initial, np.float64)
+    if homography.shape == (3, 3) and homography[2, 2]:
+        homography = homography / homography[2, 2]
+        if np.isfinite(homography).all() and abs(np.linalg.det(homography)) >= 1e-12:
+            return homography
+    raise FrameError(f"initial must be an invertible 3x3 homography, h33 not 0. Got {np.array(initial).tolist()}")
+
+
 def _blank(frame: np.ndarray) -> np.ndarray:
     return np.zeros(np.shape(frame)[:2] if np.ndim(frame) > 1 else (MINIMUM, MINIMUM), np.uint8)
 
 
 def _fit_width(infrared: Sequence[int], visible: Sequence[int]) -> np.ndarray:
-    """Give the homography between frames (H, W) that makes the widths equal and the centres meet."""
+    """Return the homography between frames (H, W) that makes their widths equal and their centres coincide."""
     scale = visible[1] / infrared[1]
     return _similarity(infrared, scale, 0.0, (visible[1] - infrared[1]) / 2, (visible[0] - infrared[0]) / 2)
 
 
 def _similarity(size: Sequence[int], scale: float, angle: float, x: float, y: float) -> np.ndarray:
-    """Scale and turn a frame (H, W) about its centre, by radians, then shift it: float64 (3, 3)."""
+    """Return the matrix that scales a frame (H, W) and turns it (radians) about its centre, then shifts it: (3, 3)."""
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
     centre = (np.array([size[1], size[0]]) - 1) / 2
@@ -121,23 +129,23 @@ class _Scaled(NamedTuple):
     size: Tuple[int, int]  # of the scaled visible frame, (H, W)
 
     def describe_infrared(self, infrared: np.ndarray, homography: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Bring an infrared plane to the visible frame: descriptors (H, W, 4), and 1 where they count (H, W, 1)."""
+        """Warp an infrared plane to the visible frame: descriptors (H, W, 4), and 1 where they count (H, W, 1)."""
         matrix, size = self.to_visible @ homography @ self.from_infrared, self.size[::-1]
         warped = cv2.warpPerspective(infrared, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         inside = cv2.warpPerspective(np.ones_like(infrared), matrix, size)
-        # Half a border of zeros, so that the frame's own edge counts as one too.
+        # Padded with zeros, so that the frame's own edge is eroded too.
         inside = np.pad((inside > 0.999).astype(np.float32), 1)
         inside = cv2.erode(inside, np.ones((2 * BORDER + 1, 2 * BORDER + 1), np.uint8))[1:-1, 1:-1]
         return describe(warped), inside[..., None]
 
     def move(self, homography: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Follow a homography by a step between scaled visible pixels."""
+        """Return the homography followed by a step between scaled visible pixels."""
         moved = np.linalg.inv(self.to_visible) @ step @ self.to_visible @ homography
         return moved / moved[2, 2]
 
 
 def _scale(planes: Planes, homography: np.ndarray, width: int) -> _Scaled:
-    """Scale the visible frames to a longer side of at most ``width``, and infrared ones that have more detail."""
+    """Scale the visible frames to a longer side of at most ``width``, and infrared ones down to the same detail."""
     infrared, visible = planes[0]
     ratio = min(1.0, width / max(visible.shape))
     sizes = []
@@ -152,17 +160,17 @@ def _scale(planes: Planes, homography: np.ndarray, width: int) -> _Scaled:
 
 
 def _resizing(before: Sequence[int], after: Sequence[int]) -> np.ndarray:
-    """Give what resizing a frame (H, W) does to its pixel coordinates, (3, 3)."""
+    """Return the matrix (3, 3) by which resizing a frame (H, W) maps its pixel coordinates."""
     y, x = after[0] / before[0], after[1] / before[1]
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
 def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float]:
-    """Find the similarity to follow ``homography`` that most blocks of the infrared frames vote for.
+    """Find the similarity to apply after ``homography`` that most blocks of the infrared frames vote for.
 
-    Each block's correlation with the visible frame is computed once, for every shift. A rotation and a scale then say
-    by how much each block's table is shifted before they are summed. Gives the homography and 1 - second / best peak,
-    0 where there is nothing to see.
+    Each block's correlation with the visible frame is computed once, for every shift. Each rotation and scale then
+    determines how far each block's table is shifted before the tables are summed. Returns the homography and
+    1 - second / best peak, 0 if the frames show nothing.
     """
     scaled = _scale(planes, homography, SEARCH_WIDTH)
     height, width = scaled.size
@@ -173,7 +181,7 @@ def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float]:
     votes = np.zeros((len(corners), shifts, shifts), np.float32)
     for infrared, visible in scaled.planes:
         moving, inside = scaled.describe_infrared(infrared, homography)
-        # Structures run mostly along the axes in both frames: that mean would vote for the largest overlap.
+        # Most structures run along the axes in both frames: if not subtracted, that mean votes for the largest overlap.
         moving = (moving - moving.mean((0, 1))) * inside
         fixed = describe(visible)
         fixed = np.pad(fixed - fixed.mean((0, 1)), ((REACH, REACH), (REACH, REACH), (0, 0)))
@@ -195,12 +203,12 @@ def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float]:
 
 
 def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> Tuple[np.ndarray, float]:
-    """Climb to the nearest maximum of the correlation of the descriptors, by Newton's method.
+    """Climb to the nearest maximum of the descriptors' correlation by Newton's method.
 
     With M the infrared and F the visible descriptors at x, the sum of M F(x + J p) is maximal where the sum of
-    J' grad F (M - a F) is 0, and its second derivative is about -a J' grad F grad F' J; a = sum M F / sum F F. How much
-    that sum varies from cell to cell gives the covariance of p (the sandwich estimator). Returns the homography and
-    the error expected at the corners, the last step included, in pixels of this level.
+    J' grad F (M - a F) is 0, and its second derivative is about -a J' grad F grad F' J; a = sum M F / sum F F. The
+    variation of that sum from cell to cell gives the covariance of p (the sandwich estimator). Returns the homography
+    and the error expected at the corners, including the last step, in pixels of this level.
     """
     scaled = _scale(planes, homography, width)
     size = scaled.size
@@ -236,18 +244,18 @@ def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> T
 
 
 def _with_gradients(descriptors: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
-    """Give descriptors F, (H, W, 4), with dF/dx and dF/dy, and the products of these three, (H, W, 9)."""
+    """Return descriptors F, (H, W, 4), with dF/dx and dF/dy, and the pairwise products of these three, (H, W, 9)."""
     gradients = [descriptors, cv2.Sobel(descriptors, -1, 1, 0) / 8, cv2.Sobel(descriptors, -1, 0, 1) / 8]
     return gradients, _products(gradients, gradients)
 
 
 def _products(left: List[np.ndarray], right: List[np.ndarray]) -> np.ndarray:
-    """Give the product of each of the right with each of the left, (H, W, C), over the channels: (H, W, N)."""
+    """Multiply each of the right with each of the left, (H, W, C), and sum over the channels: (H, W, N)."""
     return np.dstack([np.einsum("ijc,ijc->ij", one, other) for other in right for one in left])
 
 
 def _motion(step: np.ndarray, model: str) -> np.ndarray:
-    """Give the homography (3, 3) that a model's parameters stand for; at 0 it is the identity."""
+    """Return the homography (3, 3) of a model's parameters; at 0 it is the identity."""
     if model == "similarity":
         stretch, turn, x, y = step
         return np.array([[1 + stretch, -turn, x], [turn, 1 + stretch, y], [0, 0, 1]])
@@ -255,7 +263,7 @@ def _motion(step: np.ndarray, model: str) -> np.ndarray:
 
 
 def _jacobian(points: np.ndarray, model: str) -> np.ndarray:
-    """Give how the points (N, 2) move with each parameter of ``_motion``, at 0: (N, 2, parameters)."""
+    """Return the derivative of points (N, 2) with respect to each parameter of ``_motion`` at 0: (N, 2, parameters)."""
     x, y = points.T
     one, zero = np.ones_like(x), np.zeros_like(x)
     if model == "similarity":

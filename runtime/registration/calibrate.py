@@ -1,4 +1,4 @@
-"""Register an infrared to a visible camera: ``irvis calibrate INFRARED VISIBLE -o registration.json``."""
+"""Register an infrared camera to a visible one: ``irvis calibrate INFRARED VISIBLE -o registration.json``."""
 
 import argparse
 import os
@@ -21,18 +21,18 @@ from irvis.runtime.registration.warp import Warp
 from irvis.runtime.sizes import format_size
 from irvis.runtime.spread import spread_end_to_end
 
-AGREEING_PX = 3.0  # in the coarser of the two frames: how far apart the two of a pair may lie
+AGREEING_PX = 3.0  # in pixels of the coarser frame: how far apart the two points of a pair may lie after the fit
 EPILOG = (
-    "A homography holds for the distance it was made at, and for all beyond it where the cameras are close together: "
-    "calibrate on what is as far away as what the robot looks at. The two must be fixed to each other, and give frames "
-    "of the sizes they will run at."
+    "A homography is valid at the distance it was made at, and beyond it if the cameras are close together: calibrate "
+    "on a scene as far away as what the robot looks at. The cameras must be fixed to each other, and deliver frames of "
+    "the sizes that will be used later."
 )
 NAMED_AT_MOST = 10  # points left out
 AUTOMATIC_AT_MOST = 16  # pairs; each takes a second or two, and five of MSRS came within 2.2 px of sixty
 
 
 class Result(NamedTuple):
-    """A registration and what it was made from."""
+    """A registration, and the frames and points it was made from."""
 
     registration: Registration
     frames: Frames  # to show it on
@@ -42,22 +42,22 @@ class Result(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``irvis calibrate``."""
+    """Add the arguments of ``irvis calibrate``."""
     parser.epilog = EPILOG
     parser.add_argument("infrared", help="infrared image, folder of images, or camera such as v4l2:///dev/video1")
     parser.add_argument("visible", help="visible image, folder with the same names, or camera")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json", help="registration to write")
     methods = parser.add_mutually_exclusive_group()
-    methods.add_argument("--auto", action="store_true", help="from the images' own content (default)")
+    methods.add_argument("--auto", action="store_true", help="use the images' own content (default)")
     methods.add_argument(
-        "--points", type=Path, metavar="FILE", help="CSV or JSON: infrared_x, infrared_y, visible_x, visible_y"
+        "--points", type=Path, metavar="FILE", help="CSV or JSON file: infrared_x, infrared_y, visible_x, visible_y"
     )
     methods.add_argument(
         "--click",
         nargs="?",
         const="8080",
         metavar="[HOST:]PORT",
-        help="click pairs of points on a page served there (default: 127.0.0.1:8080); kept in OUTPUT.points.csv",
+        help="click pairs of points on a web page (default: 127.0.0.1:8080); they are saved in OUTPUT.points.csv",
     )
     for kind, what in zip(KINDS, ("inner corners of a checkerboard", "circles in a grid", "circles in shifted rows")):
         methods.add_argument(
@@ -66,16 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         choices=tuple(AT_LEAST),
-        help="similarity (turn, scale, shift: the default of --auto), affine or homography (default otherwise: the one "
-        "that predicts each point best from the others)",
+        help="similarity (rotation, scale, shift), affine or homography (default: similarity with --auto, otherwise "
+        "the one that best predicts each point from the others)",
     )
-    parser.add_argument("--token", help="what a browser must show to open the page of --click")
-    parser.add_argument("--force", action="store_true", help="write an automatic result that is not trusted, too")
-    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="write a picture to judge the result by")
+    parser.add_argument("--token", help="token that a browser must send to open the page of --click")
+    parser.add_argument("--force", action="store_true", help="write an automatic result even if it is not trusted")
+    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="write a picture for judging the result")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis calibrate``; give 0. Raises IrvisError."""
+    """Run ``irvis calibrate``; return 0. Raises IrvisError."""
     output, preview = arguments.output, arguments.preview
     _check(arguments)
     result = register(arguments, load_frames(arguments.infrared, arguments.visible))
@@ -85,20 +85,20 @@ def main(arguments: argparse.Namespace) -> int:
     if is_kept:
         registration.save(output)
         print(f"wrote {output}")
-    if preview is not None:  # of a result that is not trusted, too: a person can tell
+    if preview is not None:  # also of a result that is not trusted: a person can judge it
         used = result.fit.used if result.fit else None
         write_image(preview, draw_preview(registration, frames.infrared, frames.visible, result.points, used))
         print(f"wrote {preview}")
     if not is_kept:
         raise IrvisError(
-            f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: give "
-            "more pairs with shapes seen by both cameras, use --click or --checkerboard, or keep it with --force"
+            f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: add "
+            "pairs with shapes that both cameras see, use --click or --checkerboard, or keep it with --force"
         )
     return 0
 
 
 def register(arguments: argparse.Namespace, frames: List[Frames]) -> Result:
-    """Register by the method that the command line names. Raises IrvisError."""
+    """Register the cameras by the method chosen on the command line. Raises IrvisError."""
     for kind in KINDS:
         count = getattr(arguments, kind.replace("-", "_"))
         if count is not None:
@@ -111,14 +111,14 @@ def register(arguments: argparse.Namespace, frames: List[Frames]) -> Result:
     if arguments.click is not None:
         kept = _clicked_path(arguments.output)
         points = _click(first, kept, arguments)
-        write_points(kept, points)  # before anything can go wrong with them: clicking takes a person's time
+        write_points(kept, points)  # before anything can fail: clicking takes a person's time
         print(f"wrote {kept}")
         return _from_points("clicked", points, first, arguments.model)
     return _automatic(frames, arguments.model or "similarity")
 
 
 def report(result: Result) -> None:
-    """Print what a registration was made from, how exact it is, and what it does. Raises IrvisError."""
+    """Print what a registration was made from, how accurate it is and what it does. Raises IrvisError."""
     registration = result.registration
     if result.fit is None or result.points is None:
         forced = "" if result.trusted else ", not trusted"
@@ -135,7 +135,7 @@ def report(result: Result) -> None:
 def _report_fit(registration: Registration, points: np.ndarray, found: Fit) -> None:
     text = f"{registration.method}, {found.model}: {registration.points} of {registration.of} points used"
     if found.rms_px is None:
-        text += "; their error is not known, since the fit goes through them whatever they are: give more"
+        text += "; their error is not known, since a fit through so few is always exact: add more"
     else:
         text += f", error {found.rms_px:.2f} px rms and {found.worst_px:.2f} px at worst"
     if found.predicted_px is not None:
@@ -150,18 +150,18 @@ def _report_fit(registration: Registration, points: np.ndarray, found: Fit) -> N
         print(f"left out: {len(left_out) - NAMED_AT_MOST} more")
     spanned = float(np.prod(np.ptp(points[found.used, :2], axis=0) / registration.infrared_size[::-1]))
     if spanned < 0.25:
-        print(f"the points span {spanned:.0%} of the infrared frame; beyond them the error grows: spread them")
+        print(f"the points span {spanned:.0%} of the infrared frame; beyond them the error grows: spread them out")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise IrvisError for a command line that asks for what cannot be written, or would cost an input."""
+    """Raise IrvisError if an output cannot be written or would overwrite an input."""
     output, preview, token = arguments.output, arguments.preview, arguments.token
     if output.suffix.lower() != ".json":
         raise FileError(f"a registration is a .json file. Got {output}")
     if preview is not None and not is_image(preview):
         raise FileError(f"cannot write a preview as {preview}: its suffix must be .png or another image's")
     if token is not None and arguments.click is None:
-        raise IrvisError("--token is for the page of --click: give that as well")
+        raise IrvisError("--token is for the page of --click: add --click")
     named = arguments.infrared, arguments.visible
     inputs = [name for name in named if not is_camera(name)]
     images = [entry.path for name in inputs if os.path.isdir(name) for entry in os.scandir(name)]
@@ -181,7 +181,7 @@ def _from_target(target: Target, frames: List[Frames], model: Optional[str]) -> 
     if not seen:
         raise IrvisError(
             f"{target.kind} {target.columns}x{target.rows} not found in both frames of any of {len(frames)} pairs: "
-            "count again (inner corners of a checkerboard), heat it, and show all of it"
+            "check the count (inner corners of a checkerboard), heat the target, and show all of it"
         )
     if missed:
         print(f"irvis calibrate: {target.kind} not found in both frames of {', '.join(missed)}", file=sys.stderr)
@@ -190,7 +190,7 @@ def _from_target(target: Target, frames: List[Frames], model: Optional[str]) -> 
 
 def _from_points(method: str, points: np.ndarray, frames: Frames, model: Optional[str]) -> Result:
     infrared_size, visible_size = frames.sizes
-    # Neither frame is more exact than its pixels: those of a small infrared frame are wide in the visible.
+    # Neither frame is more accurate than its pixels, and those of a small infrared frame are large in the visible.
     coarser = max(1.0, float(np.mean(np.divide(visible_size, infrared_size))))
     found = fit(points, model, AGREEING_PX * coarser)
     registration = Registration(

@@ -1,4 +1,4 @@
-"""What infrared and visible frames of one scene have in common: where edges are and how they run, not their sign."""
+"""Descriptors of what infrared and visible frames share: where edges are and how they run, but not their sign."""
 
 import cv2
 import numpy as np
@@ -7,9 +7,9 @@ from irvis.runtime.frames import to_grey
 from irvis.runtime.infrared import InfraredScaler
 
 NOISE = 1.0  # pixels of Gaussian blur before the gradient
-SPREAD = 1.5  # pixels over which orientations are averaged: what is incoherent, as noise is, cancels
-NEIGHBOURHOOD = 8.0  # pixels over which the contrast is made even
-FLOOR = 0.5  # of the mean gradient: what is weaker is left weak
+SPREAD = 1.5  # pixels over which orientations are averaged: incoherent ones, such as noise, cancel
+NEIGHBOURHOOD = 8.0  # pixels over which the contrast is normalised
+FLOOR = 0.5  # times the mean gradient: weaker gradients stay weak
 
 
 def to_plane(frame: np.ndarray) -> np.ndarray:
@@ -21,15 +21,15 @@ def to_plane(frame: np.ndarray) -> np.ndarray:
 
 
 def describe(plane: np.ndarray) -> np.ndarray:
-    """float32 (H, W) -> float32 (H, W, 4): the orientation of edges, locally averaged and even in contrast.
+    """float32 (H, W) -> float32 (H, W, 4): the orientation of edges, locally averaged and normalised in contrast.
 
     With the gradient g = m (cos t, sin t): G(m cos 2t, m sin 2t, m cos 4t, m sin 4t) / (G'(m) + FLOOR mean(m)), where
     G and G' are Gaussian blurs. Twice the angle is the same for either sign of an edge, so that an inverted frame has
-    the same descriptors; four times the angle tells orientations apart more sharply. Without edges it is 0.
+    the same descriptors; four times the angle tells orientations apart more sharply. They are 0 without edges.
     """
     plane = cv2.GaussianBlur(plane, (0, 0), NOISE)
     x, y = cv2.Sobel(plane, cv2.CV_32F, 1, 0), cv2.Sobel(plane, cv2.CV_32F, 0, 1)
-    magnitude = cv2.magnitude(x, y) + np.float32(1e-4)  # far under a level; against 0 / 0
+    magnitude = cv2.magnitude(x, y) + np.float32(1e-4)  # far below one grey level; avoids 0 / 0
     cos2, sin2 = (x * x - y * y) / magnitude, 2 * x * y / magnitude
     cos4, sin4 = (cos2 * cos2 - sin2 * sin2) / magnitude, 2 * cos2 * sin2 / magnitude
     averaged = cv2.GaussianBlur(np.dstack([cos2, sin2, cos4, sin4]), (0, 0), SPREAD)

@@ -1,6 +1,6 @@
-"""The registration of two cameras: where each infrared pixel lies in the visible frame, and the file that keeps it.
+"""The registration of two cameras: where each infrared pixel lies in the visible frame, and its file.
 
-``registration.json`` is a JSON object with the fields of Registration and ``schema_version``; sizes are written
+``registration.json`` is a JSON object with the fields of Registration and ``schema_version``; sizes are written as
 ``{"height": 480, "width": 640}``, the homography as its three rows.
 """
 
@@ -17,21 +17,21 @@ from irvis.runtime.files import PathLike, parse_json, read_bytes, write_json
 from irvis.runtime.sizes import MINIMUM
 
 SCHEMA_VERSION = 1
-LARGEST = 16384  # pixels a side; the fixed-point maps of cv2.remap reach to 32767
-LARGEST_AREA = 1 << 26  # pixels; the maps take some forty bytes for each while they are made
+LARGEST = 16384  # pixels per side; the fixed-point maps of cv2.remap reach 32767
+LARGEST_AREA = 1 << 26  # pixels; building the maps takes some forty bytes for each
 LARGEST_FILE = 64 * 1024  # bytes; a registration takes less than one thousand
 MAGNIFICATIONS = (1e-4, 1e4)  # visible pixels that one infrared pixel may cover
-CALIBRATE = "make it again with `irvis calibrate`"
+CALIBRATE = "create it again with `irvis calibrate`"
 
 Size = Tuple[int, int]  # (H, W)
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where infrared pixels lie in the visible frame, and how well that is known. Raises IrvisError for what cannot be.
+    """Where infrared pixels lie in the visible frame, and how well that is known. Raises IrvisError for invalid values.
 
-    The homography takes an infrared pixel (x, y, 1) to a visible one, float64 (3, 3), scaled so that its last element
-    is 1. Pixel centres are at integers: the first pixel reaches from -0.5 to 0.5.
+    The homography, float64 (3, 3), maps an infrared pixel (x, y, 1) to a visible one and is scaled so that its last
+    element is 1. Pixel centres are at integers: the first pixel extends from -0.5 to 0.5.
     """
 
     homography: np.ndarray
@@ -62,14 +62,14 @@ class Registration:
 
     @classmethod
     def identity(cls, size: Size) -> "Registration":
-        """Give the registration of cameras that see the same in each pixel, with frames of size (H, W)."""
+        """Return the registration of cameras that see the same at each pixel, with frames of size (H, W)."""
         return cls(np.eye(3), size, size, "identity")
 
     @classmethod
     def load(cls, path: PathLike) -> "Registration":
-        """Read a registration; fields that this version does not know are passed over.
+        """Read a registration; fields that this version does not know are ignored.
 
-        Raises FileError, saying what is wrong, where the file is missing, unreadable or not a valid registration.
+        Raises FileError if the file is missing, unreadable or not a valid registration.
         """
         record = _read(Path(path))
         version: Any = record.get("schema_version")
@@ -89,7 +89,7 @@ class Registration:
                 if not isinstance(value, dict) or set(value) != {"height", "width"}:
                     found = reprlib.repr(value)[:80]
                     raise FileError(
-                        f'registration\'s {field.name} must be {{"height": 480, "width": 640}} or the like. '
+                        f'registration\'s {field.name} must be an object such as {{"height": 480, "width": 640}}. '
                         f"Got {found} in {path}; {CALIBRATE}"
                     )
                 value = (value["height"], value["width"])
@@ -100,33 +100,33 @@ class Registration:
             raise FileError(f"{error} in {path}; {CALIBRATE}") from error
 
     def save(self, path: PathLike) -> None:
-        """Write the registration, whole or not at all. Raises FileError."""
+        """Write the registration atomically. Raises FileError."""
         record: Dict[str, Any] = {"schema_version": SCHEMA_VERSION}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_size"):
                 value = dict(zip(("height", "width"), value))
-            record[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+            record[field.name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
         write_json(path, record, allow_nan=False)
 
 
 def project(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Take points, (..., 2) as (x, y), through a homography (3, 3): float64 (..., 2)."""
+    """Map points, (..., 2) as (x, y), by a homography (3, 3): float64 (..., 2)."""
     mapped = np.asarray(points, np.float64) @ homography[:, :2].T + homography[:, 2]
     return mapped[..., :2] / mapped[..., 2:]
 
 
 def corners_of(size: Size) -> np.ndarray:
-    """Give the outer corners of a frame (H, W), clockwise from the top left: float64 (4, 2) as (x, y)."""
+    """Return the outer corners of a frame (H, W), clockwise from the top left: float64 (4, 2) as (x, y)."""
     height, width = size
     return np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
 
 
 def _checked(homography: np.ndarray, infrared_size: Size) -> np.ndarray:
-    """Give the homography with 1 for its last element, read-only. Raises IrvisError where it cannot be of two cameras.
+    """Scale the homography so that its last element is 1, and make it read-only. Raises IrvisError if it is impossible.
 
-    At a point whose third coordinate comes out as w, the homography magnifies areas by det / w^3. w is linear, so that
-    it has one sign in the frame where it has one at the corners; where it has not, the frame folds over the horizon.
+    At a point that maps to a third coordinate of w, the homography magnifies areas by det / w^3. w is linear, so that
+    it has one sign in the whole frame if it has one at the corners; otherwise the frame folds over the horizon.
     """
     depth = corners_of(infrared_size) @ homography[2, :2] + homography[2, 2]
     if not (np.all(depth > 0) or np.all(depth < 0)):
@@ -142,8 +142,8 @@ def _checked(homography: np.ndarray, infrared_size: Size) -> np.ndarray:
     low, high = MAGNIFICATIONS
     if not (low <= magnified.min() and magnified.max() <= high):
         raise IrvisError(
-            f"registration's homography makes one infrared pixel {magnified.min():.3g} to {magnified.max():.3g} "
-            f"visible pixels, of which {low:g} to {high:g} can be"
+            f"registration's homography must map one infrared pixel to {low:g} to {high:g} visible pixels. "
+            f"Got {magnified.min():.3g} to {magnified.max():.3g}"
         )
     homography.flags.writeable = False
     return homography
@@ -151,7 +151,7 @@ def _checked(homography: np.ndarray, infrared_size: Size) -> np.ndarray:
 
 def _read(path: Path) -> Dict[str, Any]:
     if not os.path.exists(path):
-        raise FileError(f"registration not found: {path}; make it with `irvis calibrate`")
+        raise FileError(f"registration not found: {path}; create it with `irvis calibrate`")
     data = read_bytes(path, "registration", LARGEST_FILE)
     try:
         record = parse_json(data)
@@ -167,7 +167,7 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    # Not math.isfinite: that fails on whole numbers too large for a float.
+    # Not math.isfinite, which fails on integers too large for a float.
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and abs(value) < 1e15
 
 

@@ -1,4 +1,4 @@
-"""What ``irvis calibrate`` looks at: pairs of frames, from files, from folders or from the cameras themselves."""
+"""The input of ``irvis calibrate``: pairs of frames from files, folders or the cameras themselves."""
 
 import re
 from pathlib import Path
@@ -13,14 +13,14 @@ from irvis.runtime.registration.homography import Size
 from irvis.runtime.sizes import format_size
 from irvis.runtime.spread import spread_end_to_end
 
-PAIRS_AT_MOST = 64  # more tell nothing new and take long
+PAIRS_AT_MOST = 64  # more add nothing new and take long
 SETTLED = 10  # pairs until a camera's exposure has settled
-SLOP_S = 0.1  # the cameras stand still; this is only to bear slow ones
+SLOP_S = 0.1  # the cameras stand still; this only allows for slow ones
 GRAB_S = 5.0  # the longest wait for a pair
 
 
 class Frames(NamedTuple):
-    """A pair in memory."""
+    """A frame pair in memory."""
 
     name: str
     infrared: np.ndarray  # uint8 or uint16 (H, W)
@@ -33,9 +33,9 @@ class Frames(NamedTuple):
 
 
 def load_frames(infrared: str, visible: str) -> List[Frames]:
-    """Read the pairs that two files or two folders hold, or grab one from two cameras; all of the same two sizes.
+    """Read the pairs from two files or two folders, or grab one from two cameras; all have the same two sizes.
 
-    Of more than PAIRS_AT_MOST, as many are read, evenly spaced. Raises IrvisError.
+    If there are more than PAIRS_AT_MOST, that many are read, evenly spaced. Raises IrvisError.
     """
     if is_camera(infrared) != is_camera(visible):
         raise FileError(f"infrared and visible must both be cameras, or neither. Got {infrared} and {visible}")
@@ -54,12 +54,12 @@ def load_frames(infrared: str, visible: str) -> List[Frames]:
 
 
 def is_camera(text: str) -> bool:
-    """Tell the URI of a source (``irvis.runtime.cameras.uri``) from the path of an image or a folder."""
+    """Return whether this is the URI of a source (see ``irvis.runtime.cameras.uri``) and not the path of a file."""
     return "://" in text or re.match(r"(gst|bag|v4l2|csi):|/dev/", text) is not None
 
 
 def _grab(infrared: str, visible: str) -> Frames:
-    """Give a pair of one moment once the exposure has settled, or the last of recordings that end before."""
+    """Return a synchronised pair once the exposure has settled, or the last pair of recordings that end earlier."""
     from irvis.runtime.cameras import PairedSources
 
     found = None

@@ -1,4 +1,4 @@
-"""Pairs of points, infrared and visible, in a file; and the registration that fits them."""
+"""Files of point pairs, infrared and visible, and the homography that fits them."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ from irvis.runtime.registration.homography import project
 
 COLUMNS = ("infrared_x", "infrared_y", "visible_x", "visible_y")
 AT_LEAST = {"similarity": 2, "affine": 3, "homography": 4}  # points that each model needs
-TO_SPARE = 2  # points beyond those, without which a wrong point cannot be told from the right ones
-CLEARLY = 0.9  # of a simpler model's error: less than that may be luck, and a richer model's costs more at the corners
-LARGEST_COUNT = 10_000  # where thousands contradict the others, ten times as many would take hours
-WEAKEST = 0.01  # of the unknowns, against the best known; see _weakness
+TO_SPARE = 2  # points beyond those, needed to tell a wrong point from the right ones
+CLEARLY = 0.9  # of a simpler model's error: a smaller gain may be luck, and a richer model costs more at the corners
+LARGEST_COUNT = 10_000  # if thousands contradict the others, ten times as many would take hours
+WEAKEST = 0.01  # how well the worst known parameter must be known, relative to the best; see _weakness
 
 
 class Fit(NamedTuple):
@@ -26,20 +26,20 @@ class Fit(NamedTuple):
 
     homography: np.ndarray  # float64 (3, 3), infrared (x, y, 1) to visible
     model: str
-    used: np.ndarray  # bool (N,); the others contradict them
+    used: np.ndarray  # bool (N,); the other points contradict these
     errors_px: np.ndarray  # float64 (N,)
-    # Root mean square over the points used, each from the fit to the others: what to expect between them. None: there
-    # is no point to spare.
+    # Root mean square over the points used, each from the fit to the others: the error to expect between them. None
+    # if there is no point to spare.
     predicted_px: Optional[float]
 
     @property
     def rms_px(self) -> Optional[float]:
-        """Root mean square over the points used; None where the fit goes through them whatever they are."""
+        """Root mean square error over the points used; None if they are so few that the fit is always exact."""
         return float(np.sqrt(np.mean(self.errors_px[self.used] ** 2))) if self._has_error else None
 
     @property
     def worst_px(self) -> Optional[float]:
-        """The largest error of the points used; None where the fit goes through them whatever they are."""
+        """Largest error of the points used; None if they are so few that the fit is always exact."""
         return float(self.errors_px[self.used].max()) if self._has_error else None
 
     @property
@@ -50,8 +50,8 @@ class Fit(NamedTuple):
 def read_points(path: PathLike) -> np.ndarray:
     """Read pairs of points, float64 (N, 4): infrared x and y, visible x and y, in pixels.
 
-    A JSON file holds a list of such fours. A CSV file has one a row; with a header of COLUMNS, in any order, it may
-    have others beside them. Raises FileError.
+    A JSON file holds a list of such lists of four. A CSV file holds one per row; with a header that names COLUMNS, in
+    any order, it may have other columns too. Raises FileError.
     """
     path = Path(path)
     try:
@@ -60,7 +60,7 @@ def read_points(path: PathLike) -> np.ndarray:
     except (ValueError, RecursionError, csv.Error) as error:
         raise FileError(f"cannot read the points in {path}: {' '.join(str(error).split())[:120]}") from error
     if not isinstance(rows, list) or not rows:
-        raise FileError(f"no points in {path}: it must have a row {', '.join(COLUMNS)} for each")
+        raise FileError(f"no points in {path}: it must have one row for each, {', '.join(COLUMNS)}")
     if len(rows) > LARGEST_COUNT:
         raise FileError(f"too many points in {path}: {len(rows)} of at most {LARGEST_COUNT}")
     for number, row in enumerate(rows, 1):
@@ -72,25 +72,25 @@ def read_points(path: PathLike) -> np.ndarray:
 
 
 def write_points(path: PathLike, points: np.ndarray) -> None:
-    """Write pairs of points (N, 4) as CSV with a header, to a thousandth of a pixel. Raises FileError."""
+    """Write pairs of points (N, 4) as CSV with a header, rounded to 0.001 pixel. Raises FileError."""
     lines = [",".join(COLUMNS), *(",".join(f"{value:.3f}" for value in row) for row in points)]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def fit(points: np.ndarray, model: Optional[str] = None, threshold_px: float = 3.0) -> Fit:
-    """Fit a model to pairs of points: RANSAC finds those that agree, then the squared visible error is the least.
+    """Fit a model to pairs of points: RANSAC finds those that agree; their squared visible error is minimised.
 
     Args:
         points: float64 (N, 4): infrared x and y, visible x and y.
         model: "similarity", "affine" or "homography". None: of those that leave two points to spare, the one that
-            predicts each point from the others clearly best; with fewer than 4 points a similarity.
+            clearly best predicts each point from the others; with fewer than 4 points a similarity.
         threshold_px: points farther off than this, in visible pixels, contradict the others.
 
-    Raises IrvisError where the points are too few, lie on a line or in one place, or contradict each other.
+    Raises IrvisError if the points are too few, lie on a line or in one place, or contradict each other.
     """
     models = [model] if model else [name for name, least in AT_LEAST.items() if len(points) >= least + TO_SPARE]
     models = models or ["similarity"]
-    richest = models[-1]  # what agrees by a simpler one agrees by this
+    richest = models[-1]  # points that agree by a simpler model agree by this one
     least = AT_LEAST[richest]
     if len(points) < least:
         raise IrvisError(f"{_a(richest)} needs {least} points or more. Got {len(points)}; add some, far apart")
@@ -113,9 +113,10 @@ def fit(points: np.ndarray, model: Optional[str] = None, threshold_px: float = 3
 
 
 def _search(model: str, points: np.ndarray, threshold_px: float = 1e6) -> Tuple[np.ndarray, np.ndarray]:
-    """Give the homography (3, 3) of least squared error over the points that RANSAC keeps, and which (N,) those are.
+    """Return the homography (3, 3) of least squared error over the points that RANSAC keeps, and which (N,) those are.
 
-    By the default it keeps them all. It draws from a fixed seed: the same points, the same answer. Raises IrvisError.
+    With the default threshold it keeps them all. Its seed is fixed: the same points give the same result. Raises
+    IrvisError.
     """
     searches: Dict[str, Callable[..., Any]] = {
         "similarity": cv2.estimateAffinePartial2D,
@@ -132,14 +133,14 @@ def _search(model: str, points: np.ndarray, threshold_px: float = 1e6) -> Tuple[
 
 
 def _agreeing(model: str, points: np.ndarray, threshold_px: float) -> np.ndarray:
-    """Give which points (N,) agree.
+    """Return which points (N,) agree.
 
-    RANSAC judges by fits to as few points as can be, which are far off away from those: a good point in a corner is
-    lost. It belongs to the others where a fit to all of them lies within the threshold of each.
+    RANSAC judges by fits to as few points as possible, which are far off at a distance from those: it loses a good
+    point in a corner. That point is added again if a fit to it and the others lies within the threshold of each.
     """
     homography, used = _search(model, points, threshold_px)
     if used.sum() < AT_LEAST[model]:
-        return used  # OpenCV gives a fit also where no four points agree
+        return used  # OpenCV returns a fit even if no four points agree
     for index in np.argsort(_errors(homography, points)):
         if not used[index]:
             wider = used.copy()
@@ -150,9 +151,10 @@ def _agreeing(model: str, points: np.ndarray, threshold_px: float) -> np.ndarray
 
 
 def _predicted_px(model: str, points: np.ndarray) -> Optional[float]:
-    """Give the root mean square error of points, or 64 of many, each by the fit to the others; None: that is not fixed.
+    """Return the root mean square error of points (of many, at most 64), each by the fit to the others.
 
-    The fit goes nearer to its own points than to any others, and a model of more freedom nearer still.
+    A fit lies nearer to its own points than to any others, and that of a model with more freedom nearer still. None if
+    the others do not determine a fit.
     """
     squares: List[float] = []
     for index in range(0, len(points), -(-len(points) // 64)):
@@ -176,10 +178,10 @@ def _check_spread(model: str, points: np.ndarray) -> None:
 
 
 def _weakness(model: str, points: np.ndarray) -> float:
-    """Give how well the worst known of the model's unknowns is known, against the best: 0 where it is free.
+    """Return how well the worst known of the model's parameters is known, relative to the best: 0 if it is free.
 
-    It is the ratio of the singular values of the equations in points of mean 0 and spread 1 (Hartley, 1997); in each
-    of the frames, since what is spread in one may be one place in the other.
+    It is the ratio of singular values of the equations in points of mean 0 and spread 1 (Hartley, 1997), over both
+    frames, since points spread out in one may lie in one place in the other.
     """
     if len(points) < AT_LEAST[model]:
         return 0.0

@@ -1,4 +1,4 @@
-"""A picture to judge a registration by, and the words for what it does."""
+"""A picture for judging a registration, and a description of what it does."""
 
 import math
 from typing import Optional
@@ -23,17 +23,16 @@ def draw_preview(
     points: Optional[np.ndarray] = None,
     used: Optional[np.ndarray] = None,
 ) -> np.ndarray:
-    """Give infrared over visible, as they come on the left and registered on the right: uint8 BGR (H, 1600, 3).
+    """Draw infrared and visible together, as they come on the left and registered on the right: uint8 BGR (H, 1600, 3).
 
-    Above, the infrared's edges in orange over the visible, with the pairs of points; below, the two in alternating
-    tiles.
+    Above, the infrared's edges in orange over the visible, with the pairs of points; below, both in alternating tiles.
 
     Args:
-        registration: to be judged.
+        registration: the registration to judge.
         infrared: uint8 or uint16 (H, W).
         visible: uint8, BGR (H, W, 3) or grey (H, W).
-        points: float64 (N, 4), as ``points.fit`` takes; each is a ring where it lies in the visible, and a cross where
-            the infrared's comes to lie.
+        points: float64 (N, 4), as ``points.fit`` takes; each is drawn as a ring at its visible point and a cross at
+            its mapped infrared point.
         used: bool (N,), which of them the fit uses.
     """
     unit = np.empty(infrared.shape, np.float32)
@@ -50,7 +49,7 @@ def draw_preview(
 
 
 def describe(registration: Registration) -> str:
-    """Say in a line what a registration does to the infrared: magnify, turn, shift and stretch."""
+    """Describe in one line what a registration does to the infrared: magnify, turn, shift and stretch."""
     (height, width), matrix = registration.infrared_size, registration.homography
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     there = project(matrix, centre)
@@ -70,13 +69,13 @@ def describe(registration: Registration) -> str:
 
 
 def _jacobian(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Give the derivative (2, 2) of a homography at a point."""
+    """Return the derivative (2, 2) of a homography at a point."""
     depth = matrix[2, :2] @ point + matrix[2, 2]
     return (matrix[:2, :2] - np.outer(project(matrix, point), matrix[2, :2])) / depth
 
 
 def _edges_over(visible: np.ndarray, infrared: np.ndarray, outside: Optional[np.ndarray] = None) -> np.ndarray:
-    """Lay the infrared's edges over the visible in grey. An edge is at both frames' places or it is not; hue misleads.
+    """Draw the infrared's edges over the visible in grey: edges show whether the two coincide, while hues mislead.
 
     The strongest twentieth of the gradients is full orange.
     """

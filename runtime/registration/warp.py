@@ -22,45 +22,45 @@ class Area(NamedTuple):
 
 
 class Warp:
-    """Brings infrared frames into the visible's geometry, by bilinear interpolation, of whole numbers at 1/32 pixel.
+    """Warps infrared frames to the visible's geometry by bilinear interpolation; integer frames in steps of 1/32 pixel.
 
-    Where the infrared sees nothing, its nearest pixel is repeated: a constant would mix into the last pixels within,
-    as a dark rim, and a 0 among the thousands of counts of a 16-bit camera would set the range that the whole frame is
-    scaled by. ``outside`` tells where that is.
+    Where the infrared sees nothing, its nearest pixel is repeated: a constant would bleed into the outermost pixels as
+    a dark rim, and a 0 among the thousands of counts of a 16-bit camera would determine the range by which the whole
+    frame is scaled. ``outside`` marks these pixels.
 
     Args:
         registration: of the two cameras.
-        crop: give only the common area, the largest rectangle of the visible frame that the infrared covers wholly.
+        crop: return only the common area, the largest rectangle of the visible frame that the infrared fully covers.
 
-    Raises IrvisError where the two frames have nothing in common, or with ``crop`` less than 16x16.
+    Raises IrvisError if the two frames have nothing in common, or with ``crop`` less than 16x16.
 
     Attributes:
-        size: (H, W) of what it gives.
-        area: the part of the visible frame that this is; all of it without ``crop``.
-        outside: uint8 (H, W), 255 where the infrared sees nothing; None where it covers everything.
+        size: (H, W) of the output.
+        area: the part of the visible frame that the output covers; all of it without ``crop``.
+        outside: uint8 (H, W), 255 where the infrared sees nothing; None if it covers everything.
     """
 
     def __init__(self, registration: Registration, crop: bool = False) -> None:
         self.registration = registration
         x, y, covered = _sources(registration)
         if not covered.any():
-            raise IrvisError(f"by this registration infrared and visible have nothing in common; {CALIBRATE}")
+            raise IrvisError(f"with this registration infrared and visible have nothing in common; {CALIBRATE}")
         self.area = largest_rectangle(covered) if crop else Area(0, 0, *registration.visible_size)
         self.size = (self.area.height, self.area.width)
         outside = np.where(self.crop_visible(covered), np.uint8(0), np.uint8(255))
         self.outside: Optional[np.ndarray] = outside if outside.any() else None
         x, y = self.crop_visible(x), self.crop_visible(y)
         self._fixed = cv2.convertMaps(x, y, cv2.CV_16SC2)
-        self._exact = cv2.merge([x, y]), None  # for float32, which OpenCV warps in half the time by such a map
+        self._exact = cv2.merge([x, y]), None  # for float32, which OpenCV warps in half the time with such a map
 
     def __call__(self, infrared: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
-        """Give an infrared frame as the visible camera would see it.
+        """Return an infrared frame as the visible camera would see it.
 
         Args:
             infrared: uint8, uint16 or float32, (H, W) of the registration's infrared size.
-            out: where to write, contiguous, of the frame's type and of ``size``; None allocates.
+            out: array to write to, contiguous, of the frame's dtype and of ``size``; None allocates.
 
-        Raises FrameError for a frame, or an ``out``, of another kind or size.
+        Raises FrameError for a frame or an ``out`` of another type or size.
         """
         wanted = self.registration.infrared_size
         if not isinstance(infrared, np.ndarray) or infrared.dtype not in TYPES or infrared.ndim != 2:
@@ -76,7 +76,7 @@ class Warp:
         return cv2.remap(infrared, maps[0], maps[1], cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
     def crop_visible(self, visible: np.ndarray) -> np.ndarray:
-        """Give the view of a visible frame, (H, W) or (H, W, 3), that lies under the warped infrared.
+        """Return the view of a visible frame, (H, W) or (H, W, 3), that lies under the warped infrared.
 
         Raises FrameError for a frame of another size.
         """
@@ -90,7 +90,7 @@ class Warp:
         return visible[top : top + height, left : left + width]
 
     def _check_out(self, out: np.ndarray, dtype: np.dtype) -> None:
-        # OpenCV would allocate another array without a word, and leave this one as it was.
+        # OpenCV would silently allocate another array and leave this one unchanged.
         fits = isinstance(out, np.ndarray) and out.dtype == dtype and out.shape == self.size
         if not (fits and out.flags.c_contiguous and out.flags.writeable):
             raise FrameError(f"out must be {dtype} {self.size}, contiguous and writable. Got {_described(out)}")
@@ -99,9 +99,9 @@ class Warp:
 def largest_rectangle(covered: np.ndarray) -> Area:
     """Find the largest axis-parallel rectangle, 16x16 or more, in a convex mask, bool (H, W).
 
-    A homography takes the infrared's rectangle to a convex shape, and in a convex shape lies a rectangle whose four
-    corners do: only its first and its last row need looking at, so that all pairs of rows are tried, which is exact.
-    Raises IrvisError where there is none.
+    A homography maps the infrared's rectangle to a convex shape, and a convex shape contains every rectangle whose four
+    corners it contains: only the first and last rows matter, so that trying all pairs of rows is exact. Raises
+    IrvisError if there is none.
     """
     height, width = covered.shape
     rows = covered.any(axis=1)
@@ -125,9 +125,9 @@ def largest_rectangle(covered: np.ndarray) -> Area:
 
 
 def _sources(registration: Registration) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give, for each visible pixel, the infrared x and y to take, float32 (H, W), and whether the infrared sees it.
+    """Return, for each visible pixel, the infrared x and y to sample, float32 (H, W), and whether the infrared sees it.
 
-    x and y are kept within the infrared frame, which repeats its outermost pixels and keeps them within 16 bits.
+    x and y are clipped to the infrared frame, which repeats its outermost pixels and keeps the maps within 16 bits.
     """
     height, width = registration.visible_size
     inverse = np.linalg.inv(registration.homography)
@@ -137,7 +137,7 @@ def _sources(registration: Registration) -> Tuple[np.ndarray, np.ndarray, np.nda
     np.maximum(depth, 1e-12, out=depth)
     for source, side in ((x, registration.infrared_size[1]), (y, registration.infrared_size[0])):
         source /= depth
-        # A pixel reaches half a pixel beyond its centre; the rest is for rounding.
+        # A pixel extends half a pixel beyond its centre; the rest allows for rounding.
         covered &= np.abs(source - (side - 1) / 2) <= side / 2 + 1e-6
         np.clip(source, 0, side - 1, out=source)
     return x.astype(np.float32), y.astype(np.float32), covered

@@ -135,10 +135,10 @@ def test_no_damage_shows_a_traceback(bag):
 def test_what_cannot_be_read_is_one_line(bag, tmp_path):
     (tmp_path / "broken.bag").write_bytes(b"#ROSBAG V2.0\nnonsense")
     for uri, message in [
-        (f"bag:{bag}", r"which topic\? give \?topic=NAME. It has images on /ir, /vi"),
+        (f"bag:{bag}", r"choose a topic with \?topic=NAME. It has images on /ir, /vi"),
         (f"bag:{bag}?topic=/heat", "no images on topic /heat. It has images on /ir, /vi"),
         ("bag:none.bag", "bag not found: none.bag"),
-        (f"bag:{tmp_path}/broken.bag", "not a bag that can be read"),
+        (f"bag:{tmp_path}/broken.bag", "cannot read bag .*broken.bag"),
     ]:
         with pytest.raises(FileError, match=message) as caught:
             open_source(uri, "infrared")

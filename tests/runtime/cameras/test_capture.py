@@ -63,7 +63,7 @@ def test_csi_cameras_go_through_argus():
 
 @pytest.mark.parametrize("uri", ['rtsp://host/a" ! filesink location=/tmp/x', "rtsp://host/a b"])
 def test_an_address_cannot_smuggle_in_a_pipeline(uri):
-    with pytest.raises(FileError, match="free of spaces"):
+    with pytest.raises(FileError, match="has no spaces"):
         pipeline(uri)
 
 

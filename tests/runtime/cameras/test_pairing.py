@@ -1,11 +1,13 @@
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
 
 from irvis.runtime.cameras import PairedSources
 from irvis.runtime.cameras.reader import Reading
+from irvis.runtime.cameras.scene import SceneReader
 from irvis.runtime.cameras.source import Source
 from irvis.runtime.errors import FileError
 from irvis.runtime.images import write_image
@@ -115,6 +117,15 @@ def test_a_camera_that_stalls_is_reported_within_a_second_and_never_blocks_the_o
         assert pairs.status()["infrared"]["state"] == "streaming"
 
 
+def test_what_ends_a_source_is_raised_to_whoever_reads_pairs(monkeypatch):
+    def fail(self, buffers):
+        raise RuntimeError("the driver has gone")
+
+    monkeypatch.setattr(SceneReader, "read", fail)
+    with PairedSources(SCENE, SCENE) as pairs, pytest.raises(RuntimeError, match="the driver has gone"):
+        pairs.read(timeout_s=5)
+
+
 def test_a_slow_taker_gets_the_newest_pair():
     with PairedSources(f"{SCENE}&fps=100", f"{SCENE}&fps=100") as pairs:
         pairs.read().release()
@@ -124,6 +135,37 @@ def test_a_slow_taker_gets_the_newest_pair():
         status = pairs.status()
         assert status["skipped"] > 10
         assert status["paired"] == status["skipped"] + 2
+
+
+def test_a_wait_is_no_longer_than_was_asked(monkeypatch):
+    slow = f"{SCENE}&fps=1"
+    waits = []
+    with PairedSources(slow, slow) as pairs:
+        pairs.read().release()
+        wait = pairs._changed.wait
+        monkeypatch.setattr(pairs._changed, "wait", lambda timeout=None: waits.append(timeout) or wait(timeout))
+        assert pairs.read(timeout_s=0.01) is None
+    assert waits
+    assert max(waits) <= 0.01
+
+
+def test_a_pair_between_the_matcher_and_its_taker_is_no_end(tmp_path):
+    folder = write_folder(tmp_path / "ir", ["a"])
+    with PairedSources(folder, folder, realtime=False) as pairs:
+        while not all(source.ended for source in pairs.sources.values()):
+            time.sleep(0.005)
+        seen = []
+        with pairs._changed:  # as while a pair is passed on
+            ready, pairs._ready = pairs._ready, deque()
+            asking = threading.Thread(target=lambda: seen.append(pairs.ended))
+            asking.start()
+            asking.join(0.1)
+            pairs._ready = ready
+        asking.join()
+        assert seen == [False]
+        pairs.read().release()
+        assert pairs.read() is None
+        assert pairs.ended
 
 
 def test_where_one_cannot_be_opened_the_other_is_closed_again():

@@ -83,6 +83,14 @@ def test_the_newest_frame_is_kept_and_older_ones_are_counted(camera, script):
     assert camera.read().image[0, 0] == 4
 
 
+def test_a_wait_is_no_longer_than_was_asked(camera, monkeypatch):
+    waits, wait = [], camera._changed.wait
+    monkeypatch.setattr(camera._changed, "wait", lambda timeout=None: waits.append(timeout) or wait(timeout))
+    assert camera.read(timeout_s=0.01) is None
+    assert waits
+    assert max(waits) <= 0.01
+
+
 def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, script):
     script += [1]
     held = camera.read()

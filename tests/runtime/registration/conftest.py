@@ -9,7 +9,7 @@ VISIBLE = (480, 640)
 
 
 def _draw(target):
-    """Give the target dark on white, float64 (H, W) in 0..1."""
+    """Return the target dark on white, float64 (H, W) in 0..1."""
     rows, columns = target.rows, target.columns
     if target.kind == "checkerboard":
         squares = np.add.outer(np.arange(rows + 1), np.arange(columns + 1)) % 2
@@ -28,7 +28,7 @@ def _draw(target):
 
 
 def _about_centre(size, degrees, scale, shift=(0, 0)):
-    """Give the matrix that turns and scales about a frame's centre, then shifts."""
+    """Return the matrix that turns and scales about a frame's centre, then shifts."""
     centre = (np.array(size[::-1]) - 1) / 2
     matrix = np.vstack([cv2.getRotationMatrix2D(tuple(centre), -degrees, scale), (0, 0, 1)])
     matrix[:2, 2] += shift
@@ -36,7 +36,7 @@ def _about_centre(size, degrees, scale, shift=(0, 0)):
 
 
 def _render(picture, matrix, size, rng, low, high, dtype=np.uint8, inverted=False, ground=0.5):
-    """Give a camera's frame of the drawing: on plain ground, a little blurred, with noise of 3 % of its contrast."""
+    """Return a camera's frame of the drawing: on plain ground, a little blurred, with noise of 3 % of its contrast."""
     seen = cv2.warpPerspective(1 - picture if inverted else picture, matrix, size[::-1], borderValue=ground)
     seen = cv2.GaussianBlur(seen, (0, 0), 0.8)
     counts = low + (high - low) * (seen + rng.normal(0, 0.03, size))
@@ -44,7 +44,7 @@ def _render(picture, matrix, size, rng, low, high, dtype=np.uint8, inverted=Fals
 
 
 def _render_pair(target, truth, infrared_size, degrees, seed=0, keystone=2e-4, **infrared):
-    """Give infrared, visible as the homography ``truth`` has them, the target turned by so many degrees."""
+    """Return infrared, visible as the homography ``truth`` has them, the target turned by so many degrees."""
     rng, picture = np.random.default_rng(seed), _draw(target)
     height, width = picture.shape
     fitting = 0.75 * VISIBLE[0] / np.hypot(height, width)
@@ -58,7 +58,7 @@ def _render_pair(target, truth, infrared_size, degrees, seed=0, keystone=2e-4, *
 
 
 def _similarity(infrared_size, degrees, scale, shift):
-    """Give the homography of an infrared camera beside a visible one of 480x640, float64 (3, 3)."""
+    """Return the homography of an infrared camera beside a visible one of 480x640, float64 (3, 3)."""
     ratio = VISIBLE[0] / infrared_size[0]
     enlarge = np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2], [0, 0, 1]])
     return _about_centre(VISIBLE, degrees, scale, shift) @ enlarge

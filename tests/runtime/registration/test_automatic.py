@@ -99,8 +99,11 @@ def test_initial_says_where_to_look(scene):
     infrared, visible = map(inner, scene)
     part = np.ascontiguousarray(infrared[20:200, 100:310])  # too far off for the default
     true = similarity((1, 1), 0, 1, 100, 20)
-    found = estimate([(part, visible)], initial=7 * (similarity((1, 1), 0, 1, 9, -6) @ true))
+    initial = similarity((1, 1), 0, 1, 9, -6) @ true
+    found, scaled = (estimate([(part, visible)], initial=factor * initial) for factor in (1, -0.05))
     assert error_px(found, true, part.shape) < 1.5
+    np.testing.assert_allclose(scaled.homography, found.homography, atol=1e-6)
+    assert scaled.confidence == pytest.approx(found.confidence)
 
 
 def test_several_frames_tell_what_one_does_not(scene):
@@ -151,6 +154,7 @@ GREY, COLOUR = np.zeros((32, 40), np.uint8), np.zeros((48, 64, 3), np.uint8)
         ([(GREY, COLOUR), (GREY, COLOUR[:, :50])], {}, "visible frames .* one size. Got 48x50, 48x64"),
         ([(GREY, COLOUR)], {"initial": np.zeros((3, 3))}, "initial must be an invertible 3x3 homography"),
         ([(GREY, COLOUR)], {"initial": np.eye(2)}, "initial must be an invertible 3x3 homography"),
+        ([(GREY, COLOUR)], {"initial": np.eye(3)[::-1]}, "initial must be an invertible 3x3 homography, h33 not 0"),
         ([(GREY, COLOUR)], {"initial": np.full((3, 3), np.nan)}, "initial must be an invertible 3x3 homography"),
     ],
 )

@@ -47,7 +47,7 @@ def rig(tmp_path, monkeypatch, scene):
 
 
 def run(capsys, *arguments):
-    """Give the exit code, stdout and the lines on stderr."""
+    """Return the exit code, stdout and the lines on stderr."""
     code = main(["calibrate", *map(str, arguments)])
     printed = capsys.readouterr()
     return code, printed.out, printed.err.splitlines()
@@ -96,6 +96,37 @@ def test_a_wrong_point_is_named_by_its_row_and_how_far_off_it_is(rig, capsys):
     found = Registration.load("r.json")
     assert error_px(found) < 0.1
     assert (found.points, found.of) == (7, 8)
+
+
+def test_a_point_may_be_off_by_three_pixels_of_the_coarser_frame(rig, capsys):
+    points = POINTS.copy()
+    points[4, 2:] += (4, -3)  # 2.6 pixels of the infrared
+    write_points("points.csv", points)
+    code, out, _ = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv")
+    assert (code, "8 of 8 points used" in out) == (0, True)
+    points[:, :2] = project(np.linalg.inv(TRUTH), POINTS[:, 2:]) * 2
+    write_points("points.csv", points)
+    code, out, _ = run(capsys, "vi.png", "vi.png", "-o", "r.json", "--points", "points.csv")
+    assert (code, "7 of 8 points used" in out) == (0, True)
+
+
+def test_of_many_wrong_points_ten_are_named(rig, capsys):
+    source = np.random.default_rng(0).uniform((5, 5), (155, 120), (40, 2))
+    points = np.hstack([source, project(TRUTH, source)])
+    points[:12, 2:] = np.random.default_rng(1).uniform((5, 5), (315, 235), (12, 2))
+    write_points("points.csv", points)
+    code, out, _ = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--points", "points.csv")
+    assert (code, "28 of 40 points used" in out) == (0, True)
+    assert out.count("left out: point") == 10
+    assert "left out: 2 more\n" in out
+
+
+def test_what_the_infrared_covers_is_told(rig, capsys):
+    shifted = np.array([[0, 0], [280, 0], [280, 220], [0, 220], [150, 100.0]])
+    write_points("points.csv", np.hstack([shifted, shifted + np.array([32, 0])]))
+    code, out, _ = run(capsys, "vi.png", "vi.png", "-o", "r.json", "--points", "points.csv", "--model", "similarity")
+    assert code == 0
+    assert "the infrared covers 90.0% of the visible; 240x288 of 240x320 in common\n" in out
 
 
 def test_two_points_have_no_error_to_tell_and_a_corner_of_the_frame_is_said_to_be_one(rig, capsys):
@@ -169,11 +200,11 @@ def test_a_preview_that_cannot_be_written_costs_itself_alone(rig, capsys, monkey
 def test_an_untrusted_result_is_kept_by_force_only(rig, capsys):
     write_image("ir.png", np.random.default_rng(0).integers(0, 256, INFRARED, np.uint8))
     before = files_of(rig)
-    code, _, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--auto")
+    code, _, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--auto", "--preview", "p.png")
     assert (code, len(errors)) == (1, 1)
     assert "not trusted (confidence 0." in errors[0]
     assert "--click or --checkerboard" in errors[0]
-    assert files_of(rig) == before
+    assert set(files_of(rig)) - set(before) == {Path("p.png")}  # a person may tell what the numbers do not
     code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--force")
     assert (code, errors) == (0, [])
     assert "not trusted" in out
@@ -246,6 +277,10 @@ BAD = {
     "no point file": (["ir.png", "vi.png", "--points", "none.csv"], "point file not found"),
     "broken points": (["ir.png", "vi.png", "--points", "vi.png"], "cannot read the points"),
     "points of other frames": (["vi.png", "vi.png", "--points", "far.csv"], "point 2 lies outside the infrared frame"),
+    "points of a wider frame": (
+        ["ir.png", "vi.png", "--points", "wide.csv"],
+        "point 1 lies outside the visible frame of 240x320: x 30, y 300",
+    ),
     "points on a line": (["ir.png", "vi.png", "--points", "line.csv", "--model", "affine"], "do not fix an affine map"),
     "too few points": (["ir.png", "vi.png", "--points", "line.csv", "--model", "homography"], "needs 4 points or more"),
     "mirrored": (["ir.png", "vi.png", "--points", "mirrored.csv", "--model", "affine"], "mirrors the infrared"),
@@ -258,6 +293,10 @@ BAD = {
         "would overwrite an input",
     ),
     "preview over an input": (["ir.png", "vi.png", "--preview", "vi.png"], "would overwrite an input"),
+    "preview over an image of a folder": (
+        ["pairs/ir", "pairs/vi", "--preview", "pairs/vi/a.png"],
+        "would overwrite an input",
+    ),
     "preview of another kind": (["ir.png", "vi.png", "--preview", "p.pdf"], "cannot write a preview"),
     "output below a file": (["ir.png", "vi.png", "-o", "vi.png/r.json"], "cannot write"),
 }
@@ -267,7 +306,10 @@ BAD = {
 def test_bad_input_is_one_line_and_leaves_nothing(rig, capsys, name):
     arguments, message = BAD[name]
     Path("folder").mkdir()
+    for half in ("ir", "vi"):
+        write_image(f"pairs/{half}/a.png", np.zeros(INFRARED, np.uint8))
     write_points("far.csv", np.array([[1, 2, 3, 4], [900, 2, 3, 4.0]]))
+    write_points("wide.csv", np.array([[1, 2, 30, 300], [5, 6, 7, 8.0]]))
     write_points("line.csv", np.array([[0, 0, 0, 0], [40, 40, 80, 80], [90, 90, 180, 180.0]]))
     write_points("mirrored.csv", np.hstack([SOURCES, (300, 0) + SOURCES * (-1, 1)]))
     Path("points.json").write_text(json.dumps(POINTS.tolist()))

@@ -8,7 +8,7 @@ from irvis.runtime.registration.descriptors import describe, to_plane
 
 
 def bars(degrees, size=64, period=12.0):
-    """Give a sine across bars whose normal points this way, in [0, 1]."""
+    """Return a sine across bars whose normal points this way, in [0, 1]."""
     y, x = np.mgrid[:size, :size] * (2 * np.pi / period)
     angle = np.deg2rad(degrees)
     return (0.5 + 0.5 * np.sin(x * np.cos(angle) + y * np.sin(angle))).astype(np.float32)

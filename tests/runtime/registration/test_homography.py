@@ -47,6 +47,15 @@ def test_any_confidence_from_0_to_1_is_kept(tmp_path, confidence):
     assert Registration.load(tmp_path / "r.json").confidence == confidence
 
 
+def test_numbers_of_numpy_are_saved_as_others_are(tmp_path):
+    Registration(
+        MATRIX, (256, np.int64(320)), (480, 640), "points", np.float32(0.75), np.float64(1.9), np.int64(9), np.uint8(10)
+    ).save(tmp_path / "r.json")
+    found = Registration.load(tmp_path / "r.json")
+    assert (found.infrared_size, found.error_px, found.worst_px) == ((256, 320), 0.75, 1.9)
+    assert (found.points, found.of) == (9, 10)
+
+
 def test_the_file_is_plain_to_read(path):
     record = json.loads(path.read_text())
     assert record["schema_version"] == 1
@@ -109,10 +118,10 @@ BAD_FIELDS = {
     "all zero": ({"homography": [[0, 0, 0]] * 3}, "folds"),
     "mirrored": ({"homography": [[-1, 0, 320], [0, 1, 0], [0, 0, 1]]}, "mirrors"),
     "folded": ({"homography": [[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]]}, "folds"),
-    "absurdly small": ({"homography": [[1e-3, 0, 0], [0, 1e-3, 0], [0, 0, 1]]}, "1e-06 to 1e-06 visible pixels"),
-    "absurdly large": ({"homography": [[200, 0, 0], [0, 200, 0], [0, 0, 1]]}, "4e+04 to 4e+04 visible pixels"),
-    "large beside the horizon": ({"homography": [[1, 0, 0], [0, 1, 0], [-3.07e-3, 0, 1]]}, "e+05 visible pixels"),
-    "small on one side": ({"homography": [[1, 0, 0], [0, 1, 0], [0.1, 0, 1]]}, "pixel 2.8e-05 to 1.17"),
+    "absurdly small": ({"homography": [[1e-3, 0, 0], [0, 1e-3, 0], [0, 0, 1]]}, "visible pixels. Got 1e-06 to 1e-06"),
+    "absurdly large": ({"homography": [[200, 0, 0], [0, 200, 0], [0, 0, 1]]}, "visible pixels. Got 4e+04 to 4e+04"),
+    "large beside the horizon": ({"homography": [[1, 0, 0], [0, 1, 0], [-3.07e-3, 0, 1]]}, "Got 0.995 to 1.43e+05"),
+    "small on one side": ({"homography": [[1, 0, 0], [0, 1, 0], [0.1, 0, 1]]}, "Got 2.8e-05 to 1.17"),
     "size as a list": ({"infrared_size": [256, 320]}, '{"height": 480, "width": 640}'),
     "size of fractions": ({"infrared_size": {"height": 256.5, "width": 320}}, "(height, width), 16 to 16384"),
     "size of truth": ({"visible_size": {"height": True, "width": 640}}, "(height, width), 16 to 16384"),
@@ -143,7 +152,7 @@ BAD_FILES = {
     "a picture": (b"\x89PNG\r\n\x1a\n", "not JSON"),
     "a list": (b"[1, 2]", "JSON object. Got a list"),
     "nested without end": (b"[" * 60000, "not JSON"),
-    "a large file": (b" " * 100_000, "at most 65536 are taken"),
+    "a large file": (b" " * 100_000, "at most 65536 are accepted"),
     "another JSON": (b"{}", "no schema_version"),
     "lacking": (b'{"schema_version": 1}', "lacks homography"),
 }

@@ -12,7 +12,7 @@ def registration(matrix, infrared_size=SIZE, visible_size=SIZE):
 
 
 def about_centre(degrees, scale):
-    """Give a matrix that turns (clockwise, as y runs down) and scales about the centre of frames of SIZE."""
+    """Return a matrix that turns (clockwise, as y runs down) and scales about the centre of frames of SIZE."""
     angle, centre = np.deg2rad(degrees), (np.array(SIZE[::-1]) - 1) / 2
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.vstack([np.c_[turn, centre - turn @ centre], (0, 0, 1)])
@@ -66,6 +66,24 @@ def test_before_on_the_left_and_after_on_the_right(dtype, channels):
     moved = (columns[~left].mean() - 804) - columns[left].mean(), rows[~left].mean() - rows[left].mean()
     scale = 1600 / (2 * SIZE[1] + 4)
     np.testing.assert_allclose(moved, (40 * scale, 20 * scale), atol=6)
+
+
+def test_tiles_alternate_below_and_where_the_infrared_sees_nothing_the_visible_is_shown():
+    infrared, visible = np.full(SIZE, 100, np.uint16), np.full(SIZE, 200, np.uint8)
+    infrared[:, 80:] = 300  # 0 on the left, 255 on the right of what is shown
+    picture = draw_preview(registration([[1, 0, 40], [0, 1, 0], [0, 0, 1]]), infrared, visible)
+    lower = picture[picture.shape[0] // 2 :]
+    scale = 1600 / (2 * SIZE[1] + 4)
+    side = SIZE[0] // 8
+
+    def tile(row, column, left):
+        y, x = 24 + (row + 0.5) * side, left + (column + 0.5) * side
+        return lower[int(y * scale), int(x * scale)].tolist()
+
+    black, grey, white = [0] * 3, [200] * 3, [255] * 3
+    assert [tile(0, column, 0) for column in (0, 1, 2, 3, 8, 9)] == [grey, black, grey, black, grey, white]
+    assert [tile(1, column, 0) for column in (0, 1, 2, 3, 8, 9)] == [black, grey, black, grey, white, grey]
+    assert [tile(0, column, SIZE[1] + 4) for column in (0, 1, 2, 3, 8, 9)] == [grey, grey, grey, black, grey, white]
 
 
 def test_points_are_rings_in_the_visible_and_crosses_where_the_infrared_comes_to_lie():

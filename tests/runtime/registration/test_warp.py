@@ -15,7 +15,7 @@ INFRARED, VISIBLE = (60, 80), (72, 96)
 
 
 def registration_of(corners, infrared_size=INFRARED, visible_size=VISIBLE):
-    """Give the registration that takes the infrared frame's corners, clockwise from the top left, to these points."""
+    """Return the registration that takes the infrared frame's corners, clockwise from the top left, to these points."""
     rows = []
     for (x, y), (u, v) in zip(corners_of(infrared_size), corners):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y, u], [0, 0, 0, x, y, 1, -v * x, -v * y, v]]
@@ -35,7 +35,7 @@ registrations = st.lists(st.floats(-15, 15), min_size=8, max_size=8).map(
 
 
 def sources_of(registration):
-    """Give where in the infrared each visible pixel lies, float64 (H, W, 2) as (x, y)."""
+    """Return where in the infrared each visible pixel lies, float64 (H, W, 2) as (x, y)."""
     height, width = registration.visible_size
     pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
     return project(np.linalg.inv(registration.homography), pixels)
@@ -67,7 +67,7 @@ def test_noise_is_interpolated_to_a_level_at_a_thirty_second_of_a_pixel(registra
 
 
 @settings(max_examples=40)
-@given(registrations, st.sampled_from([(np.uint8, 1.0), (np.uint16, 20.0)]))
+@given(registrations, st.sampled_from([(np.uint8, 1.0), (np.uint16, 20.0), (np.float32, 1.0)]))
 def test_a_smooth_picture_is_right_to_a_level(registration, kind):
     dtype, contrast = kind
     y, x = np.mgrid[: INFRARED[0], : INFRARED[1]]

@@ -31,7 +31,7 @@ def connect(view):
 
 
 def answer(view, request=GET + b"\r\n"):
-    """Give all that the server answers; what came until a reset."""
+    """Return all that the server answers; what came until a reset."""
     came = b""
     with connect(view) as client, contextlib.suppress(ConnectionError):
         client.sendall(request)

@@ -41,7 +41,7 @@ class Clicking:
         self.address = announced.get(timeout=10).rpartition("http://")[2].partition("/")[0]
 
     def ask(self, path, body=None):
-        """Give the status and the body of the answer; a body makes it a POST."""
+        """Return the status and the body of the answer; a body makes it a POST."""
         connection = http.client.HTTPConnection(self.address, timeout=10)
         try:
             connection.request("GET" if body is None else "POST", path, body)

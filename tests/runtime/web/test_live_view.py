@@ -28,7 +28,7 @@ def view():
 
 
 def watching(view, work, viewers=1):
-    """Give what ``work(*sockets)`` gives, with so many viewers' WebSockets open."""
+    """Return what ``work(*sockets)`` gives, with so many viewers' WebSockets open."""
 
     async def body():
         async with aiohttp.ClientSession() as session:
@@ -41,7 +41,7 @@ def watching(view, work, viewers=1):
 
 
 async def receive(socket, kind):
-    """Give the next picture (header, three frames as decoded) or report that a viewer is sent."""
+    """Return the next picture (header, three frames as decoded) or report that a viewer is sent."""
     while True:
         message = await socket.receive()
         if message.type == kind == aiohttp.WSMsgType.TEXT:

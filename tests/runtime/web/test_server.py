@@ -30,7 +30,7 @@ def server():
 
 
 def ask(server, path="/", method="GET", body=None, **headers):
-    """Give the status, the headers and the body of the answer to a request made by hand."""
+    """Return the status, the headers and the body of the answer to a request made by hand."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -176,7 +176,7 @@ def test_an_open_door_is_warned_of(capsys):
     with Server(ROUTES, 0, "0.0.0.0", TOKEN):
         assert capsys.readouterr().err == ""
     with Server(ROUTES, 0, "0.0.0.0") as server:
-        warning = f"irvis: whoever reaches port {server.port} sees this page; a token keeps others out\n"
+        warning = f"irvis: anyone who can reach port {server.port} sees this page; use a token\n"
         assert capsys.readouterr().err == warning
         assert ask(server, Host="robot.local")[0] == 200
         assert "0.0.0.0" not in server.url
