@@ -124,8 +124,8 @@ class FusionLoop:
 
     @property
     def ended(self) -> bool:
-        """Whether no more frames will come."""
-        return not any(thread.is_alive() for thread in self._threads)
+        """Whether no more frames will come: all were read, the loop failed, or it was closed."""
+        return self._inferred.ended
 
     @property
     def fps(self) -> Optional[float]:
@@ -159,6 +159,7 @@ class FusionLoop:
         for thread in self._threads:
             if self._opened.is_set():  # an engine that is still being built would keep a Ctrl-C waiting for minutes
                 thread.join()
+        self._inferred.take(0)  # the last result, which nobody may read any more
 
     def __iter__(self) -> Iterator[FusedFrame]:
         while True:

@@ -42,6 +42,12 @@ class Mailbox(Generic[Item]):
             self._changed.notify_all()
             return item
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and its last item was taken."""
+        with self._changed:
+            return self.closed and self._item is None
+
     def close(self) -> None:
         """Accept no more items; one that is already there may still be taken."""
         with self._changed:

@@ -12,7 +12,7 @@ import cv2
 from irvis.runtime.cameras.frame import Frame, FramePool, each
 from irvis.runtime.cameras.reader import Reader, open_reader
 from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
-from irvis.runtime.errors import EndedEarly, FileError, IrvisError, one_line
+from irvis.runtime.errors import EndedEarly, FileError, FrameError, IrvisError, one_line
 
 STALLED_S = 0.7  # without a frame; for a slower camera, 2.5 of its intervals
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to reopen a lost camera
@@ -56,7 +56,7 @@ class Source:
         sink: called with each frame, in the source's thread; None keeps the newest for ``read``.
         changed: notified of each new frame and of the end; None makes one.
 
-    Raises FileError if the source cannot be opened.
+    Raises FileError if the source cannot be opened, FrameError for a delay that is not a number.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class Source:
         sink: Optional[Callable[[Frame], None]] = None,
         changed: Optional[threading.Condition] = None,
     ) -> None:
+        if not math.isfinite(delay_s):
+            raise FrameError(f"the delay of the {role} frames must be a number of seconds. Got {delay_s}")
         self.uri, self.role = uri, role
         self.name = f"{role} {uri.text}"
         self.status = SourceStatus()
@@ -158,16 +160,18 @@ class Source:
 
     def _run(self) -> None:
         try:
-            while not self.closing:
-                frame = self._pool.take()
-                if self._fill(frame):
-                    self._count(frame)
-                    self._sink(frame)
-                    continue
-                frame.release()
-                if not (self._reader.live and self._reconnect()):
-                    break
-            self._reader.close()
+            try:
+                while not self.closing:
+                    frame = self._pool.take()
+                    if self._fill(frame):
+                        self._count(frame)
+                        self._sink(frame)
+                        continue
+                    frame.release()
+                    if not (self._reader.live and self._reconnect()):
+                        break
+            finally:
+                self._reader.close()  # also after an error, or the device would stay busy
         except BaseException as error:  # raised by ``read``: an error in this thread would go unnoticed
             self.failure = error
         finally:

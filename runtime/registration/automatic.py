@@ -5,13 +5,14 @@ every similarity near the initial one at low resolution; ``_refine`` follows the
 ``irvis.benchmarks.registration`` measures this beside the methods that it replaced.
 """
 
+import contextlib
 import itertools
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from irvis.runtime.errors import FrameError
+from irvis.runtime.errors import FrameError, one_line
 from irvis.runtime.frames import check_pair
 from irvis.runtime.registration.descriptors import describe, to_plane
 from irvis.runtime.registration.homography import corners_of, project
@@ -94,12 +95,13 @@ def _check(pairs: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
 
 def _checked(initial: np.ndarray) -> np.ndarray:
     """Return an initial homography scaled to h33 = 1, as ``_scale`` expects it. Raises FrameError."""
-    homography = np.array(initial, np.float64)
-    if homography.shape == (3, 3) and homography[2, 2]:
-        homography = homography / homography[2, 2]
-        if np.isfinite(homography).all() and abs(np.linalg.det(homography)) >= 1e-12:
-            return homography
-    raise FrameError(f"initial must be an invertible 3x3 homography, h33 not 0. Got {np.array(initial).tolist()}")
+    with contextlib.suppress(TypeError, ValueError):  # no numbers, or rows of different lengths
+        homography = np.array(initial, np.float64)
+        if homography.shape == (3, 3) and homography[2, 2]:
+            homography = homography / homography[2, 2]
+            if np.isfinite(homography).all() and abs(np.linalg.det(homography)) >= 1e-12:
+                return homography
+    raise FrameError(f"initial must be an invertible 3x3 homography, h33 not 0. Got {one_line(initial, 100)}")
 
 
 def _blank(frame: np.ndarray) -> np.ndarray:

@@ -225,6 +225,14 @@ def test_a_transposition_for_others_than_matmul_is_a_copy():
     assert count(nodes) == [("copy", "t", 1, 1), ("pointwise", "out", 1, 1)]
 
 
+def test_a_swap_of_the_last_axes_is_a_copy_where_not_matmul_alone_takes_it():
+    swap, square = node("Transpose", "x", "t", perm=[0, 1, 3, 2]), 32 * 16 * 16 * 2 / PASS_BYTES
+    assert count([swap, node("Relu", "t", "out")])[0] == ("copy", "t", 1, 1)
+    gram = node("MatMul", "x t", "gram")
+    assert count([swap, gram, node("Relu", "t", "out")], "gram out")[0] == ("copy", "t", 1, 1)
+    assert count([swap, gram], "gram t") == [("copy", "t", 1, 1), ("matmul", "gram", 2, square)]
+
+
 def test_a_transposition_of_axes_of_length_1_is_free():
     nodes = [node("Transpose", "x", "t", perm=[1, 0, 2, 3]), node("Relu", "t", "out")]
     assert count(nodes) == [("pointwise", "out", 1, 1)]

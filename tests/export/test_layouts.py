@@ -102,6 +102,23 @@ def test_what_works_on_either_takes_the_layout_of_the_largest_that_it_reads():
     assert "a" not in converted(nodes)
 
 
+def test_what_no_convolution_or_product_came_before_has_no_layout():
+    assert converted([node("Sqrt", "x", "a"), conv("a", "out")]) == {}
+
+
+def test_a_kernel_runs_after_all_that_it_reads_though_it_is_named_before():
+    nodes = [
+        node("Sqrt", "x", "root"),  # one kernel with the sum below
+        conv("x", "a"),
+        node("Transpose", "a", "turned", perm=[0, 1, 3, 2]),
+        node("MatMul", "a turned", "gram"),
+        node("MatMul", "gram a", "product"),
+        node("Add", "root product", "sum"),
+        conv("sum", "out"),
+    ]
+    assert converted(nodes) == {"a": 2 * FRAME_BYTES, "sum": 2 * FRAME_BYTES}
+
+
 def test_a_single_plane_has_no_layout():
     nodes = [
         conv("x", "a", "plane"),

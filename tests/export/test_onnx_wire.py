@@ -122,6 +122,19 @@ def test_what_is_fixed_or_of_another_rank_or_not_there_stays() -> None:
     assert own_size(SHIPPED, "depth") is None
 
 
+def test_no_graph_or_two_are_no_onnx() -> None:
+    assert not is_onnx(b"")
+    assert not is_onnx(SHIPPED + SHIPPED)
+
+
+@pytest.mark.parametrize("fixed", [2, 3])
+def test_an_input_of_one_fixed_side_has_no_size(fixed: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(SHIPPED)
+    model.graph.input[0].type.tensor_type.shape.dim[fixed].dim_value = 24
+    assert own_size(model.SerializeToString(), "infrared") is None
+
+
 def test_an_input_of_rank_1_has_no_size() -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(SHIPPED)

@@ -218,6 +218,28 @@ def test_what_cannot_be_opened_is_said_and_leaves_no_thread(arguments, options, 
     assert loop_threads() == []
 
 
+def test_it_has_not_ended_while_a_result_waits_to_be_read(folders):
+    with FusionLoop(*folders, NoNetwork(), realtime=False) as loop:
+        for _ in range(11):
+            loop.read()
+        for thread in loop._threads:
+            thread.join(5)
+        assert not loop.ended
+        assert loop.read().number == 11
+        assert loop.ended
+        assert loop.read() is None
+
+
+def test_a_result_that_nobody_read_is_gone_once_closed():
+    loop = FusionLoop(SCENE, SCENE, NoNetwork())
+    limit_s = time.monotonic() + 5
+    while loop._inferred._item is None and time.monotonic() < limit_s:
+        time.sleep(0.01)
+    loop.close()
+    assert loop.ended
+    assert loop.read() is None
+
+
 def test_closing_twice_and_reading_afterwards_is_fine():
     loop = FusionLoop(SCENE, SCENE, NoNetwork())
     loop.read()

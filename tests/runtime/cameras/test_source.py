@@ -1,4 +1,5 @@
 import logging
+import math
 import threading
 import time
 
@@ -213,12 +214,13 @@ def test_a_bad_frame_costs_itself_alone(camera, script, caplog):
     assert caplog.messages == [f"infrared {TEST}: torn (1 bad frames so far)"]
 
 
-def test_what_nobody_foresaw_ends_it_and_is_raised_to_whoever_reads(camera, script):
+def test_what_nobody_foresaw_ends_it_and_is_raised_to_whoever_reads(camera, script, opened):
     script += [1, ZeroDivisionError("a bug")]
     camera.read().release()
     with pytest.raises(ZeroDivisionError):
         camera.read()
     assert camera.ended
+    assert opened[-1].closed  # the device is free for whoever opens it next
 
 
 def test_a_stamp_is_the_captures(script, opened):
@@ -260,6 +262,8 @@ def test_without_realtime_none_is_dropped_and_it_waits(tmp_path):
 def test_what_cannot_be_opened_is_said_at_once():
     with pytest.raises(FileError, match="cannot open camera /dev/video77"):
         open_source("/dev/video77", "visible")
+    with pytest.raises(FrameError, match=r"the delay of the visible frames must be a number of seconds\. Got nan"):
+        open_source("test://", "visible", delay_s=math.nan)
 
 
 def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog):

@@ -155,6 +155,7 @@ GREY, COLOUR = np.zeros((32, 40), np.uint8), np.zeros((48, 64, 3), np.uint8)
         ([(GREY, COLOUR)], {"initial": np.zeros((3, 3))}, "initial must be an invertible 3x3 homography"),
         ([(GREY, COLOUR)], {"initial": np.eye(2)}, "initial must be an invertible 3x3 homography"),
         ([(GREY, COLOUR)], {"initial": np.eye(3)[::-1]}, "initial must be an invertible 3x3 homography, h33 not 0"),
+        ([(GREY, COLOUR)], {"initial": [[1, 0, 0], [0, 1], [0]]}, r"h33 not 0. Got \[\[1, 0, 0\], \[0, 1\], \[0\]\]"),
         ([(GREY, COLOUR)], {"initial": np.full((3, 3), np.nan)}, "initial must be an invertible 3x3 homography"),
     ],
 )
