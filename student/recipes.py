@@ -117,7 +117,7 @@ RECIPES: Dict[str, Recipe] = {
     ),
     "fast": Recipe(
         "a student whose blocks see the frame at half its sides, started from the shipped one and taught by it: the "
-        "first 3000 of the 8000 steps of the fast student that irvis ships",
+        "first 3000 of the 12,400 steps of the fast student that irvis ships",
         replace(SHIPPED, steps=3000, alpha_kd=1.0),
         teachers=("student",),
         init="student",
