@@ -94,7 +94,7 @@ def test_of_10000_frames_none_is_paired_beyond_the_slop_and_all_that_belong_toge
     st.randoms(use_true_random=False),
 )
 def test_whatever_the_stamps_and_the_order_of_arrival(infrared, visible, slop, rng):
-    """Mutual neighbours are always paired, nothing is paired twice or out of order, and no frame is unaccounted for."""
+    """There are as many pairs as mutual neighbours, none is paired twice or out of order, and no frame is lost."""
     bench = Bench(float(slop))
     sides = {"infrared": list(infrared), "visible": list(visible)}
     while any(sides.values()):
@@ -148,6 +148,29 @@ def test_a_nearer_frame_that_may_still_come_is_waited_for_but_not_longer_than_it
     assert bench.pairs == []
     bench.advance(4 / 30 + 0.037)  # twice 18 ms are over
     assert bench.pairs == [(4 / 30, 4 / 30 + 0.018)]
+
+
+@pytest.mark.parametrize("offset", [0.45, 0.5, 0.55])
+@pytest.mark.parametrize("clock", [False, True])
+def test_cameras_of_one_rate_half_an_interval_apart_keep_that_rate(offset, clock):
+    rng = random.Random(int(100 * offset))
+    bench = Bench(0.02, clock)
+    stamps = [(stamp, "infrared") for stamp in stream(rng, 30, 2000, 0.0015, 0)]
+    stamps += [(stamp, "visible") for stamp in stream(rng, 30, 2000, 0.0015, 0, offset / 30)]
+    for stamp, role in sorted(stamps):
+        bench.arrive(role, stamp)
+    bench.end()
+    assert len(bench.pairs) >= 0.98 * 2000  # of strict neighbours there would be 0.76 * 2000 at a half
+    assert max(abs(first - second) for first, second in bench.pairs) <= 0.02
+
+
+def test_a_camera_with_frames_to_spare_gives_its_nearest():
+    bench = Bench(0.02, clock=True)
+    for k in range(200):
+        bench.arrive("infrared", k / 60)
+        if k % 3 == 1:
+            bench.arrive("visible", k / 60 + 0.0085)  # the next infrared is 0.17 ms nearer
+    assert [round(60 * first) for first, _ in bench.pairs] == [k + 1 for k in range(1, 199, 3)]
 
 
 def test_a_frame_whose_partner_was_given_up_is_late():
