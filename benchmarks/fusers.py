@@ -101,10 +101,8 @@ def _of_teacher(teacher: "Teacher") -> Model:
     Random numbers that the teacher draws are the same for every pair, as in training. Fusing raises ModelError where
     the teacher does not take the planes, or gives NaN or infinity.
     """
-    import torch
-
     from irvis.student.datasets import unit_planes
-    from irvis.student.teachers.load import PublishedTeacher, beyond_unit
+    from irvis.student.teachers.load import PublishedTeacher, beyond_unit, seeded_output
     from irvis.student.teachers.network import CASTS
 
     cast = teacher.network.cast if isinstance(teacher, PublishedTeacher) else None
@@ -113,9 +111,7 @@ def _of_teacher(teacher: "Teacher") -> Model:
 
     def fuse(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
         nonlocal told
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            _, fused = teacher(*unit_planes(infrared, luminance))
+        _, fused = seeded_output(teacher, *unit_planes(infrared, luminance))
         if not fused.isfinite().all():
             size = format_size(infrared.shape)
             raise ModelError(f"{teacher.name} gives NaN or infinity on a pair of {size}; check its weights")

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -197,8 +197,7 @@ class Queue:
         write_json(self.out / PROGRESS, self.progress)
 
     def _is_run(self, name: str, of: Run) -> bool:
-        """Return whether ``name``, given in ``of``, is another run rather than a published or a shipped network."""
-        return name != of.name and name in self.progress["runs"]
+        return is_run(name, of, self.progress["runs"])
 
     def _status(self, name: str) -> str:
         return str(self.progress["runs"][name]["status"])
@@ -243,6 +242,11 @@ class Queue:
         """Return the student that ``run`` starts from: another run's, or a shipped one."""
         is_run = self._is_run(run.init, run)
         return student_path(self.out, run.init) if is_run else find_model(run.init, ".safetensors")
+
+
+def is_run(name: str, of: Run, names: Container[str]) -> bool:
+    """Return whether ``name``, given in ``of``, is another of the runs rather than a published or a shipped network."""
+    return name != of.name and name in names
 
 
 def student_path(out: Path, name: str) -> Path:
@@ -290,9 +294,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Train the runs; return the exit code: 0 when all are done, 130 when stopped and resumable."""
     runs = runs_of(arguments.runs)
     written = [path_of(arguments.out, run.name) for run in runs for path_of in (student_path, state_path)]
-    others = {run.name: {other.name for other in runs} - {run.name} for run in runs}
-    names = {name for run in runs for name in run.teachers if name not in others[run.name]}
-    teachers = [teacher_file(teacher_spec(arguments.teachers, name)) for name in sorted(names)]
+    names = [run.name for run in runs]
+    teachers = [
+        teacher_file(teacher_spec(arguments.teachers, name))
+        for run in runs
+        for name in run.teachers
+        if not is_run(name, run, names)
+    ]
     check_outputs([arguments.out / PROGRESS, *written], [arguments.pack, *teachers, *_described_in(arguments.runs)])
     crops = read_pack(arguments.pack)
     with processes(arguments.device) as among:

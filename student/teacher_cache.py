@@ -23,7 +23,7 @@ from irvis.runtime.files import write_json
 from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
-from irvis.student.teachers.load import Teacher, beyond_unit
+from irvis.student.teachers.load import Teacher, beyond_unit, seeded_output
 
 FORMAT = "1"  # changes whenever the stored content does
 BATCH = 4  # crops that go through the teacher together
@@ -54,12 +54,9 @@ def digest_of(crops: Tensor) -> str:
 def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
     """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError if an output is misshaped or not finite.
 
-    Random numbers, such as a diffusion model draws, are seeded alike on every call, or the cache would be useless.
+    Random numbers are drawn as in ``seeded_output``, or the cache would be useless.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(0)
-        feature, fused = teacher(infrared, visible)
+    feature, fused = seeded_output(teacher, infrared, visible)
     if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):
         raise ModelError(
             f"{teacher.name} must return a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "

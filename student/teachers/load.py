@@ -179,6 +179,17 @@ def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]
     return list(teachers.values())
 
 
+def seeded_output(teacher: Teacher, infrared: Tensor, visible: Tensor) -> Output:
+    """Run a teacher on (B, 1, H, W) planes in [0, 1], with the random numbers that it draws seeded alike on every call.
+
+    A diffusion model draws some. The caller's random state is left as it was.
+    """
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        return teacher(infrared, visible)
+
+
 def checked_output(name: str, planes: Tensor, feature: Any, fused: Any, place: str = "") -> Output:
     """Return a teacher's output for ``planes``, (B, 1, H, W), as float32 without gradient.
 

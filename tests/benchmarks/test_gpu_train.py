@@ -19,6 +19,7 @@ from irvis.student.train import RunOptions, train
 from irvis.student.trainer import ALONE
 
 SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=6, learning_rate=1e-3, warmup=0.0, ema=0.5, augment=True)
+WILD = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)  # it diverges
 
 
 class Toy:
@@ -159,9 +160,8 @@ def test_a_run_is_taught_by_a_run_when_that_is_done(packed, tmp_path, monkeypatc
 
 
 def test_a_run_whose_teacher_failed_is_not_started(packed, tmp_path):
-    wild = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)
     queue = Queue(
-        [gpu_train.Run("a", SMALL, ("b",)), gpu_train.Run("b", wild)],
+        [gpu_train.Run("a", SMALL, ("b",)), gpu_train.Run("b", WILD)],
         gpu_train.read_pack(packed),
         tmp_path / "out",
         tmp_path,
@@ -189,8 +189,7 @@ def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_pa
 
 
 def test_a_run_that_fails_lets_the_others_go_on(packed, tmp_path, monkeypatch):
-    wild = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)
-    monkeypatch.setitem(RECIPES, "base", Recipe("", wild))
+    monkeypatch.setitem(RECIPES, "base", Recipe("", WILD))
     crops = gpu_train.read_pack(packed)
     queue = Queue(runs_of(["shipped", "paper-SHIP"]), crops, tmp_path / "out", tmp_path, ALONE)
     assert train_queue(queue, seconds=999, together=2)
