@@ -4,12 +4,12 @@ import argparse
 import itertools
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 import numpy as np
 from tqdm import tqdm
 
-from irvis.benchmarks.fusers import Fuse, Model, open_model, open_teachers, teacher_files
+from irvis.benchmarks.fusers import Fuse, Model, check_device, open_model, open_teachers, teacher_files
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.benchmarks.published import published_quality
 from irvis.benchmarks.tables import (
@@ -46,7 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SPEC",
         help="a teacher of your own, or a published one, as `irvis train --teacher` takes it: NAME=WEIGHTS, or as "
-        "`irvis teachers` says; run in PyTorch or ONNX Runtime on the CPU, beside the models; may be repeated",
+        "`irvis teachers` says; run in PyTorch or ONNX Runtime, beside the models; may be repeated",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="where PyTorch runs checkpoints, published networks and teachers: cpu (the default), cuda or cuda:1; "
+        "an ONNX or engine runs on a GPU if there is one",
     )
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
@@ -55,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: one table per data set, of models, teachers, the inputs' mean and the paper's figures."""
+    check_device(arguments.device)
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
     models = [text.rpartition("=")[2] for text in arguments.model or []]
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
@@ -62,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_outputs([file for file, _ in outputs], [*models, *teacher_files(arguments.teacher), *images])
     results = []
     with ExitStack() as stack:
-        models = _open_models(arguments.model or [None], arguments.teacher, stack, arguments.resize)
+        models = _open_models(arguments, stack)
         for model, (_, pairs) in itertools.product(models, data_sets):
             model.fuse(*read_luminance(pairs[0]))  # one that cannot fuse them fails before the others take an hour
         for folder, pairs in data_sets:
@@ -80,12 +87,12 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open_models(
-    texts: Sequence[Optional[str]], teachers: Sequence[str], stack: ExitStack, resize: bool
-) -> List[Model]:
+def _open_models(arguments: argparse.Namespace, stack: ExitStack) -> List[Model]:
     """Open each model once, then the teachers; those that share a name are named as on the command line."""
-    given = [(text or NAMES[0], open_model(text, stack, resize)) for text in dict.fromkeys(texts)]
-    given += zip(teachers, open_teachers(teachers))
+    texts: List[Optional[str]] = list(dict.fromkeys(arguments.model or [None]))
+    resize, device = arguments.resize, arguments.device
+    given = [(text or NAMES[0], open_model(text, stack, resize, device)) for text in texts]
+    given += zip(arguments.teacher, open_teachers(arguments.teacher, device))
     names = [model.name for _, model in given]
     return [Model(text, model.fuse) if names.count(model.name) > 1 else model for text, model in given]
 

@@ -31,7 +31,7 @@ class Model(NamedTuple):
     fuse: Fuse
 
 
-def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> Model:
+def open_model(text: Optional[str], stack: ExitStack, resize: bool = False, device: str = "cpu") -> Model:
     """Open the model that ``--model`` names.
 
     Args:
@@ -39,6 +39,7 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> M
             ``NAME=FILE`` for a published network's weights; None for the student that irvis ships.
         stack: closes the model at its end.
         resize: fit frames of another size to that of an ONNX or engine, and back.
+        device: where PyTorch runs a checkpoint or published network; an ONNX or engine is run where Fuser chooses.
 
     Raises IrvisError if it cannot be opened.
     """
@@ -47,32 +48,32 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False) -> M
         if equals and not Path(text).exists():
             if "," in name:  # as in my.package:build,feature=decoder
                 raise IrvisError(f"not a model: {text}, which has the form of a teacher; give it as --teacher")
-            return published_network(name, Path(weights))
+            return published_network(name, Path(weights), device)
         if Path(text).suffix in CHECKPOINTS:
-            return Model(Path(text).name, student(Path(text)))
+            return Model(Path(text).name, student(Path(text), device))
     fuser = stack.enter_context(Fuser(text, resize=resize, infrared_smoothing=0))
     return Model(fuser.model.name, fuser)
 
 
-def student(checkpoint: Path) -> Fuse:
+def student(checkpoint: Path, device: str = "cpu") -> Fuse:
     """Run a student's checkpoint in PyTorch, rounded as the runtime does. Raises IrvisError."""
     _require_torch()
     from irvis.student.checkpoint import load_student
     from irvis.student.validation import fuse_planes
 
-    return partial(fuse_planes, load_student(checkpoint))
+    return _without_tf32(partial(fuse_planes, load_student(checkpoint).to(device)))
 
 
-def published_network(name: str, weights: Path) -> Model:
+def published_network(name: str, weights: Path, device: str = "cpu") -> Model:
     """Run a published network in PyTorch, its fused plane turned to 8 bits as its authors do. Raises IrvisError."""
     _require_torch()
     from irvis.student.teachers.load import PublishedTeacher
 
-    return _of_teacher(PublishedTeacher(name, weights))
+    return _of_teacher(PublishedTeacher(name, weights, device))
 
 
-def open_teachers(specs: Sequence[str]) -> List[Model]:
-    """Open the teachers that ``--teacher`` names, in the forms that ``irvis train --teacher`` takes, on the CPU.
+def open_teachers(specs: Sequence[str], device: str = "cpu") -> List[Model]:
+    """Open the teachers that ``--teacher`` names, in the forms that ``irvis train --teacher`` takes.
 
     Raises IrvisError if one cannot be opened, or two have the same name.
     """
@@ -81,7 +82,16 @@ def open_teachers(specs: Sequence[str]) -> List[Model]:
     _require_torch()
     from irvis.student.teachers import load
 
-    return [_of_teacher(teacher) for teacher in load.open_teachers(specs)]
+    return [_of_teacher(teacher) for teacher in load.open_teachers(specs, device)]
+
+
+def check_device(device: str) -> None:
+    """Raise IrvisError unless PyTorch is installed and can use the device; ``cpu`` is not checked."""
+    if device != "cpu":  # what runs without PyTorch is measured without it
+        _require_torch()
+        from irvis.student.teachers import load
+
+        load.check_device(device)
 
 
 def teacher_files(specs: Sequence[str]) -> List[Optional[Path]]:
@@ -119,9 +129,20 @@ def _of_teacher(teacher: "Teacher") -> Model:
         if beyond:
             logger.warning("%s: %s", teacher.name, beyond)
             told = True
-        return to_8_bits(fused[0, 0].numpy())
+        return to_8_bits(fused[0, 0].cpu().numpy())
 
-    return Model(teacher.name, fuse)
+    return Model(teacher.name, _without_tf32(fuse))
+
+
+def _without_tf32(fuse: Fuse) -> Fuse:
+    """Return ``fuse`` with convolutions in FP32 on a GPU too, not in TF32, PyTorch's default there."""
+    import torch
+
+    def exact(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return fuse(infrared, luminance)
+
+    return exact
 
 
 def _require_torch() -> None:

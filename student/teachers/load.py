@@ -116,16 +116,21 @@ def published_name(name: str) -> str:
     return by_lower_case[name.lower()]
 
 
+def check_device(device: Device) -> None:
+    """Raise IrvisError unless PyTorch can use a device, such as ``cpu``, ``cuda`` or ``cuda:1``."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without CUDA
+        raise IrvisError(f"PyTorch cannot use the device {device}: {one_line(error, 150)}; give cpu") from error
+
+
 def open_teacher(spec: str, device: Device = "cpu") -> Teacher:
     """Return the teacher that ``spec`` names in one of the FORMS.
 
     Names of published networks may be in upper or lower case; a shipped student's name stands for its file; a
     ``function`` is imported with the current folder on the path, and called without arguments. Raises IrvisError.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter if PyTorch was built without CUDA
-        raise IrvisError(f"PyTorch cannot use the device {device}: {one_line(error, 150)}; give cpu") from error
+    check_device(device)
     published, onnx = PUBLISHED_FORM.fullmatch(spec), ONNX_FORM.fullmatch(spec)
     if published:
         return PublishedTeacher(published["name"], published["path"], device)

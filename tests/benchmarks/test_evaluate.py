@@ -267,6 +267,34 @@ def test_a_published_teacher_and_a_student_as_one_score_as_the_models_do(tmp_pat
         assert rows[1][name] == rows[3][name]
 
 
+@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99", "cpu:x"])
+def test_a_device_that_pytorch_cannot_use_is_one_line_before_anything_is_measured(samples, tmp_path, capsys, device):
+    pytest.importorskip("torch")
+    table = tmp_path / "table.csv"
+    code, blocks, trouble = run(capsys, samples, "--device", device, "--csv", table)
+    assert (code, blocks, trouble.count("\n"), table.exists()) == (1, [], 1, False)
+    assert trouble.startswith(f"irvis evaluate: PyTorch cannot use the device {device}: ")
+    assert trouble.endswith("; give cpu\n")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_checkpoints_and_teachers_score_as_on_the_cpu(samples, tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    checkpoint = SHIPPED_MODEL.with_suffix(".safetensors")
+    rows = []
+    for device in ("cpu", "cuda"):
+        table = tmp_path / f"{device}.csv"
+        options = ("--model", checkpoint, "--teacher", "fast", "--device", device, "--csv", table)
+        assert run(capsys, samples, *options)[0] == 0
+        rows.append(read_csv(table))
+    for on_cpu, on_gpu in zip(*rows):
+        assert [float(on_gpu[name]) for name in NAMES] == pytest.approx(
+            [float(on_cpu[name]) for name in NAMES], abs=1e-3
+        )
+
+
 def test_a_teacher_that_draws_random_numbers_scores_the_same_at_every_run(own, capsys):
     folder = few_pairs(own / "few", 2)
     tables = [run(capsys, folder, "--teacher", "own_evaluated:random,feature=decoder")[1] for _ in range(2)]
@@ -398,7 +426,8 @@ def test_an_unknown_network_is_one_line(samples, capsys):
 
 def test_without_torch_its_models_are_refused_in_one_line(samples, capsys, monkeypatch):
     monkeypatch.setattr("irvis.benchmarks.fusers.find_spec", lambda name: None)
-    for option in (["--model", "student.pt"], ["--model", "SHIP=weights.safetensors"], ["--teacher", "student"]):
+    models = (["--model", "student.pt"], ["--model", "SHIP=weights.safetensors"], ["--teacher", "student"])
+    for option in (*models, ["--device", "cuda"]):
         code, blocks, trouble = run(capsys, samples, *option)
         assert (code, blocks) == (1, [])
         assert trouble == "irvis evaluate: torch is not installed: pip install 'irvis[workstation]'\n"
