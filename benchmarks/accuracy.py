@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.export.acceptance import PAIRS_AT_MOST, compare, summarise
 from irvis.export.sample_frames import resized
 from irvis.runtime import Fuser
@@ -48,7 +49,7 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> A
     if evaluate is not None:
         qualities = [evaluate(*(plane.astype(np.float64) for plane in (*planes, found))) for planes, found in fused]
     return Accuracy(
-        data_set="/".join(folder.resolve().parts[-2:]),
+        data_set=data_set_name(folder),
         pairs=len(chosen),
         of=len(pairs),
         reference=reference.name if reference is not None else None,

@@ -26,6 +26,7 @@ try:
     from irvis.runtime.cli import guarded, parse
     from irvis.runtime.files import check_outputs, read_bytes, sha256, write_bytes
     from irvis.runtime.pairs import files_of, pairs_of
+    from irvis.runtime.shipped import find_model
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 except ModuleNotFoundError as error:
@@ -44,9 +45,6 @@ def bench(arguments: argparse.Namespace) -> int:
 
     If only the accuracy on --pairs cannot be measured, the report says so and is written before the error is raised.
     """
-    # jtop shows a newly set mode a second late.
-    read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
-    board, verified_mode = _prepare_board(arguments, read)
     outputs = (arguments.json, arguments.markdown, arguments.plot)
     pairs = pairs_of(arguments.pairs) if arguments.pairs is not None else []  # fails now, not after the run
     check_outputs(outputs, (arguments.engine, arguments.onnx, arguments.reference, *files_of(pairs)))
@@ -57,6 +55,10 @@ def bench(arguments: argparse.Namespace) -> int:
             raise IrvisError("--reference needs pairs to fuse; give --pairs FOLDER too")
         if not is_onnx(read_bytes(arguments.reference, "reference")):
             raise IrvisError(f"--reference is not an ONNX file, or is corrupt: {arguments.reference}")
+    read_bytes(find_model(arguments.engine or arguments.onnx), "model")
+    # Last, because it may change the power mode. jtop shows a newly set mode a second late.
+    read = partial(read_board, ask_jtop=lambda: None) if arguments.set_mode is not None else read_board
+    board, verified_mode = _prepare_board(arguments, read)
     failure: Optional[IrvisError] = None
     begin_s = time.monotonic()
     cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}

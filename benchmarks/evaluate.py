@@ -9,6 +9,7 @@ from typing import Dict, List, Optional
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.fusers import Fuse, Model, check_device, open_model, open_teachers, teacher_files
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.benchmarks.published import published_quality
@@ -77,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
             # Always included, since it flatters some metrics more than any model does.
             rows.append(Row("mean of the inputs", BASELINE, evaluate_pairs(pairs, mean)))
             rows += [Row(name, PUBLISHED, row) for name, row in published_quality(folder, len(pairs)).items()]
-            results.append(Quality("/".join(folder.resolve().parts[-2:]), len(pairs), rows))
+            results.append(Quality(data_set_name(folder), len(pairs), rows))
             print(to_text(results[-1]), end="\n\n", flush=True)
     if has_published(results):
         print(FOOTNOTE)

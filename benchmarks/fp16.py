@@ -14,6 +14,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.half_precision import HalfPrecision
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
@@ -135,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; return 0 if every model is safe on every pair, else 1."""
-    data_sets = {"/".join(folder.resolve().parts[-2:]): pairs_of(folder) for folder in arguments.pairs}
+    data_sets = {data_set_name(folder): pairs_of(folder) for folder in arguments.pairs}
     if arguments.limit:
         data_sets = {name: spread_by_parts(pairs, arguments.limit) for name, pairs in data_sets.items()}
     hostile = f"hostile, {format_size(arguments.size)}"

@@ -61,7 +61,7 @@ def student(checkpoint: Path, device: str = "cpu") -> Fuse:
     from irvis.student.checkpoint import load_student
     from irvis.student.validation import fuse_planes
 
-    return _without_tf32(partial(fuse_planes, load_student(checkpoint).to(device)))
+    return partial(fuse_planes, load_student(checkpoint).to(device))
 
 
 def published_network(name: str, weights: Path, device: str = "cpu") -> Model:
@@ -112,7 +112,7 @@ def _of_teacher(teacher: "Teacher") -> Model:
     the teacher does not take the planes, or gives NaN or infinity.
     """
     from irvis.student.datasets import unit_planes
-    from irvis.student.teachers.load import PublishedTeacher, beyond_unit, seeded_output
+    from irvis.student.teachers.load import PublishedTeacher, beyond_unit, repeatable_output
     from irvis.student.teachers.network import CASTS
 
     cast = teacher.network.cast if isinstance(teacher, PublishedTeacher) else None
@@ -121,7 +121,7 @@ def _of_teacher(teacher: "Teacher") -> Model:
 
     def fuse(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
         nonlocal told
-        _, fused = seeded_output(teacher, *unit_planes(infrared, luminance))
+        _, fused = repeatable_output(teacher, *unit_planes(infrared, luminance))
         if not fused.isfinite().all():
             size = format_size(infrared.shape)
             raise ModelError(f"{teacher.name} gives NaN or infinity on a pair of {size}; check its weights")
@@ -131,18 +131,7 @@ def _of_teacher(teacher: "Teacher") -> Model:
             told = True
         return to_8_bits(fused[0, 0].cpu().numpy())
 
-    return Model(teacher.name, _without_tf32(fuse))
-
-
-def _without_tf32(fuse: Fuse) -> Fuse:
-    """Return ``fuse`` with convolutions in FP32 on a GPU too, not in TF32, PyTorch's default there."""
-    import torch
-
-    def exact(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return fuse(infrared, luminance)
-
-    return exact
+    return Model(teacher.name, fuse)
 
 
 def _require_torch() -> None:

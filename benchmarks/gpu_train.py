@@ -204,13 +204,13 @@ class Queue:
 
     def _look(self, one: Active) -> None:
         if one.read():
-            self.active.remove(one)
             save_student(
                 student_path(self.out, one.run.name),
                 one.trainer.best,
                 provenance(one.trainer, self.pack.source, one.teachers),
             )
             state_path(self.out, one.run.name).unlink(missing_ok=True)
+            self.active.remove(one)
             one.told["status"] = "done"
 
     def _started(self, run: Run, told: Dict[str, Any], options: Dict[str, Any]) -> Active:
@@ -231,10 +231,8 @@ class Queue:
         """Return a teacher and its maps on the crops, cached for later runs that use them."""
         if (spec, key) not in self._maps:
             teacher = open_teacher(spec, self.among.device)
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as exact as the teacher cache's
-                parts = [
-                    teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in crops.split(TEACHER_BATCH)
-                ]
+            batches = crops.split(TEACHER_BATCH)
+            parts = [teacher_maps(teacher, *to_unit(some.to(self.among.device))) for some in batches]
             self._maps[spec, key] = teacher, TeacherMaps(*(torch.cat(tensors) for tensors in zip(*parts)))
         return self._maps[spec, key]
 
@@ -265,7 +263,7 @@ def teacher_spec(folder: Path, name: str) -> str:
 
 
 def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> bool:
-    """Train until all runs are done, the time is up, or ``Stop`` catches a signal; return whether all are done."""
+    """Train until all runs are done, the time is up, or ``Stop`` catches a signal; return whether none is left."""
     began = saved = time.monotonic()
     with Stop() as stop:
         queue.start(together, **options)
@@ -291,7 +289,7 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the runs; return the exit code: 0 when all are done, 130 when stopped and resumable."""
+    """Train the runs; return the exit code: 0 when all are done, 1 if one failed, 130 when stopped and resumable."""
     runs = runs_of(arguments.runs)
     written = [path_of(arguments.out, run.name) for run in runs for path_of in (student_path, state_path)]
     names = [run.name for run in runs]
@@ -322,7 +320,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"{name:<18}{told.get('status', 'waiting')}, {told.get('steps', 0)} of {told.get('of', '?')} steps, "
             f"{told.get('steps_per_s', 0)} steps/s, loss {loss:.4f}"
         )
-    return 0 if done else 130
+    if not done:
+        return 130
+    return int(any(queue.progress["runs"][run.name]["status"].startswith("failed") for run in runs))
 
 
 def main() -> int:

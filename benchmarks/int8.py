@@ -12,6 +12,7 @@ from typing import Any, Collection, Dict, Iterator, Sequence, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.export.acceptance import LEAST_PSNR_DB, compare, summarise
 from irvis.export.int8_emulation import Int8Emulation
 from irvis.export.sample_frames import find_pairs, read_frames, to_planes
@@ -72,7 +73,7 @@ def measure(model: Path, arguments: argparse.Namespace) -> float:
     )
     worst_db = []
     for index, folder in enumerate(arguments.pairs):
-        name = "/".join(folder.resolve().parts[-2:])
+        name = data_set_name(folder)
         pairs = pairs_of(folder)
         reference = Reference(name, spread_by_parts(pairs, arguments.limit or len(pairs)), emulation)
         found = reference.errors_of(emulation.allowed, "INT8")

@@ -23,9 +23,12 @@ class Cell(NamedTuple):
     rank: int = 0
 
 
-def ranks(values: Sequence[float]) -> List[int]:
-    """Rank a column's values as printed, greater being better; NaN has no rank (0), equal values share one."""
-    rounded = [round(value, DIGITS) for value in values]
+def ranks(values: Sequence[float], digits: int = DIGITS) -> List[int]:
+    """Rank a column's values as printed, with ``digits`` after the point, greater being better.
+
+    NaN has no rank (0), equal values share one.
+    """
+    rounded = [round(value, digits) for value in values]
     order = sorted({value for value in rounded if not math.isnan(value)}, reverse=True)
     places = dict(zip(order, (BEST, SECOND)))
     return [places.get(value, 0) for value in rounded]

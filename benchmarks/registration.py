@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_outputs, write_json
@@ -213,7 +214,7 @@ class Trial(NamedTuple):
 def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -> Iterator[Trial]:
     """Warp and register every ``every``-th pair of a data set; yield the trials. Raises IrvisError."""
     pairs = pairs_of(folder)[::every]
-    data_set = "/".join(folder.resolve().parts[-2:])
+    data_set = data_set_name(folder)
     groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
     if len(groups) < 2:
         raise IrvisError(f"two trials of {frames} need {2 * frames} pairs or more. Got {len(pairs)} from {folder}")

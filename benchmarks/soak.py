@@ -248,7 +248,7 @@ def read_samples(path: Path) -> List[Sample]:
 
 def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
     """Plot what each run held and took over time, one colour each. Raises FileError, IrvisError without matplotlib."""
-    figure = new_figure(figsize=(10, 6), layout="constrained")
+    figure = new_figure(figsize=(10, 6))
     shown = {
         "memory_mb": "memory, MB",
         "descriptors": "descriptors",

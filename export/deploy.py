@@ -5,8 +5,8 @@ batch is 1, as in a control loop.
 
 FP16 ends at 65504, and below 2^-14 it loses digits. So whatever is squared, multiplied or summed is scaled by powers of
 two, which cost nothing (they are folded into the weights) and change no digit. The powers come from bounds that hold
-for every input in [0, 1] (``intervals``). No sum is longer than a row or a column of the frame, since a running sum in
-FP16 stops growing after some thousand terms.
+for every input in [0, 1] (``intervals``), as far as MAX_EXPONENT allows. No sum is longer than a row or a column of the
+frame, since a running sum in FP16 stops growing after some thousand terms.
 """
 
 import copy
@@ -42,6 +42,9 @@ from irvis.student.network import (
 
 LIMIT = 2.0**15  # of every sum; half of FP16's range
 SIDE = 2**11  # pixels; the greatest height and width of a frame
+# Bounds along the local branch grow tenfold with each DACB, what is computed does not. Divided by all of such a bound
+# it would lose its digits, and a factor of 2^16, which undoes it, is infinite.
+MAX_EXPONENT = 11
 MAX_NORM_EXPONENT = 4  # LayerNorm's eps times 2^-8 is the least that FP16 does not round to 0
 
 
@@ -76,6 +79,11 @@ def rotation(channels: int) -> Tensor:
     return torch.eye(channels, dtype=torch.float64) - 2 * torch.outer(normal, normal) / (normal @ normal)
 
 
+def factor_for(bound: Tensor, limit: float) -> float:
+    """Return the power of two, from 1 to 2^MAX_EXPONENT, that brings ``bound`` under ``limit`` or nearest to it."""
+    return 2.0 ** min(exponent_to_fit(float(bound.max()), limit), MAX_EXPONENT)
+
+
 def choose_basis(bound: Tensor, eps: float) -> Basis:
     """Scale the stream so that its squares stay in FP16's range.
 
@@ -89,7 +97,7 @@ def choose_basis(bound: Tensor, eps: float) -> Basis:
     largest = float(bound[1:].max()) if len(bound) > 1 else 0.0
     exponent = exponent_to_fit(largest, LIMIT**0.5)
     scale = torch.full_like(bound, 2.0 ** -min(exponent, MAX_NORM_EXPONENT))
-    scale[0] *= 2.0 ** -exponent_to_fit(float(bound[0]) * eps**-0.5, LIMIT)
+    scale[0] /= factor_for(bound[0] * eps**-0.5, LIMIT)
     return Basis(rotation(len(bound)), scale)
 
 
@@ -318,7 +326,7 @@ class DeployDACB(nn.Module):
         hidden = through_leaky_relu(through_conv(self.pointwise1, through_conv(self.depthwise, entering)), 0.0)
         detail = through_conv(self.pointwise2, hidden)
         self.leaving = entering + detail.with_zero()
-        self.factor = 2.0 ** exponent_to_fit(float(detail.magnitude.max()), LIMIT / SIDE)
+        self.factor = factor_for(detail.magnitude, LIMIT / SIDE)
         self.pointwise2.weight.data /= self.factor
         self.pointwise2.bias.data /= self.factor  # type: ignore[union-attr]
         self.squeeze = conv(block.channel_attention.squeeze.weight.data * self.factor)
@@ -410,7 +418,7 @@ class DeployDecoder(nn.Module):
         self.conv2 = conv(decoder.conv2.weight.data, decoder.conv2.bias.data)  # type: ignore[union-attr]
         first = through_conv(self.conv1, fusion.leaving)
         last = through_conv(self.conv2, through_leaky_relu(first))
-        self.factor = 2.0 ** exponent_to_fit(float(torch.cat([first.magnitude, last.magnitude]).max()), LIMIT)
+        self.factor = factor_for(torch.cat([first.magnitude, last.magnitude]), LIMIT)
         self.conv1.weight.data = torch.einsum("ocyx,cd->odyx", self.conv1.weight.data, fusion.basis.leave)
         for tensor in (self.conv1.weight, self.conv1.bias, self.conv2.bias):
             tensor.data /= self.factor  # type: ignore[union-attr]

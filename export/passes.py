@@ -138,7 +138,7 @@ def as_json(traffic: Traffic) -> Dict[str, Any]:
 def draw(plain: Traffic, deploy: Traffic, output: Path) -> None:
     """Draw the passes of both by kind as bars. Raises FileError, and IrvisError without matplotlib."""
     kinds = [kind for kind in KINDS if plain.of_kind(kind) or deploy.of_kind(kind)][::-1]
-    figure = new_figure(figsize=(8, 0.6 * len(kinds) + 1.2), layout="constrained")
+    figure = new_figure(figsize=(8, 0.6 * len(kinds) + 1.2))
     axis = figure.subplots()
     for traffic, offset in ((plain, 0.2), (deploy, -0.2)):
         passes = [traffic.in_passes(sum(group.bytes for group in traffic.of_kind(kind))) for kind in kinds]

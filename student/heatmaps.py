@@ -20,7 +20,7 @@ from irvis.student.checkpoint import load_student
 from irvis.student.datasets import unit_planes
 from irvis.student.losses import SHORTEST, attention_map, attention_map_loss
 from irvis.student.network import Student
-from irvis.student.teachers.load import Device
+from irvis.student.teachers.load import Device, repeatable_output
 from irvis.student.teachers.network import Output
 
 # (infrared, visible) of (B, 1, H, W) in [0, 1] -> (feature, fused), as every Teacher returns them
@@ -39,7 +39,7 @@ def open_student(checkpoint: Path, device: Device = "cpu") -> Network:
 
 def attention(network: Network, infrared: np.ndarray, luminance: np.ndarray) -> Tensor:
     """Return a network's attention map for two uint8 (H, W) planes: float32 (1, 1, h, w), on CPU. Raises ModelError."""
-    feature, _ = network(*unit_planes(infrared, luminance))
+    feature, _ = repeatable_output(network, *unit_planes(infrared, luminance))
     return attention_map(feature).cpu()
 
 

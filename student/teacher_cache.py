@@ -23,7 +23,7 @@ from irvis.runtime.files import write_json
 from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
-from irvis.student.teachers.load import Teacher, beyond_unit, seeded_output
+from irvis.student.teachers.load import Teacher, beyond_unit, repeatable_output
 
 FORMAT = "1"  # changes whenever the stored content does
 BATCH = 4  # crops that go through the teacher together
@@ -54,9 +54,9 @@ def digest_of(crops: Tensor) -> str:
 def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
     """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError if an output is misshaped or not finite.
 
-    Random numbers are drawn as in ``seeded_output``, or the cache would be useless.
+    A cache needs ``repeatable_output``.
     """
-    feature, fused = seeded_output(teacher, infrared, visible)
+    feature, fused = repeatable_output(teacher, infrared, visible)
     if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):
         raise ModelError(
             f"{teacher.name} must return a fused {tuple(infrared.shape)} and a feature (B, C, h, w). "
@@ -80,8 +80,7 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
     place = (folder or default_cache()) / f"{_plain(teacher.name)}-{key[:16]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        # As exact on a GPU as on a CPU, or the outputs of one would not match those of the other.
-        with _locked(place), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with _locked(place):
             arrays = _open(place, crops)
             done = _done(place) if arrays else 0
             if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays, done):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import counted, data_set_name
 from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.experiments.pair_keys import digest_pairs
 from irvis.benchmarks.metrics import published_metrics
@@ -119,7 +120,7 @@ def main(arguments: argparse.Namespace) -> int:
         if test is None:
             print(f"trained into {arguments.output}; give --test to measure")
             return 0
-        setting = setting_of(runs, _counted(len(test.pairs), test.name))
+        setting = setting_of(runs, counted(len(test.pairs), test.name))
         figures: Dict[Variant, List[Dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for run in runs:
             figures[run.variant].append(figures_of(run, test) or _measure(run, test, among.device))
@@ -130,7 +131,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def test_set_of(folder: Path, quick: bool) -> DataSet:
     """Return the test set in ``folder``, or a corner of one pair if ``quick``. Raises FileError."""
-    name, pairs = "/".join(folder.resolve().parts[-2:]), _pairs_of(folder, quick)
+    name, pairs = data_set_name(folder), _pairs_of(folder, quick)
     cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
     return DataSet(name + cut, pairs, digest_pairs(pairs), QUICK_SIDE if quick else None)
 
@@ -199,7 +200,7 @@ def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
         if any(training[name] != first[name] for name in alike):
             told, others = _sources(training), _sources(first)
             raise FileError(f"{run.checkpoint} is from {told}, others are from {others}; remove it")
-    config, trained_on = runs[0].config, _counted(first["pairs"], ", ".join(first["data"]))
+    config, trained_on = runs[0].config, counted(first["pairs"], ", ".join(first["data"]))
     teachers = ", ".join(sorted(first["teachers"]))
     return Setting(config.steps, config.learning_rate, len(runs) // len(VARIANTS), trained_on, teachers, tested_on)
 
@@ -266,10 +267,6 @@ def _pairs_of(folder: Path, quick: bool) -> Sequence[Pair]:
 
 
 def _sources(training: Dict[str, Any]) -> str:
-    pairs = _counted(training["pairs"], ", ".join(training["data"]))
+    pairs = counted(training["pairs"], ", ".join(training["data"]))
     teachers = (f"{name} {digest[:8]}" for name, digest in sorted(training["teachers"].items()))
     return f"{pairs} and teacher {', '.join(teachers) or 'none'}"
-
-
-def _counted(pairs: int, data_set: str) -> str:
-    return f"{pairs} pair{'s' if pairs > 1 else ''} of {data_set}"

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import counted
 from irvis.benchmarks.experiments import features
 from irvis.benchmarks.experiments.ablation import (
     QUICK_PAIRS,
@@ -26,7 +27,7 @@ from irvis.benchmarks.experiments.ablation import (
     config_of,
     test_set_of,
 )
-from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, counted, write_compensation
+from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, write_compensation
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.errors import FileError, IrvisError
@@ -41,7 +42,7 @@ from irvis.student.datasets import unit_planes
 from irvis.student.distributed import Processes, processes
 from irvis.student.heatmaps import Network, detail_share, heat_map, open_student, similarity
 from irvis.student.losses import attention_map, sobel_magnitude
-from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teachers
+from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teachers, repeatable_output
 from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
 
@@ -126,7 +127,7 @@ def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict
         planes = unit_planes(infrared, visible)
         attended = []
         for network, row in zip(networks, rows.values()):
-            feature, fused = network(*planes)
+            feature, fused = repeatable_output(network, *planes)
             levels = _levels(network, fused[0, 0].float().cpu().numpy())
             quality = published_metrics(*(image.astype(np.float64) for image in (infrared, visible, levels)))
             attended.append(attention_map(feature).cpu())

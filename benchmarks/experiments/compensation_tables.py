@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from irvis.benchmarks.data_sets import counted
 from irvis.benchmarks.experiments.ablation import DataSet
 from irvis.benchmarks.published import METRICS
 from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, write_tables
@@ -75,11 +76,6 @@ def describe(couples: Sequence[Couple], test: DataSet) -> str:
         "Detail spans {} over the teachers and {} over the students.".format(*spans),
     ]
     return " ".join(sentences)
-
-
-def counted(pairs: int, data_set: str) -> str:
-    """``2, "TNO/test"`` -> ``"2 pairs of TNO/test"``."""
-    return f"{pairs} pair{'s' if pairs > 1 else ''} of {data_set}"
 
 
 def to_csv(couples: Sequence[Couple]) -> str:

@@ -40,7 +40,7 @@ class Column(NamedTuple):
     def cells(self) -> Dict[str, Cell]:
         """Return the cells by method."""
         ranked = {name: -value for name, value in self.values.items() if name not in self.tenths}
-        places = dict(zip(ranked, ranks([*ranked.values()])))
+        places = dict(zip(ranked, ranks([*ranked.values()], self.digits)))
         found = {}
         for name, value in self.values.items():
             text = f"{value:.{self.digits}f}{TEN_TIMES if name in self.tenths else ''}"

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.detection.detector import DEFAULT, Detector, Example, Settings, open_detector
 from irvis.benchmarks.detection.objects import CLASSES, Detections, Labelled, labelled_pairs, split_of
 from irvis.benchmarks.detection.pictures import Tile, detected, draw_grid
@@ -114,7 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
         values = [100 * value for value in average_precisions(detections, truth, len(task.classes))]
         rows.append(Row(name, MODEL, values, mean_precision(values)))
     setting = Setting(
-        "/".join(arguments.folder.resolve().parts[-2:]),
+        data_set_name(arguments.folder),
         task.classes,
         [len(part) for part in split],
         sum(len(objects.classes) for objects in truth),

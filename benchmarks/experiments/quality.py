@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.benchmarks import complexity
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.evaluate import mean
 from irvis.benchmarks.experiments.methods import Method, add_method_arguments, methods_of
 from irvis.benchmarks.experiments.pair_keys import key_of
@@ -106,7 +107,7 @@ def data_sets_of(arguments: argparse.Namespace) -> List[DataSet]:
     limit, side = (QUICK_PAIRS, QUICK_SIDE) if arguments.quick else (arguments.limit, None)
     found: Dict[str, DataSet] = {}
     for folder in arguments.folders:
-        name, pairs = "/".join(folder.resolve().parts[-2:]), pairs_of(folder)
+        name, pairs = data_set_name(folder), pairs_of(folder)
         if name in found:
             raise IrvisError(f"two data sets are called {name}: {found[name].folder} and {folder}; rename a folder")
         chosen = spread_end_to_end(pairs, limit) if limit else pairs

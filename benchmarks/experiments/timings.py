@@ -16,6 +16,7 @@ from irvis.runtime.sizes import DEFAULT_SIZE, format_size
 # Names in the GPU check: a network, as an engine or in PyTorch, and the way it is run.
 GPU_FORM = re.compile(r"(?P<pytorch>PyTorch )?(?P<network>deploy form|\w+) (?P<way>.+)")
 GPU_ENGINES = {"plain": STUDENT, "deploy": DEPLOY, "fast": "fast" + DEPLOY_FORM}
+PROBE = "probe"  # one block of the student in another form, timed as an engine
 GPU_MODULES = {"deploy form": DEPLOY}
 
 
@@ -88,7 +89,7 @@ def _of_gpu_check(found: Dict[str, Any], name: str) -> List[Timings]:
     columns: Dict[str, Timings] = {}
     for form, times in found[format_size(DEFAULT_SIZE)].items():
         told = GPU_FORM.fullmatch(form)
-        if told is None or "failed" in times:
+        if told is None or "failed" in times or told["network"] == PROBE:
             continue
         runtime = f"PyTorch {times['torch']}" if told["pytorch"] else f"TensorRT {machine['tensorrt']}"
         title, total = f"{gpu}, {runtime}, {told['way']}", times["total_ms"]

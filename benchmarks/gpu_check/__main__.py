@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     def left_s() -> float:
         return arguments.seconds - (time.monotonic() - begun)
 
+    if torch_python is not None and shutil.which(torch_python) is None:
+        raise IrvisError(f"--torch-python {torch_python} is no program; give the path of a Python that has PyTorch")
     out.mkdir(parents=True, exist_ok=True)
     Results(out / "machine.json").put("machine", describe_machine())
     parts: Dict[str, Any] = {

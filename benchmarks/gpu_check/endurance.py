@@ -184,14 +184,18 @@ def _interrupted(engine: Path) -> Dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-c", LOOP, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
     )
-    assert process.stdout is not None
-    process.stdout.readline()
-    during = _device_bytes()
-    time.sleep(1)
-    begun = time.perf_counter()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    seconds = time.perf_counter() - begun
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        during = _device_bytes()
+        time.sleep(1)
+        begun = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        seconds = time.perf_counter() - begun
+    finally:
+        process.kill()  # what ignored Ctrl-C would hold memory that the next checks count
+        process.wait()
     time.sleep(1)
     return {
         "exit": process.returncode,

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from irvis.benchmarks.gpu_check.engines import PEERS, built, engine_path
+from irvis.benchmarks.gpu_check.engines import PEERS, PROBES, built, engine_path
 from irvis.benchmarks.gpu_check.machine import describe_machine
 from irvis.benchmarks.gpu_check.programs import environment_of
 from irvis.benchmarks.gpu_check.results import Results
@@ -130,7 +130,7 @@ def _psnr(planes: Path, form: str) -> Optional[float]:
     if form == EAGER or not all(path.exists() for path in paths):
         return None
     eager, plane = map(np.load, paths)
-    is_student = not any(name in form for name in (*PEERS, "fast"))
+    is_student = not any(name in form for name in (*PEERS, *PROBES, "fast"))
     if plane.shape != eager.shape or not is_student or not np.isfinite(plane).all():
         return None
     mse = float(np.mean((plane.astype(np.float64) - eager) ** 2))

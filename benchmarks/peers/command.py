@@ -63,7 +63,8 @@ def own_network(method: str, students: Dict[str, Path]) -> nn.Module:
 def students_of(arguments: argparse.Namespace) -> Dict[str, Path]:
     """Return the checkpoints by their names in tables: ``student``, and each ``--student`` by its file name's stem.
 
-    Raises IrvisError if two have the same name, or if an engine is of a network that is not compared.
+    Raises IrvisError if two have the same name, or if an engine is of a network that is not compared, or
+    the second of one.
     """
     students = {STUDENT: arguments.checkpoint}
     for checkpoint in arguments.student:
@@ -71,7 +72,10 @@ def students_of(arguments: argparse.Namespace) -> Dict[str, Path]:
             raise IrvisError(f"--student {checkpoint}: the name {checkpoint.stem} is already taken; rename the file")
         students[checkpoint.stem] = checkpoint
     known = ", ".join((*students, *MODULES))
+    methods = [method for method, _ in arguments.engine]
     for method, file in arguments.engine:
+        if methods.count(method) > 1:
+            raise IrvisError(f"--engine {method} is given {methods.count(method)} times; time one engine of it a run")
         if method.partition(DEPLOY_FORM)[0] not in (*students, *MODULES):
             raise IrvisError(f"--engine {method}={file} is of no network compared here: {known}")
     return students
@@ -139,6 +143,7 @@ def open_forms(
 def measure(arguments: argparse.Namespace) -> Document:
     """Time all forms, count their cost, and return the document that the tables are made from. Raises IrvisError."""
     torch.set_num_threads(arguments.threads)
+    torch.backends.cudnn.allow_tf32 = False  # eager PyTorch is the reference for the others
     students = students_of(arguments)
     weights = find_weights(arguments.weights) if arguments.weights else {}
     for name in (name for name in MODULES if name not in weights):

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Dict, NamedTuple
 
+from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.evaluate import evaluate_pairs
 from irvis.benchmarks.fusers import published_network, student
 from irvis.benchmarks.peers.tables import DEPLOY_FORM
@@ -31,7 +32,7 @@ def measure_quality(folder: Path, students: Dict[str, Path], weights: Dict[str, 
     fusers = {name: student(checkpoint) for name, checkpoint in students.items()}
     fusers.update((name, published_network(name, file).fuse) for name, file in weights.items())
     values = {name: evaluate_pairs(pairs, fuse, name) for name, fuse in fusers.items()}
-    return Quality("/".join(folder.resolve().parts[-2:]), len(pairs), values)
+    return Quality(data_set_name(folder), len(pairs), values)
 
 
 def read_quality(path: Path, students: Dict[str, Path]) -> Quality:

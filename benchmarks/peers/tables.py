@@ -106,7 +106,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
             panels.setdefault(row.runtime, []).append(row)
     if not panels:
         raise IrvisError(f"nothing to draw: no method has a {metric}; give --quality")
-    figure = new_figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
+    figure = new_figure(figsize=(5.5 * len(panels), 4.2))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     for axis, (runtime, rows) in zip(axes.flat, panels.items()):
         for row in rows:

@@ -9,7 +9,7 @@ import numpy as np
 
 from irvis.benchmarks.report.text import UNTRUSTED, WATERMARK
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import save_figure
+from irvis.runtime.files import new_figure, save_figure
 
 MARKS = {"p50": "tab:green", "p99": "tab:orange", "max": "tab:red"}
 TEXT_WIDTH = 150  # characters that fit the picture's width
@@ -27,16 +27,13 @@ def require_matplotlib() -> None:
 def draw(document: Dict[str, Any], output: Path) -> None:
     """Plot a JSON report to a PNG. Raises IrvisError without matplotlib, FileError."""
     require_matplotlib()
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import LogFormatter
 
     latencies_ms = np.array(document["latencies_ms"])
     histogram, latency = document["histogram"], document["latency"]
     edges_ms = np.array(histogram["edges_ms"])
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure = new_figure(figsize=(13, 5))
+    left, right = figure.subplots(1, 2)
     left.bar(edges_ms[:-1], histogram["counts"], np.diff(edges_ms), align="edge", color="tab:blue", alpha=0.7)
     label = "latency, ms" if document["rate_hz"] is None else "latency from a frame's arrival, ms"
     left.set(xlabel=label, ylabel="frames", yscale="log", ylim=(0.7, None))
@@ -64,10 +61,7 @@ def draw(document: Dict[str, Any], output: Path) -> None:
         figure.text(
             0.5, 0.5, WATERMARK, fontsize=70, color="tab:red", alpha=0.15, rotation=20, ha="center", va="center"
         )
-    try:
-        save_figure(figure, output, dpi=100, format="png")
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, output, dpi=100, format="png")
 
 
 def _title(document: Dict[str, Any]) -> str:

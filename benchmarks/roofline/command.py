@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="for ONNX that take any size")
     parser.add_argument(
-        "--precision", type=_precisions, default=list(ITEMSIZE), metavar="LIST", help="(default: fp32,fp16,int8)"
+        "--precision", type=_precisions, metavar="LIST", help=f"of an estimate (default: {','.join(ITEMSIZE)})"
     )
     measured = parser.add_mutually_exclusive_group()
     measured.add_argument(
@@ -91,6 +91,9 @@ def _rooflines(arguments: argparse.Namespace) -> List[Roofline]:
         raise IrvisError("--validate measures this CPU; for an engine on a GPU, give --measured PROFILE")
     if arguments.measured and (key == CPU or len(arguments.models) != 1):
         raise IrvisError("--measured takes one ONNX, the engine's, and --device, the GPU that it ran on")
+    if arguments.precision and (key == CPU or arguments.measured):
+        raise IrvisError("--precision is for an estimate: this CPU computes in FP32, and a profile has its own")
+    precisions = arguments.precision or list(ITEMSIZE)
     graphs = [load_graph(path, arguments.size) for path in arguments.models]
     if key == CPU:
         on = measure_cpu(arguments.threads, arguments.rounds)
@@ -102,7 +105,7 @@ def _rooflines(arguments: argparse.Namespace) -> List[Roofline]:
     efficiencies = read_efficiencies(arguments.efficiency, on.runtime)
     if arguments.measured:
         return [validate_engine(graphs[0], on, read_profile(arguments.measured), efficiencies)]
-    return [estimate(graph, on, precision, efficiencies) for graph in graphs for precision in arguments.precision]
+    return [estimate(graph, on, precision, efficiencies) for graph in graphs for precision in precisions]
 
 
 def _precisions(text: str) -> List[str]:

@@ -61,7 +61,7 @@ def draw(found: Sequence[Roofline], output: Path) -> None:
     """
     shown = list({each.model: each for each in found if each.precision != "int8" or len(found) == 1}.values())
     measured = shown[0].measured_ms is not None
-    figure = new_figure(figsize=(16 if measured else 12, 5.2), layout="constrained")
+    figure = new_figure(figsize=(16 if measured else 12, 5.2))
     axes = figure.subplots(1, 3 if measured else 2)
     _draw_roof(axes[0], shown)
     _draw_kinds(axes[1], shown)

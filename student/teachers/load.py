@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optional, Protocol, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -184,13 +184,14 @@ def open_teachers(specs: Sequence[str], device: Device = "cpu") -> List[Teacher]
     return list(teachers.values())
 
 
-def seeded_output(teacher: Teacher, infrared: Tensor, visible: Tensor) -> Output:
-    """Run a teacher on (B, 1, H, W) planes in [0, 1], with the random numbers that it draws seeded alike on every call.
+def repeatable_output(teacher: Callable[[Tensor, Tensor], Output], infrared: Tensor, visible: Tensor) -> Output:
+    """Run a teacher on (B, 1, H, W) planes in [0, 1] so that every call gives the same, up to rounding, on any device.
 
-    A diffusion model draws some. The caller's random state is left as it was.
+    Random numbers, of which a diffusion model draws some, are seeded; the caller's random state is left as it was.
+    Convolutions are in FP32 on a GPU too, not in TF32, PyTorch's default there.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         torch.manual_seed(0)
         return teacher(infrared, visible)
 

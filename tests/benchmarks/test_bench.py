@@ -343,6 +343,14 @@ def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys):
     assert "NOT VERIFIED" not in capsys.readouterr().out
 
 
+def test_the_mode_is_not_changed_before_everything_else_was_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "read_board", lambda **_: XAVIER)
+    monkeypatch.setattr(bench, "set_mode", lambda *_: pytest.fail("the mode was changed"))
+    missing = str(tmp_path / "missing")
+    for options in (["--pairs", missing], ["--reference", missing], ["--json", str(tmp_path)], ["--engine", missing]):
+        refusal(capsys, ["--set-mode", "0", *options])
+
+
 def test_a_mode_that_was_not_taken_is_not_verified(monkeypatch, capsys):
     monkeypatch.setattr(bench, "read_board", lambda **_: replace(XAVIER, mode_name="MODE_15W", mode_id=2))
     monkeypatch.setattr(bench, "set_mode", lambda board, mode, confirm: None)

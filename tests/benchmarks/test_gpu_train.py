@@ -8,13 +8,14 @@ torch = pytest.importorskip("torch")
 
 from irvis.benchmarks import gpu_train
 from irvis.benchmarks.gpu_train import Queue, named_runs, runs_of, train_queue
-from irvis.runtime.errors import IrvisError
+from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import sha256
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.shipped import find_model
-from irvis.student.checkpoint import load_student, read_metadata
+from irvis.student.checkpoint import load_student, read_metadata, save_student
 from irvis.student.network import StudentConfig
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+from irvis.student.teachers.load import open_teacher
 from irvis.student.train import RunOptions, train
 from irvis.student.trainer import ALONE
 
@@ -198,6 +199,26 @@ def test_a_run_that_fails_lets_the_others_go_on(packed, tmp_path, monkeypatch):
     assert (status["shipped"], status["paper-SHIP"]) == ("failed: base did", "done")
 
 
-def test_bad_files_are_one_line(tmp_path, monkeypatch, capsys):
-    assert called(monkeypatch, "run", tmp_path / "none.npz", tmp_path / "out") == 1
-    assert capsys.readouterr().err == f"gpu_train.py: crops not found: {tmp_path / 'none.npz'}\n"
+def test_a_failed_run_is_an_exit_code(packed, tmp_path, monkeypatch, capsys):
+    out, teachers = tmp_path / "out", tmp_path / "nowhere"
+    command = ["--runs", "paper-SHIP", "base", "--device", "cpu"]
+    monkeypatch.setattr(gpu_train, "open_teacher", open_teacher)
+    assert called(monkeypatch, "run", packed, out, *command, "--teachers", teachers) == 1
+    assert "paper-SHIP        failed: " in capsys.readouterr().out
+    assert (out / "base.safetensors").exists()
+    assert called(monkeypatch, "run", packed, out, "--runs", "base", "--device", "cpu") == 0
+
+
+def test_a_student_that_cannot_be_written_leaves_the_others_and_what_was_trained(packed, tmp_path, monkeypatch):
+    def write(path, *_):
+        if path.stem == "a":
+            raise FileError(f"cannot write {path}: No space left on device")
+        save_student(path, *_)
+
+    monkeypatch.setattr(gpu_train, "save_student", write)
+    runs = [gpu_train.Run("a", SMALL), gpu_train.Run("b", replace(SMALL, steps=3))]
+    queue = Queue(runs, gpu_train.read_pack(packed), tmp_path / "out", tmp_path, ALONE)
+    train_queue(queue, seconds=999, together=2)
+    status = {name: told["status"] for name, told in queue.progress["runs"].items()}
+    full = f"failed: cannot write {tmp_path / 'out' / 'a.safetensors'}: No space left on device"
+    assert status == {"a": full, "b": "done"}

@@ -26,6 +26,7 @@ FOUND = RankedTable("Table 9", HEAD, ROWS, "Of nothing.")
 def test_more_is_better_and_what_prints_alike_ranks_alike():
     assert ranks([0.1, 0.3, 0.2]) == [0, BEST, SECOND]
     assert ranks([0.12341, 0.12344, 0.1]) == [BEST, BEST, SECOND]
+    assert ranks([0.1234, 0.1244, 0.1], digits=2) == [BEST, BEST, SECOND]
     assert ranks([-1.0, math.nan, -2.0, -3.0]) == [BEST, 0, SECOND, 0]
     assert ranks([math.nan]) == [0]
     assert ranks([]) == []

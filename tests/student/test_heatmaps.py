@@ -28,6 +28,13 @@ def test_a_student_is_a_network_and_its_map_is_the_signed_mean_over_channels(tmp
     assert not found.requires_grad
 
 
+def test_a_network_that_draws_random_numbers_has_one_map(planes):
+    def noisy(infrared, visible):
+        return infrared + torch.randn_like(infrared), visible
+
+    assert torch.equal(attention(noisy, *planes), attention(noisy, *planes))
+
+
 def test_heat_has_a_root_mean_square_of_1_whatever_the_features_unit_and_keeps_its_sign():
     feature = torch.randn(1, 1, 12, 20, generator=torch.manual_seed(0))
     heat = heat_map(feature, (12, 20))

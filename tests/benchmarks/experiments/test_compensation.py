@@ -160,6 +160,18 @@ def test_a_map_is_compared_with_the_images():
     assert compensation.of_map(bar, edge, edge)["infrared"] == pytest.approx(abs(correlation(bar, edge[0, 0].numpy())))
 
 
+def test_a_teacher_that_draws_random_numbers_has_the_same_figures_at_every_run(samples):
+    class Noisy:
+        name, digest = "noisy", "0" * 64
+
+        def __call__(self, infrared, visible):
+            noise = 0.1 * torch.randn_like(infrared)
+            return infrared + noise, visible + noise
+
+    student, test = compensation.open_student("given.safetensors"), compensation.test_set_of(samples, True)
+    assert compensation.measure(Noisy(), student, test) == compensation.measure(Noisy(), student, test)
+
+
 def test_a_teacher_has_the_bits_of_its_authors(samples):
     infrared, visible = read_luminance(pairs_of(samples)[0])
     test = compensation.test_set_of(samples, True)

@@ -55,6 +55,7 @@ def latency_of_a_gpu_check(**forms):
             "PyTorch deploy form eager FP32": times(10.0, torch="2.11.0"),
             "PyTorch SeAFusion eager FP32": times(7.0, torch="2.11.0"),
             "fast planes FP16": times(2.5),
+            "probe attention folded": times(0.1),
             "PyTorch fast eager FP32": times(7.5, torch="2.11.0"),
             **forms,
         },

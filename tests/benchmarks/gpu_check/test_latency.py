@@ -72,6 +72,9 @@ def test_ratio_and_psnr_are_to_eager(tmp_path: Path) -> None:
     assert (found["total_ms"]["mean"], found["total_ms"]["std"]) == (2.0, 0.0)
     assert found["psnr_to_eager_db"] == pytest.approx(40.0)
     assert found["activation_bytes"] == 7
+    for form in ("fast planes FP16", "SeAFusion planes FP16", "probe attention folded"):
+        np.save(tmp_path / f"{form.replace(' ', '_')}.npy", np.full((2, 2), 0.01))
+        assert latency._described(own, eager, tmp_path, form)["psnr_to_eager_db"] is None
 
 
 def test_nothing_to_time_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

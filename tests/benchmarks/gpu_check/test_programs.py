@@ -94,6 +94,12 @@ def test_nothing_is_started_after_the_time(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().out.splitlines() == ["no time left for build", "no time left for tests"]
 
 
+def test_a_python_that_is_not_there_is_told_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(tmp_path / "out"), "peaks", "tests", "--torch-python", str(tmp_path / "python")]) == 1
+    assert "is no program; give the path of a Python that has PyTorch" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_part_that_fails_does_not_keep_the_next_from_running(
     tmp_path: Path, tests: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -84,6 +84,7 @@ def test_further_students_are_timed_and_measured_by_their_files_names(folder, tm
     ("options", "said"),
     [
         (["--engine", "x=y.engine"], r"--engine x=y\.engine is of no network compared here: student, SHIP, PFC"),
+        (["--engine", "ship=x.engine", "--engine", "SHIP=y.engine"], "--engine SHIP is given 2 times; time one"),
         (["--engine", "fast, deploy form=y.engine"], "is of no network compared here: student, "),
         (["--student", "SHIP.safetensors"], "the name SHIP is already taken; rename"),
         (["--student", "student"], "the name student is already taken; rename the file"),

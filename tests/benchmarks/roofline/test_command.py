@@ -167,6 +167,8 @@ def test_an_engines_profile_is_matched_and_fitted(graphs, capsys, tmp_path):
         (["--validate", "--device", "h100"], "--validate measures this CPU"),
         (["--measured", "a.json", "--device", "cpu"], "--measured takes one ONNX"),
         (["--rounds", "0"], "--threads and --rounds must be 1 or more"),
+        (["--device", "cpu", "--precision", "fp16"], "--precision is for an estimate: this CPU computes in FP32"),
+        (["--measured", "a.json", "--device", "h100", "--precision", "fp16"], "--precision is for an estimate"),
     ],
 )
 def test_what_does_not_go_together(graphs, capsys, arguments, message, tmp_path, monkeypatch):

@@ -1,0 +1,13 @@
+"""How tables name a data set."""
+
+from pathlib import Path
+
+
+def data_set_name(folder: Path) -> str:
+    """Return a data set's name, the last two parts of its folder's path: ``/data/TNO/test`` -> ``"TNO/test"``."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def counted(pairs: int, data_set: str) -> str:
+    """Return the number with its noun: ``2, "TNO/test"`` -> ``"2 pairs of TNO/test"``."""
+    return f"{pairs} pair{'s' if pairs > 1 else ''} of {data_set}"
