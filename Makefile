@@ -8,6 +8,8 @@ OUT ?= demo
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FAST := -m "not slow and not gpu and not system"
+# One process per core, four at most, as each imports PyTorch; `make test PARALLEL=` runs one, for a debugger.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 SOURCES := student export runtime benchmarks
 DEMO := --output "$(OUT)" $(if $(IR),--infrared "$(IR)") $(if $(VISIBLE),--visible "$(VISIBLE)") \
         $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(MODEL),--model "$(MODEL)")
@@ -22,7 +24,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/irvis demo $(DEMO)
 
 test: $(VENV)/.workstation
-	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest $(FAST) $(PARALLEL)
 
 # All 25 TNO pairs through PyTorch and ONNX Runtime, and similar tests that take minutes rather than seconds.
 test-slow: $(VENV)/.workstation
@@ -56,7 +58,7 @@ DEVICE_TESTS := tests/runtime tests/benchmarks tests/export tests/faults
 PYTHON38 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.8.*/bin/python) python3.8)
 test-device: .venv-device/.device
 	.venv-device/bin/python -c "import numpy, sys; print(sys.version.split()[0], 'numpy', numpy.__version__)"
-	.venv-device/bin/python -m pytest $(FAST) $(DEVICE_TESTS)
+	.venv-device/bin/python -m pytest $(FAST) $(PARALLEL) $(DEVICE_TESTS)
 
 # The oldest and newest dependencies that setup.py allows, with the oldest and newest Python that irvis supports.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
@@ -70,7 +72,7 @@ define fresh
 	.venv-tools/bin/uv venv --quiet --clear --python $(2) $(1)
 	.venv-tools/bin/uv pip install --quiet --python $(1) $(3) --editable '.[$(4)]'
 	.venv-tools/bin/uv pip list --quiet --python $(1)
-	$(1)/bin/python -m pytest $(FAST) $(5)
+	$(1)/bin/python -m pytest $(FAST) $(PARALLEL) $(5)
 endef
 comma := ,
 
@@ -128,7 +130,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-device/.device: setup.py pyproject.toml
 	$(PYTHON38) -m venv .venv-device
-	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
+	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'pytest-xdist>=3,<4' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
 	touch $@
 
 .venv-tools/.tools: Makefile

@@ -30,8 +30,8 @@ class FramesModule(nn.Module):
         colour = visible.float()
         y = torch.floor((colour * self.weights).sum(-1) + 0.5)
         fused = self.network(infrared.float()[None, None] / 255, y[None, None] / 255)
-        # Flattened, not squeezed: a squeeze is exported as a branch if the exporter lost track of the batch. Half to even.
-        y_fused = torch.round(fused.flatten(0, 2) * 255).clamp(0, 255)
+        # Flattened, not squeezed: a squeeze is exported as a branch where the exporter lost track of the batch.
+        y_fused = torch.round(fused.flatten(0, 2) * 255).clamp(0, 255)  # half to even, as OpenCV rounds
         return (colour + (y_fused - y).unsqueeze(-1)).clamp(0, 255).to(torch.uint8)
 
 

@@ -19,7 +19,7 @@ from irvis.runtime.errors import ModelError
 from irvis.runtime.frames import join_luminance, split_luminance, to_unit
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import make_scene
-from irvis.runtime.shipped import SHIPPED_MODEL
+from irvis.runtime.shipped import SHIPPED_MODEL, find_model
 from irvis.student.checkpoint import load_student
 
 SIZE = (24, 37)
@@ -51,6 +51,13 @@ def exported(student, tmp_path_factory):
         paths[dynamic] = folder / f"{dynamic}.onnx"
         assert export(student, paths[dynamic], None if dynamic else SIZE, frames=True, pairs=[scene()]) <= 1
     return paths
+
+
+@pytest.mark.parametrize("size", [SIZE, (32, 48), None])
+def test_blocks_at_a_stride_are_exported_with_frames(tmp_path, size):
+    fast = load_student(find_model("fast", ".safetensors"))
+    assert export(fast, tmp_path / "fast.onnx", size, frames=True, pairs=[scene()]) <= 1
+    assert find_obstacles(onnx.load(tmp_path / "fast.onnx")) == []
 
 
 @pytest.fixture(scope="module")
