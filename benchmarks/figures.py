@@ -1,7 +1,8 @@
 """Write the pages' tables and plots from the committed results: ``python -m irvis.benchmarks.figures``.
 
 ``docs/results/NAME.json`` was written by a command's ``--json``, or is a plain table. Its table is written to README.md
-and docs/*.md between the two comments of the block NAME (``markdown.BEGIN``), its plot to NAME.png beside it.
+and docs/*.md between the two comments of the block NAME (``markdown.BEGIN``), its plot to NAME.png beside it. Without
+such a block a page links the file.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # lease.sh PARTS COUNT WORK SECONDS: unpacks the COUNT parts of pack.sh into WORK as they arrive in PARTS, and uses the
-# GPU for SECONDS: trains while parts are arriving, then runs the queue below, then trains on until the end.
+# GPU for SECONDS: trains while parts are arriving (by default runs.json, the student for 20,000 more steps and the fast
+# one as many with it as its teacher, then the paper's run), then runs the queue below, then trains on until the end.
 #
 # A part must be moved into PARTS whole (mv within one file system). TORCH_PYTHON has PyTorch (default: python3); the
 # kit's python3.8 has TensorRT. The results are in WORK/out; WORK/out.tgz has them without engines and planes, rewritten

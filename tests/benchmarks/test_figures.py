@@ -28,7 +28,8 @@ def test_the_committed_pages_are_what_the_command_makes_of_the_committed_results
     for path, page, wanted in pages:
         assert page == wanted, f"{path.name}: run make figures"
     for name in figures.read_results(ROOT):
-        assert any(BEGIN.format(name=name) in page for _, page, _ in pages), f"no page shows docs/results/{name}.json"
+        shown = (BEGIN.format(name=name), f"](results/{name}.json)")
+        assert any(text in page for _, page, _ in pages for text in shown), f"no page shows or links {name}.json"
 
 
 def test_every_page_is_filled_once(repository, capsys):
