@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise IrvisError for an ``--engine-size`` without ``--engine-cache``, which would have no effect."""
+    if arguments.engine_size is not None and arguments.engine_cache is None:
+        raise IrvisError("--engine-size is for the engine that --engine-cache builds: add --engine-cache DIR")
+
+
 def this_machine() -> Machine:
     """Return what engines are built for here. Raises ModelError if TensorRT, pycuda or a GPU is missing."""
     version = import_tensorrt().__version__
@@ -90,6 +96,7 @@ def cached_engine(
     from irvis.export.build_options import BuildOptions
     from irvis.export.engine import build_engine, read_onnx
     from irvis.export.onnx_wire import own_size
+    from irvis.export.spinner import is_at_work
 
     model = read_onnx(onnx)
     digest = hashlib.sha256(model).hexdigest()
@@ -111,16 +118,16 @@ def cached_engine(
             if engine.exists() or sidecar_path(engine).exists():
                 _say(f"{fault}; rebuilding it")
             _clear(work)  # leftovers of a process that was killed
+            atexit.register(_leave_at_once)  # before: the thread of a FusionLoop is told of no KeyboardInterrupt
             try:
                 built = work / engine.name
                 (build or build_engine)(onnx, built, options, _say)
                 # The sidecar last: an older one does not match the engine, and a missing one is reported as missing.
                 built.replace(engine)
                 sidecar_path(built).replace(sidecar_path(engine))
-            except KeyboardInterrupt:
-                atexit.register(_leave_at_once)
-                raise
             finally:
+                if not is_at_work():
+                    atexit.unregister(_leave_at_once)
                 _clear(work)
     return engine
 

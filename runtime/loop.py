@@ -11,6 +11,7 @@ from irvis.runtime.backend import Backend
 from irvis.runtime.cameras.matcher import FramePair
 from irvis.runtime.cameras.nvidia import load_dispatch
 from irvis.runtime.cameras.pairing import SLOP_S, PairedSources
+from irvis.runtime.exclusive import exclusive
 from irvis.runtime.frames import to_levels
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.latencies import Latencies
@@ -19,7 +20,7 @@ from irvis.runtime.work import StageTimes, Work
 
 DEADLINE_MS = 33.0
 PERCENTILES = (50, 90, 99)
-WORKS = 5  # one in preparation, one prepared, one in the model, one inferred, one with the caller
+WORKS = 6  # one in preparation, one prepared, one in the model, one inferred, one with the caller, one to follow it
 
 
 class FusedFrame(NamedTuple):
@@ -64,7 +65,8 @@ class FusionLoop:
         fuser_options: further arguments of Fuser: ``registration``, ``crop``, ``resize``, ``engine_cache``, ...
 
     Raises FileError or ModelError if a source or the model cannot be opened; while iterating, FrameError or ModelError
-    if a pair cannot be fused, and EndedEarly, a FileError, after the last pair of a recording that is cut off.
+    if a pair cannot be fused, and EndedEarly, a FileError, after the last pair of a recording that is cut off. One
+    thread at a time may read; a second concurrent call raises ModelError.
     """
 
     def __init__(
@@ -108,18 +110,21 @@ class FusionLoop:
             self.close()
             raise
 
+    @exclusive
     def read(self, timeout_s: Optional[float] = None) -> Optional[FusedFrame]:
-        """Wait for the next fused frame; return None at the end or on timeout. The previous frame becomes invalid.
+        """Wait for the next fused frame, which makes the previous one invalid; return None at the end or on timeout.
 
-        Raises FrameError or ModelError if a pair cannot be fused, EndedEarly after the last of a cut-off recording.
+        Raises FrameError or ModelError if a pair cannot be fused, EndedEarly after the last of a cut-off recording;
+        either once all pairs before it were read.
         """
+        job = self._inferred.take(timeout_s)
+        if job is None:
+            if self.ended:  # otherwise pairs from before the failure are still in the model
+                self._raise_failure()
+            return None
         if self._given is not None:
             self._release(self._given)
-            self._given = None
-        job = self._given = self._inferred.take(timeout_s)
-        if job is None:
-            self._raise_failure()
-            return None
+        self._given = job
         return self._finish(job)
 
     @property
@@ -129,8 +134,9 @@ class FusionLoop:
 
     @property
     def fps(self) -> Optional[float]:
-        """Nominal frame rate of the visible source, if known."""
-        return self._pairs.sources["visible"].fps if self._pairs else None
+        """Nominal rate at which pairs come, that of the slower source, if known."""
+        sources = self._pairs.sources.values() if self._pairs else ()
+        return min((source.fps for source in sources if source.fps), default=None)
 
     def status(self) -> Dict[str, Any]:
         """Return counts, rates and latencies so far, as plain numbers and strings."""

@@ -97,6 +97,8 @@ class Web:
         if self._view.viewers:
             figures = {"index": frame.number, "stamp_s": frame.stamp_s, "latency_ms": frame.latency_ms}
             self._view.publish(frame.infrared, frame.visible, frame.fused, {**status(), **figures})
+        else:  # the chart of the next viewer starts with the latest latencies
+            self._view.publish_latency(frame.latency_ms)
         return True
 
     def idle(self, status: Status) -> bool:

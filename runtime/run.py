@@ -2,14 +2,18 @@
 
 import argparse
 import contextlib
+import signal
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
 from irvis.runtime import engine_cache
+from irvis.runtime.cameras.pairing import SLOP_S
 from irvis.runtime.cameras.uri import GRAMMAR, files_of_sources
+from irvis.runtime.cli import INTERRUPTED
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
@@ -17,8 +21,8 @@ from irvis.runtime.outputs import Output, Recording, Web, Window
 from irvis.runtime.sizes import parse_count
 from irvis.runtime.video import FOURCC, is_video, video_writer
 
-INTERRUPTED = 130
 IDLE_S = 0.25
+SAVING_S = 10.0  # in which no further Ctrl-C costs the files that are being completed
 FPS = 30.0  # of a recording, if the cameras do not report theirs
 
 
@@ -31,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", action="store_true", help="fuse only what both cameras see")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument(
-        "--slop-ms", type=_milliseconds, default=20.0, metavar="MS",
+        "--slop-ms", type=_milliseconds, default=SLOP_S * 1e3, metavar="MS",
         help="the largest difference between the captures of a pair (default: %(default)g)",
     )  # fmt: skip
     for role in ("infrared", "visible"):
@@ -68,19 +72,21 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis run``; return 0, or 130 after Ctrl-C. A recording is kept up to that point."""
     _check(arguments)
     ended_by: Optional[BaseException] = None
-    with contextlib.ExitStack() as stack:
-        loop = stack.enter_context(_open_loop(arguments))
-        print(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})", flush=True)
-        outputs = _open_outputs(arguments, loop, stack)
-        started_s = time.monotonic()
-        try:
-            _run(loop, outputs, arguments, started_s)
-        except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to this point
-            ended_by = error
-        status, seconds = loop.status(), time.monotonic() - started_s
-    print(report(status, seconds), flush=True)
-    if arguments.json is not None:
-        write_json(arguments.json, {"seconds": seconds, **status})
+    with _interrupted_once() as hold_interrupts:
+        with contextlib.ExitStack() as stack:
+            loop = stack.enter_context(_open_loop(arguments))
+            print(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})", flush=True)
+            outputs = _open_outputs(arguments, loop, stack)
+            started_s = time.monotonic()
+            try:
+                _run(loop, outputs, arguments, started_s)
+            except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to this point
+                ended_by = error
+            hold_interrupts()
+            status, seconds = loop.status(), time.monotonic() - started_s
+        print(report(status, seconds), flush=True)
+        if arguments.json is not None:
+            write_json(arguments.json, {"seconds": seconds, **status})
     if isinstance(ended_by, IrvisError):
         raise ended_by
     if not (ended_by or status["fused"]):
@@ -102,10 +108,44 @@ def report(status: Dict[str, Any], seconds: float) -> str:
     for role in ("infrared", "visible"):
         source = status[role]
         lines.append(
-            f"{role:<9} {source['frames']} frames, {source['fps']:.1f} a second, {source['dropped']} without partner, "
+            f"{role:<9} {source['frames']} frames, {source['fps']:.1f} a second, {source['dropped']} dropped, "
             f"{source['late']} late, {source['bad']} bad, {source['reconnects']} times reopened; {source['state']}"
         )
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once, and again only SAVING_S after that.
+
+    Yield a function that counts as the first, for a run that ends by itself.
+    """
+    held_until_s = 0.0
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    before = {number: signal.getsignal(number) for number in signals if in_main_thread}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}  # the others do not raise
+
+    def hold() -> None:
+        nonlocal held_until_s
+        held_until_s = held_until_s or time.monotonic() + SAVING_S
+
+    def handle(number: int, frame: Any) -> None:
+        held = time.monotonic() < held_until_s
+        hold()
+        try:
+            handlers[signal.Signals(number)](number, frame)
+        except KeyboardInterrupt:
+            if not held:
+                raise
+
+    try:
+        for number in handlers:
+            signal.signal(number, handle)
+        yield hold
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -115,6 +155,7 @@ def _check(arguments: argparse.Namespace) -> None:
     check_outputs([arguments.output, arguments.json], [*recordings, arguments.model, arguments.registration])
     if arguments.token is not None and arguments.web is None:
         raise IrvisError("--token is for the live view: add --web")
+    engine_cache.check_arguments(arguments)
 
 
 def _open_loop(arguments: argparse.Namespace) -> FusionLoop:

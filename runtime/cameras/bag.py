@@ -1,7 +1,8 @@
 """Recordings of ROS 1 (.bag) and ROS 2 (a folder, .mcap) as sources. The rosbags library reads them; no ROS needed."""
 
+import contextlib
 from pathlib import Path
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,25 +14,35 @@ from irvis.runtime.images import decode
 from irvis.runtime.ros.image_message import to_array
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+PAUSE_S = 0.1  # between the rounds of a loop, so that no last frame is paired with a first one
 FAR_S = 60.0  # a message's stamp and recording time that are farther apart come from different clocks
+
+
+class _Message(NamedTuple):
+    kind: str  # IMAGE or COMPRESSED
+    content: Any  # its image is not decoded yet
+    stamp_s: float  # since the start of the recording
 
 
 class BagReader:
     """Reads the images of a topic: ``bag:FILE?topic=/camera/image``. The topic may be omitted if there is only one.
 
-    Stamps are those of the message headers, relative to the start of the bag, so that two topics can be paired whether
-    they are in one bag or in two recorded together. Raises FileError if the bag or the topic cannot be read.
+    Stamps are those of the message headers, relative to the start of the bag, so that two topics of one bag can be
+    paired; for two bags that were recorded together see ``align``. Raises FileError if the bag or the topic cannot be
+    read.
     """
 
     live = False
     fps: Optional[float] = None
 
     def __init__(self, uri: SourceUri, role: str) -> None:
-        self._role, self._path = role, Path(uri.location)
+        self._role, self.path = role, Path(uri.location)
         self._loop = uri.option("loop", yes_or_no, False)
-        reader = _open_bag(self._path)
+        reader = _open_bag(self.path)
         try:
             self._topic = _choose_topic(reader, uri)
+            # Of a loop; stamps count from its start.
+            self.span_ns: Tuple[int, int] = (reader.start_time, reader.end_time)
         finally:
             reader.close()
         # Reopened by the thread that reads: a SQLite connection, as of a ROS 2 bag, is bound to one thread.
@@ -39,22 +50,32 @@ class BagReader:
         self._messages: Iterator[Tuple[Any, int, bytes]] = iter(())
         self._played_s = 0.0  # total of the previous loops
         self._count = 0
+        self._ahead: Optional[_Message] = None  # looked at, but not returned yet
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Return the next image; None at the end, or after the error for a damaged file.
 
         Raises FileError where the file is damaged, FrameError for an image that cannot be used.
         """
-        try:
-            found = self._next()
-        except IrvisError:
-            raise
-        except Exception as error:  # rosbags and SQLite raise many types for a broken file
-            raise FileError(f"{self._path} is damaged ({_told(error)})") from error
+        found, self._ahead = self._peek(), None
         if found is None:
             return None
-        image, stamp_s = found
-        return Reading(as_role(image, self._role, buffers), self._played_s + stamp_s)
+        with _damage_told(self.path):
+            image = to_array(found.content, self._role) if found.kind == IMAGE else _decoded(found.content)
+        return Reading(as_role(image, self._role, buffers), found.stamp_s)
+
+    def skip(self, until_s: float) -> int:
+        """Pass over the images with an earlier stamp, up to the end of the bag; return their number.
+
+        Raises FileError where the file is damaged.
+        """
+        skipped, played_s = 0, self._played_s
+        while True:
+            found = self._peek()
+            if found is None or found.stamp_s >= until_s or self._played_s > played_s:
+                return skipped
+            self._ahead = None
+            skipped += 1
 
     def close(self) -> None:
         """Close the file."""
@@ -62,15 +83,21 @@ class BagReader:
             self._reader.close()
             self._reader = None
 
-    def _next(self) -> Optional[Tuple[np.ndarray, float]]:
-        """Return the next image and its stamp, in seconds since the start of the bag; None at the end."""
+    def _peek(self) -> Optional[_Message]:
+        """Return the next message, which stays the next one; None at the end."""
+        if self._ahead is None:
+            with _damage_told(self.path):
+                self._ahead = self._next()
+        return self._ahead
+
+    def _next(self) -> Optional[_Message]:
         if self._reader is None:
-            self._reader = _open_bag(self._path)
+            self._reader = _open_bag(self.path)
             self._messages = self._iterate()
         reader = self._reader
         item = next(self._messages, None)
         if item is None and self._loop and self._count:
-            self._played_s += reader.duration / 1e9
+            self._played_s += (self.span_ns[1] - self.span_ns[0]) / 1e9 + PAUSE_S
             self._messages = self._iterate()
             item = next(self._messages, None)
         if item is None:
@@ -82,14 +109,37 @@ class BagReader:
         stamp_ns = stamp.sec * 10**9 + stamp.nanosec
         if abs(stamp_ns - recorded_ns) > FAR_S * 1e9:
             stamp_ns = recorded_ns
-        image = to_array(message, self._role) if connection.msgtype == IMAGE else _decoded(message)
-        return image, (stamp_ns - reader.start_time) / 1e9
+        return _Message(connection.msgtype, message, self._played_s + (stamp_ns - self.span_ns[0]) / 1e9)
 
     def _iterate(self) -> Iterator[Tuple[Any, int, bytes]]:
         """Return an iterator of (connection, recording time in nanoseconds, bytes), one for each message."""
         connections = [found for found in self._reader.connections if found.topic == self._topic]
         messages: Iterator[Tuple[Any, int, bytes]] = self._reader.messages(connections=connections)
         return messages
+
+
+def align(bags: Sequence[BagReader]) -> None:
+    """Let the stamps of bags that were recorded together count from the earliest start, and their loops last as long.
+
+    Raises FileError for bags whose times do not overlap.
+    """
+    starts, ends = zip(*(bag.span_ns for bag in bags))
+    if max(starts) > min(ends):
+        names = " and ".join(str(bag.path) for bag in bags)
+        raise FileError(f"{names} were not recorded at the same time: they have no moment in common; give two that do")
+    for bag in bags:
+        bag.span_ns = (min(starts), max(ends))
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Raise the errors of rosbags and SQLite, which are of many types for a broken file, as FileError."""
+    try:
+        yield
+    except IrvisError:
+        raise
+    except Exception as error:
+        raise FileError(f"{path} is damaged ({_told(error)})") from error
 
 
 def _open_bag(path: Path) -> Any:

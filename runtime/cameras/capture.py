@@ -7,6 +7,7 @@ from typing import List, Optional, Tuple
 from urllib.parse import urlsplit
 
 import cv2
+import numpy as np
 
 from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras.nvidia import has_element
@@ -15,7 +16,7 @@ from irvis.runtime.cameras.uri import SourceUri, positive_number, whole_number
 from irvis.runtime.errors import FileError, one_line
 from irvis.runtime.video import retrieve, told_fps, utf8_name
 
-GREY_FORMATS = ("Y16", "Y16 ", "Y12", "Y10", "GREY", "Y8")  # read raw, without OpenCV's conversion to colour
+GREY_FORMATS = ("Y16", "Y12", "Y10", "GREY", "Y8")  # read raw, without OpenCV's conversion to colour
 # Only the newest frame is queued; the sink must not hold frames back to their presentation time.
 SINK = "appsink drop=true max-buffers=1 sync=false"
 TIMEOUT_MS = 2000  # for opening and for reading a stream
@@ -36,10 +37,10 @@ class CameraReader:
     live = True
 
     def __init__(self, uri: SourceUri, role: str) -> None:
-        utf8_name(uri.text)
-        self._uri, self._role = uri, role
+        _check_utf8(uri)
+        self._role = role
         self._is_v4l2 = uri.scheme == "v4l2"
-        self._capture = _open_v4l2(uri) if self._is_v4l2 else _open_stream(uri, role)
+        self._capture = _open_v4l2(uri, role) if self._is_v4l2 else _open_stream(uri, role)
         self.fps = told_fps(self._capture)
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
@@ -48,11 +49,25 @@ class CameraReader:
             return None
         stamp_s = self._stamp_s()
         frame = retrieve(self._capture, buffers)
-        return None if frame is None else Reading(as_role(frame, self._role, buffers), stamp_s)
+        if frame is None:
+            return None
+        if self._is_v4l2 and frame.shape[0] == 1:
+            frame = self._in_rows(frame)
+        return Reading(as_role(frame, self._role, buffers), stamp_s)
+
+    def skip(self, until_s: float) -> int:
+        """Return 0: a camera passes over frames itself."""
+        return 0
 
     def close(self) -> None:
         """Release the device."""
         self._capture.release()
+
+    def _in_rows(self, frame: np.ndarray) -> np.ndarray:
+        """Return a raw frame as (H, W): newer versions of OpenCV give its bytes as (1, N), see their issue 27166."""
+        height, width = (int(self._capture.get(name)) for name in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        pixels = frame.view(np.uint16) if frame.nbytes == 2 * height * width else frame
+        return pixels.reshape(height, width) if pixels.size == height * width else frame
 
     def _stamp_s(self) -> float:
         """Return when the grabbed frame was captured, on the clock of time.monotonic()."""
@@ -70,7 +85,14 @@ def has_gstreamer() -> bool:
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
-def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
+def _check_utf8(uri: SourceUri) -> None:
+    try:
+        utf8_name(uri.location)
+    except FileError:  # whose message has the password
+        raise FileError(f"OpenCV takes videos and cameras only by names in UTF-8: {uri.text}; rename it") from None
+
+
+def _open_v4l2(uri: SourceUri, role: str) -> cv2.VideoCapture:
     """Open a V4L2 device and check that it accepted each option: OpenCV does not report those it rejected."""
     capture = cv2.VideoCapture(uri.location, cv2.CAP_V4L2)
     if not capture.isOpened():
@@ -81,7 +103,6 @@ def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
     pixel_format = uri.options.get("format")
     if pixel_format is not None:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format.ljust(4)[:4]))
-        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0.0 if pixel_format in GREY_FORMATS else 1.0)
     numbers: List[Tuple[str, int, Optional[float]]] = [
         ("width", cv2.CAP_PROP_FRAME_WIDTH, uri.option("width", whole_number, None)),
         ("height", cv2.CAP_PROP_FRAME_HEIGHT, uri.option("height", whole_number, None)),
@@ -99,6 +120,8 @@ def _open_v4l2(uri: SourceUri) -> cv2.VideoCapture:
         capture.release()
         asked = ", ".join(f"{name} {wanted}: gives {given}" for name, wanted, given in refused)
         raise FileError(f"camera {uri.location} refuses {asked}; v4l2-ctl -d {uri.location} --list-formats-ext")
+    if found in GREY_FORMATS and (pixel_format or role == INFRARED):  # without a format, visible still becomes BGR
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0.0)
     return capture
 
 
@@ -128,8 +151,10 @@ def _check_server(uri: SourceUri) -> None:
         parts = urlsplit(uri.location)
         with socket.create_connection((parts.hostname or "", parts.port or RTSP_PORT), TIMEOUT_MS / 1e3):
             pass
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise FileError(f"cannot open {uri.text}: {one_line(error)}") from error
+    except ValueError:  # whose message may quote the password
+        raise FileError(f"not an address: {uri.text}; write special characters of a password as %XX") from None
 
 
 def pipeline_of(uri: SourceUri, role: str) -> str:
@@ -143,7 +168,7 @@ def pipeline_of(uri: SourceUri, role: str) -> str:
         return uri.location if re.search(r"!\s*appsink\b[^!]*$", uri.location) else f"{uri.location} ! {sink}"
     if uri.scheme == "rtsp":
         if re.search(r"[\s\"!]", uri.location):
-            raise FileError(f"an RTSP address has no spaces, quotes or exclamation marks. Got {uri.location}")
+            raise FileError(f"an RTSP address has no spaces, quotes or exclamation marks. Got {uri.text}")
         # TCP: a server that dies is noticed at once, and a lost packet does not corrupt the picture.
         # A Jetson's hardware decoder, which decodebin prefers, leaves frames in memory that only nvvidconv reads.
         copied = "nvvidconv ! video/x-raw,format=BGRx ! " if has_element("nvvidconv") else ""

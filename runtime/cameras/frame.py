@@ -36,7 +36,7 @@ class FramePool:
     More are made while one of two cameras is silent and the other's frames wait for it.
     """
 
-    USUAL = 10  # frames in a loop's five Works, paired, waiting for a partner, and being read
+    USUAL = 11  # frames in a loop's six Works, paired, waiting for a partner, and being read
 
     def __init__(self) -> None:
         # append and pop are atomic: any thread may release, one takes. The last one released is still in cache.

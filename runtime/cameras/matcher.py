@@ -52,11 +52,14 @@ class Matcher:
         self.paired = 0
         self.dropped: Dict[str, int] = dict.fromkeys(ROLES, 0)  # without a partner within the slop
         self.late: Dict[str, int] = dict.fromkeys(ROLES, 0)  # arrived after their partner was evicted, or out of order
+        self.nearest_s = math.inf  # the smallest difference between an infrared and a visible stamp since the last pair
         self._queues: Dict[str, Deque[Frame]] = {role: deque() for role in ROLES}
         self._intervals_s: Dict[str, float] = dict.fromkeys(ROLES, 0.0)
         self._newest_s: Dict[str, float] = dict.fromkeys(ROLES, -math.inf)
         self._given_up_s: Dict[str, float] = dict.fromkeys(ROLES, -math.inf)
         self._ended = dict.fromkeys(ROLES, False)
+        # The first and last stamps of each side since the last pair.
+        self._alone_s: Dict[str, Tuple[float, float]] = {}
 
     def is_full(self, role: str) -> bool:
         """Return whether another frame on that side would evict the oldest."""
@@ -90,12 +93,15 @@ class Matcher:
             queue, partner = self._queues[role], self._queues[other][0]
             gap_s = partner.stamp_s - queue[0].stamp_s
             nearer_s = gap_s - self._margin_s(role, other)
+            self.nearest_s = min(self.nearest_s, gap_s)
             if gap_s > self.slop_s or (len(queue) > 1 and abs(queue[1].stamp_s - partner.stamp_s) < nearer_s):
                 self._drop(role)
             elif len(queue) == 1 and self._may_come_nearer(role, queue[0], gap_s + nearer_s, now_s):
                 return None
             else:
                 self.paired += 1
+                self.nearest_s = math.inf
+                self._alone_s.clear()
                 return FramePair(self._queues[INFRARED].popleft(), self._queues[VISIBLE].popleft())
         for role, other in (ROLES, ROLES[::-1]):
             while self._ended[role] and not self._queues[role] and self._queues[other]:
@@ -106,6 +112,12 @@ class Matcher:
     def finished(self) -> bool:
         """Whether a side has ended and its last frame is used or dropped, so that there are no more pairs."""
         return any(self._ended[role] and not self._queues[role] for role in ROLES)
+
+    @property
+    def without_pair_s(self) -> float:
+        """For how long frames have come from both sides without a pair, by the stamps, in seconds."""
+        spans_s = [last_s - first_s for first_s, last_s in self._alone_s.values()]
+        return min(spans_s) if len(spans_s) == len(ROLES) else 0.0
 
     def clear(self) -> None:
         """Release all queued frames."""
@@ -136,6 +148,7 @@ class Matcher:
     def _drop(self, role: str) -> None:
         """Release the oldest frame of a side and count it as late or dropped."""
         frame = self._queues[role].popleft()
+        self._alone_s[role] = (self._alone_s.get(role, (frame.stamp_s,))[0], frame.stamp_s)
         other = VISIBLE if role == INFRARED else INFRARED
         missed = abs(frame.stamp_s - self._given_up_s[other]) <= self.slop_s
         counts = self.late if missed else self.dropped

@@ -1,5 +1,6 @@
 """Two sources in, synchronised pairs out."""
 
+import logging
 import math
 import threading
 import time
@@ -8,16 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
+
+from irvis.runtime.cameras.bag import BagReader, align
 from irvis.runtime.cameras.frame import Frame, each
 from irvis.runtime.cameras.matcher import FramePair, Matcher
 from irvis.runtime.cameras.reader import ROLES, Reader
 from irvis.runtime.cameras.recording import FPS, FolderReader
-from irvis.runtime.cameras.source import CHECK_S, Source
+from irvis.runtime.cameras.source import CHECK_S, Playhead, Source
 from irvis.runtime.cameras.uri import SourceUri, parse_uri, positive_number
+from irvis.runtime.errors import FrameError
 from irvis.runtime.pairs import match_folders
 
 SLOP_S = 0.02  # more than half the interval of a 30 Hz camera
 WAITING = 2  # the most pairs that wait to be read while none may be dropped
+NO_PAIR_S = 1.0  # after frames of both sides for so long without a pair, that is reported
+
+logger = logging.getLogger("irvis.camera")
 
 
 class PairedSources:
@@ -27,17 +35,19 @@ class PairedSources:
             for infrared, visible in pairs:
                 fused = fuser(infrared.image, visible.image)  # valid until the next pair
 
-    A source that stalls is logged within a second; the other goes on, its frames dropped and counted.
+    A source that stalls is logged within a second; the other goes on, its frames dropped and counted. So is, once, that
+    both stream without a pair.
 
     Args:
         infrared: URI of the infrared source, see ``cameras.uri``.
-        visible: URI of the visible source. If both are folders with the same frame rate, images are matched by name.
+        visible: URI of the visible source. If both are folders with the same frame rate, images are matched by name;
+            if both are bags, by the clock of the recordings.
         slop_s: the largest difference between the stamps of a pair, in seconds.
         realtime: play recordings at their own pace and keep the newest pair. Otherwise every pair is returned, and the
             recordings wait until it is read.
         delays_s: latency of the infrared and of the visible frames before they arrive, subtracted from their stamps.
 
-    Raises FileError if a source cannot be opened.
+    Raises FileError if a source cannot be opened, FrameError for delays that are not two numbers.
     """
 
     def __init__(
@@ -49,15 +59,17 @@ class PairedSources:
         realtime: bool = True,
         delays_s: Tuple[float, float] = (0.0, 0.0),
     ) -> None:
+        if np.shape(delays_s) != (2,):
+            raise FrameError(f"delays_s must be two times, the infrared's and the visible's. Got {delays_s!r}")
         self.skipped = 0  # pairs that a newer one replaced before they were read
         self._realtime = realtime
         self._matcher = Matcher(slop_s)
         self._changed = threading.Condition()
         self._ready: Deque[FramePair] = deque()
-        self._closed = False
+        self._closed = self._told = False
         self.sources: Dict[str, Source] = {}
         try:
-            uris = [parse_uri(uri) for uri in (infrared, visible)]
+            playhead, uris = Playhead(), [parse_uri(uri) for uri in (infrared, visible)]
             for role, uri, opens, delay_s in zip(ROLES, uris, _openers(uris), delays_s):
                 self.sources[role] = Source(
                     uri,
@@ -67,6 +79,7 @@ class PairedSources:
                     open_again=opens,
                     sink=partial(self._take, role),
                     changed=self._changed,
+                    playhead=playhead,
                 )
             epoch_s = time.monotonic()
             for source in self.sources.values():
@@ -122,7 +135,7 @@ class PairedSources:
             }
             for role, source in self.sources.items():
                 source.check()
-                status[f"dropped_{role}"] = dropped = matcher.dropped[role]
+                status[f"dropped_{role}"] = dropped = matcher.dropped[role] + source.status.dropped
                 status[role] = {**vars(source.status), "dropped": dropped, "late": matcher.late[role]}
         return status
 
@@ -168,11 +181,29 @@ class PairedSources:
                 self._ready.popleft().release()
                 self.skipped += 1
             self._ready.append(pair)
+        self._warn_without_pair()
         self._changed.notify_all()
+
+    def _warn_without_pair(self) -> None:
+        matcher = self._matcher
+        if self._told or matcher.without_pair_s < NO_PAIR_S:
+            return
+        self._told = True
+        logger.warning(
+            "no pair for %.1f s although both cameras send: their frames are at least %.1f ms apart and the slop is %g "
+            "ms; raise the slop (--slop-ms) or set the delays (--infrared-delay-ms, --visible-delay-ms)",
+            matcher.without_pair_s,
+            matcher.nearest_s * 1e3,
+            matcher.slop_s * 1e3,
+        )
 
 
 def _openers(uris: List[SourceUri]) -> Tuple[Optional[Callable[[], Reader]], ...]:
-    """Return what opens each source: for two folders, readers of images matched by name; else None, the default."""
+    """Return what opens each source: None, the default, unless they are two folders or bags, which go together."""
+    if all(uri.scheme == "bag" for uri in uris):
+        bags = [BagReader(uri, role) for uri, role in zip(uris, ROLES)]
+        align(bags)
+        return tuple(partial(_itself, bag) for bag in bags)
     if any(uri.scheme != "folder" for uri in uris):
         return (None, None)
     if len({uri.option("fps", positive_number, FPS) for uri in uris}) > 1:
@@ -180,3 +211,7 @@ def _openers(uris: List[SourceUri]) -> Tuple[Optional[Callable[[], Reader]], ...
     pairs = match_folders(*(uri.location for uri in uris))
     infrared, visible = ([Path(pair[half]) for pair in pairs] for half in (1, 2))
     return tuple(partial(FolderReader, uri, role, files) for uri, role, files in zip(uris, ROLES, (infrared, visible)))
+
+
+def _itself(reader: Reader) -> Reader:
+    return reader

@@ -31,6 +31,12 @@ class Reader(Protocol):
         Raises IrvisError for a frame that cannot be used, EndedEarly at the end of a truncated recording.
         """
 
+    def skip(self, until_s: float) -> int:
+        """Pass over the frames of a recording with an earlier stamp, without decoding them; return their number.
+
+        Raises IrvisError where the recording is damaged.
+        """
+
     def close(self) -> None:
         """Release the device or close the file. May be called twice."""
 

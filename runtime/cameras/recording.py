@@ -1,5 +1,6 @@
 """Recordings as sources: a video file, or a folder of images. A stamp is the frame number divided by the frame rate."""
 
+import math
 import os
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -13,6 +14,7 @@ from irvis.runtime.pairs import images_by_stem
 from irvis.runtime.video import VideoReader
 
 FPS = 30.0  # default of a folder, and of a video whose frame rate is unknown
+SKIPPED = 10  # the most frames of a video that are passed over at once: that takes time too, and some must be shown
 
 
 class VideoFileReader:
@@ -27,7 +29,7 @@ class VideoFileReader:
         self._path, self._role = Path(uri.location), role
         if not os.path.isfile(self._path):
             raise FileError(f"video not found: {self._path}")
-        self._video = VideoReader(self._path)
+        self._video = _Video(self._path)
         self._loop = uri.option("loop", yes_or_no, False)
         self.fps: Optional[float] = uri.option("fps", positive_number, self._video.fps)
         self._count = 0
@@ -39,16 +41,35 @@ class VideoFileReader:
             self._video.check_end()
         if frame is None and self._loop and self._video.read:
             self._video.close()
-            self._video = VideoReader(self._path)
+            self._video = _Video(self._path)
             frame = self._video.next_frame(buffers)
         if frame is None:
             return None
         self._count += 1
         return Reading(as_role(frame, self._role, buffers), (self._count - 1) / (self.fps or FPS))
 
+    def skip(self, until_s: float) -> int:
+        """Pass over the frames with an earlier stamp, at most SKIPPED and not the file's end; return their number."""
+        overdue = min(SKIPPED, math.ceil(until_s * (self.fps or FPS)) - self._count)
+        skipped = 0
+        while skipped < overdue and self._video.skip():
+            skipped += 1
+        self._count += skipped
+        return skipped
+
     def close(self) -> None:
         """Close the file."""
         self._video.close()
+
+
+class _Video(VideoReader):
+    """A VideoReader that can pass over a frame."""
+
+    def skip(self) -> bool:
+        """Pass over the next frame, without converting it to BGR; return False at the end."""
+        there = self._capture.grab()
+        self.read += there
+        return there
 
 
 class FolderReader:
@@ -72,6 +93,12 @@ class FolderReader:
             return None
         number, self._count = self._count, self._count + 1  # counted first, so that a bad file is skipped
         return Reading(self._read(self._files[number % len(self._files)]), number / (self.fps or FPS))
+
+    def skip(self, until_s: float) -> int:
+        """Pass over the images with an earlier stamp, but not the last; return their number."""
+        number, due = self._count, math.ceil(until_s * (self.fps or FPS))
+        self._count = max(number, due if self._loop else min(due, len(self._files) - 1))
+        return self._count - number
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -1,6 +1,7 @@
 """A test source that needs no camera: a generated scene that moves past, the same in infrared and visible."""
 
 import functools
+import math
 from typing import Optional, Tuple
 
 import numpy as np
@@ -56,6 +57,11 @@ class SceneReader:
         image = buffers("scene", (picture.shape[0], width, *picture.shape[2:]), picture.dtype)
         np.copyto(image, picture[:, left : left + width])
         return Reading(image, stamp_s)
+
+    def skip(self, until_s: float) -> int:
+        """Pass over the frames with an earlier stamp; return their number."""
+        number, self._count = self._count, max(self._count, math.ceil(until_s * (self.fps or 30.0)))
+        return self._count - number
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""

@@ -11,7 +11,7 @@ import cv2
 
 from irvis.runtime.cameras.frame import Frame, FramePool, each
 from irvis.runtime.cameras.reader import Reader, open_reader
-from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri
+from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri, without_passwords
 from irvis.runtime.errors import EndedEarly, FileError, FrameError, IrvisError, one_line
 
 STALLED_S = 0.7  # without a frame; for a slower camera, 2.5 of its intervals
@@ -20,6 +20,8 @@ OPEN_S = 10.0
 JOIN_S = 5.0  # then a camera that hangs in its driver is left to its thread, which dies with the process
 AWAY = 10  # longer intervals count as this many usual ones: a camera that was away has not become slow
 CHECK_S = 0.1  # between checks for a stall
+OVERDUE_S = 0.1  # how late a frame of a recording may be before the next are passed over; a camera queues about as long
+BEHIND_S, STILL_BEHIND = 1.0, 3  # this late, for so many frames although others were passed over, is reported
 BAD_WAIT_S = 0.01  # after an unusable frame: a reader that returns only such must not occupy a whole core
 
 STREAMING, STALLED, RECONNECTING, ENDED = "streaming", "stalled", "reconnecting", "ended"
@@ -33,10 +35,28 @@ class SourceStatus:
 
     state: str = STREAMING  # or "stalled", "reconnecting", "ended"
     frames: int = 0  # received
-    dropped: int = 0  # of those, replaced by a newer one before they were read, or without a partner
+    dropped: int = 0  # replaced by a newer one before they were read, without a partner, or of a recording and overdue
     bad: int = 0  # that could not be used; not counted in ``frames``
     reconnects: int = 0
-    fps: float = 0.0  # recent, by the stamps
+    fps: float = 0.0  # recent, by the times of arrival
+
+
+class Playhead:
+    """From where to read recordings that cannot be decoded in time. Two that are paired share it.
+
+    So both pass over the same frames: those that each had the time to decode would seldom be pairs.
+    """
+
+    def __init__(self) -> None:
+        self._at_s = -math.inf
+        self._lock = threading.Lock()
+
+    def after(self, last_s: float, now_s: float) -> float:
+        """Return the stamp before which frames are to be passed over, after a frame with the stamp ``last_s``."""
+        with self._lock:
+            if self._at_s <= last_s and now_s - last_s > OVERDUE_S:
+                self._at_s = now_s
+            return self._at_s
 
 
 class Source:
@@ -49,12 +69,13 @@ class Source:
     Args:
         uri: what to read, see ``cameras.uri``.
         role: "infrared" or "visible".
-        realtime: play a recording at its own pace, as a camera would. Otherwise no frame is dropped: the source waits
-            until each is read.
+        realtime: play a recording at its own pace, as a camera would; frames that cannot be decoded in time are passed
+            over. Otherwise no frame is dropped: the source waits until each is read.
         delay_s: latency of a frame before it arrives, subtracted from its stamp.
         open_again: opens the source, at first and after a camera was lost; None opens ``uri``.
         sink: called with each frame, in the source's thread; None keeps the newest for ``read``.
         changed: notified of each new frame and of the end; None makes one.
+        playhead: shared by recordings whose frames are paired; None makes one.
 
     Raises FileError if the source cannot be opened, FrameError for a delay that is not a number.
     """
@@ -69,6 +90,7 @@ class Source:
         open_again: Optional[Callable[[], Reader]] = None,
         sink: Optional[Callable[[Frame], None]] = None,
         changed: Optional[threading.Condition] = None,
+        playhead: Optional[Playhead] = None,
     ) -> None:
         if not math.isfinite(delay_s):
             raise FrameError(f"the delay of the {role} frames must be a number of seconds. Got {delay_s}")
@@ -83,11 +105,13 @@ class Source:
         self._realtime, self._delay_s = realtime, delay_s
         self._sink = sink or self._keep_newest
         self._changed = changed or threading.Condition()
+        self._playhead, self._last_s = playhead or Playhead(), -delay_s  # stamp, since the start, of the last frame
         self._newest: Optional[Frame] = None
         self._pool = FramePool()
         self._stopping = threading.Event()
         self._interval_s = 1 / self.fps if self.fps else 0.0  # between frames, smoothed
-        self._stamp_s = self._epoch_s = self._alive_s = time.monotonic()
+        self._epoch_s = self._alive_s = time.monotonic()
+        self._behind = 0  # frames in succession that were BEHIND_S late
         self._thread = threading.Thread(target=self._run, name=f"grab {role}", daemon=True)
 
     @property
@@ -185,6 +209,8 @@ class Source:
         reading = None
         while not self.closing:
             try:
+                if self._realtime and not self._reader.live:
+                    self._skip_overdue()
                 reading = self._reader.read(frame.buffers)
                 break
             except EndedEarly as error:
@@ -193,23 +219,36 @@ class Source:
             except (IrvisError, cv2.error) as error:
                 self.status.bad += 1
                 if self.status.bad in (1, 10, 100) or self.status.bad % 1000 == 0:
-                    logger.warning("%s: %s (%d bad frames so far)", self.name, one_line(error), self.status.bad)
+                    line = one_line(without_passwords(str(error)))  # OpenCV's may quote the whole pipeline
+                    logger.warning("%s: %s (%d bad frames so far)", self.name, line, self.status.bad)
                 self._stopping.wait(BAD_WAIT_S)
         if reading is None:
             return False
         frame.image = reading.image
         frame.stamp_s = reading.stamp_s - self._delay_s
         if not self._reader.live:
+            self._last_s = frame.stamp_s
             frame.stamp_s += self._epoch_s
             if self._realtime:
                 self._stopping.wait(max(0.0, self._epoch_s + reading.stamp_s - time.monotonic()))
         frame.grabbed_s = time.monotonic()
         return True
 
+    def _skip_overdue(self) -> None:
+        """Pass over the frames of a recording that are overdue, as a live camera would drop them."""
+        late_s = time.monotonic() - self._epoch_s - self._delay_s - self._last_s
+        at_s = self._playhead.after(self._last_s, self._last_s + late_s)
+        if at_s > self._last_s:
+            self.status.dropped += self._reader.skip(at_s + self._delay_s)
+        self._behind = self._behind + 1 if late_s > BEHIND_S else 0
+        if self._behind == STILL_BEHIND:
+            advice = "it cannot be decoded in time; use --every-frame or a lower ?fps="
+            logger.warning("%s: %.1f s late: %s", self.name, late_s, advice)
+
     def _count(self, frame: Frame) -> None:
         status = self.status
         if status.frames and status.state != RECONNECTING:
-            interval_s = max(frame.stamp_s - self._stamp_s, 1e-6)
+            interval_s = max(frame.grabbed_s - self._alive_s, 1e-6)
             if self._interval_s:
                 interval_s = min(interval_s, AWAY * self._interval_s)
             self._interval_s += (interval_s - self._interval_s) * (0.1 if status.fps else 1.0)
@@ -218,7 +257,7 @@ class Source:
             logger.warning("%s: frames again", self.name)
             status.state = STREAMING
         status.frames += 1
-        self._stamp_s, self._alive_s = frame.stamp_s, frame.grabbed_s
+        self._alive_s = frame.grabbed_s
 
     def _reconnect(self) -> bool:
         """Reopen a lost camera, however long that takes; return False once the source is closed."""

@@ -26,6 +26,8 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
 }
 CAMERAS = ("v4l2", "csi", "rtsp", "gst")
 FILES = ("file", "folder", "bag")
+# Up to the last @ of the word, else of the pipeline's element: a password may hold what it should have escaped.
+PASSWORD = re.compile(r"(://[^\s:@/?#\[]*:)(?:\S*|[^!]*)(?=@)|(\buser-pw=)(?:\"[^\"]*\"|\S+)")
 
 Value = TypeVar("Value")
 
@@ -33,7 +35,7 @@ Value = TypeVar("Value")
 class SourceUri(NamedTuple):
     """The parts of a source's name."""
 
-    text: str  # the name as given
+    text: str  # the name as given, to print: without passwords
     scheme: str  # a key of OPTIONS
     location: str  # a device, a number, an address, a pipeline, a path or a scene
     options: Dict[str, str]
@@ -54,14 +56,15 @@ def parse_uri(text: str) -> SourceUri:
 
     Plain paths are accepted too: a folder, a video, a bag, a device such as /dev/video0.
     """
-    text = str(text)
-    if text.startswith("gst:"):
-        return SourceUri(text, "gst", text[4:].strip(), {})
-    if text.startswith("rtsp://"):
-        return SourceUri(text, "rtsp", text, {})
-    match = re.match(r"(v4l2|csi|file|folder|test|bag)(?:://|:)([^?]*)(?:\?(.*))?$", text, re.DOTALL)
+    given = str(text)
+    text = without_passwords(given)
+    if given.startswith("gst:"):
+        return SourceUri(text, "gst", given[4:].strip(), {})
+    if given.startswith("rtsp://"):
+        return SourceUri(text, "rtsp", given, {})
+    match = re.match(r"(v4l2|csi|file|folder|test|bag)(?:://|:)([^?]*)(?:\?(.*))?$", given, re.DOTALL)
     if match is None:
-        return _plain_path(text)
+        return _plain_path(given)
     scheme, location, query = match.group(1), unquote(match.group(2)), match.group(3) or ""
     options = dict(parse_qsl(query, keep_blank_values=True))
     if scheme == "file" and os.path.isdir(location):
@@ -75,6 +78,11 @@ def parse_uri(text: str) -> SourceUri:
     return SourceUri(text, scheme, location, options)
 
 
+def without_passwords(text: str) -> str:
+    """``"rtsp://me:secret@host/a"`` -> ``"rtsp://me:***@host/a"``; also in messages and pipelines that quote one."""
+    return PASSWORD.sub(r"\1\2***", text)
+
+
 def files_of_sources(uris: Iterable[str]) -> List[str]:
     """Return the paths of recordings among the sources, and of the files in those that are folders. Raises FileError.
 
@@ -85,20 +93,20 @@ def files_of_sources(uris: Iterable[str]) -> List[str]:
     return found + [entry.path for folder in found if os.path.isdir(folder) for entry in os.scandir(folder)]
 
 
-def _plain_path(text: str) -> SourceUri:
-    path = Path(text)
-    if not text:
+def _plain_path(given: str) -> SourceUri:
+    path, text = Path(given), without_passwords(given)
+    if not given:
         raise FileError(f"the name of a source is empty; a source is {GRAMMAR}")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
         raise FileError(f"unknown kind of source: {text}; a source is {GRAMMAR}")
-    if text.startswith("/dev/"):
-        return SourceUri(text, "v4l2", text, {})
+    if given.startswith("/dev/"):
+        return SourceUri(text, "v4l2", given, {})
     if os.path.isdir(path):  # not path.is_dir, which raises if a name is too long
-        return SourceUri(text, "folder", text, {})
+        return SourceUri(text, "folder", given, {})
     if path.suffix == ".bag":
-        return SourceUri(text, "bag", text, {})
+        return SourceUri(text, "bag", given, {})
     if is_video(path):
-        return SourceUri(text, "file", text, {})
+        return SourceUri(text, "file", given, {})
     if not os.path.exists(path):
         raise FileError(f"file or folder not found: {text}; a source is {GRAMMAR}")
     raise FileError(f"not a source: {text}; a source is {GRAMMAR}")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Mapping
 
+from irvis.runtime.cameras.pairing import SLOP_S
 from irvis.runtime.errors import IrvisError
 
 TOPIC = re.compile(r"[A-Za-z~/{][A-Za-z0-9_~/{}]*")  # for other names rospy only logs an error, and waits for ever
@@ -27,7 +28,8 @@ class Settings:
     registration: str = _setting("", "file written by `irvis calibrate`; if empty, the cameras are registered already")
     crop: bool = _setting(False, "fuse only what both cameras see")
     resize: bool = _setting(False, "fit frames of another size to the model's and back")
-    slop_s: float = _setting(0.05, "the stamps of a pair must differ by less than this, in seconds")
+    # ROS's synchroniser does not look for the nearest: with more than an interval, one lost message shifts all pairs.
+    slop_s: float = _setting(SLOP_S, "the most that a pair's stamps differ, in seconds; below the frame interval")
     queue_size: int = _setting(10, "messages kept per topic to find pairs among")
     deadline_ms: float = _setting(100.0, "latency, from the older stamp, above which a frame is reported late")
 

@@ -1,8 +1,8 @@
 """A page that shows what the fusion loop sees and how long it takes, for a robot without a screen.
 
 Nothing here may slow down the loop. It copies frames only when a browser is ready for a picture and the encoder thread
-is idle; all other frames are skipped and counted. A browser requests the next picture once it has drawn one, so that a
-slow browser gets fewer pictures rather than older ones.
+is idle; all other frames are skipped. A browser requests the next picture once it has drawn one, so that a slow browser
+gets fewer pictures rather than older ones.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ MAX_VIEWERS = 8
 IN_FLIGHT = 2  # pictures on their way to a viewer: the next arrives while one is drawn, which hides the network delay
 HISTORY = 300  # latencies that a new page starts its chart with
 STATUS_S = 0.1  # between two status reports
+QUALITY = 80  # of the JPEGs, 1 to 100
 WAIT_S = 1.0  # for a frame, when a snapshot is requested while nobody is watching
 Status = Mapping[str, Any]
 
@@ -52,15 +53,12 @@ class LiveView:
 
     Args:
         port, host, token: see ``Server``.
-        quality: of the JPEGs, 1 to 100.
         max_fps: the most pictures encoded per second, however fast the loop runs.
 
     Raises what ``Server`` raises.
     """
 
-    def __init__(
-        self, port: int, host: str = LOOPBACK, token: Optional[str] = None, quality: int = 80, max_fps: float = 30
-    ) -> None:
+    def __init__(self, port: int, host: str = LOOPBACK, token: Optional[str] = None, max_fps: float = 30) -> None:
         self._wanted = False  # somebody is ready for a picture
         self._status: Status = {}
         self._latencies: Deque[Optional[float]] = deque(maxlen=HISTORY)
@@ -82,7 +80,7 @@ class LiveView:
             token,
         )
         self._encoder = Encoder(
-            quality, max_fps, lambda picture: self._server.loop.call_soon_threadsafe(self._deliver, picture)
+            QUALITY, max_fps, lambda picture: self._server.loop.call_soon_threadsafe(self._deliver, picture)
         )
 
     @property
@@ -100,11 +98,6 @@ class LiveView:
         """Number of frames encoded to be shown."""
         return self._encoder.encoded
 
-    @property
-    def skipped(self) -> int:
-        """Number of frames not encoded although a browser was ready for one."""
-        return self._encoder.skipped
-
     def publish(self, infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray, status: Status) -> None:
         """Show a fused pair. The frames are not used after this returns.
 
@@ -118,11 +111,15 @@ class LiveView:
         Raises FrameError if somebody is watching and the frames are not as described.
         """
         self._status = status
-        with self._lock:
-            self._latencies.append(status.get("latency_ms"))
-            self._latency_count += 1
+        self.publish_latency(status.get("latency_ms"))
         if self._wanted:
             self._encoder.offer(infrared, visible, fused, _plain(status.get("index")))
+
+    def publish_latency(self, latency_ms: Optional[float]) -> None:
+        """Add the latency of a pair to the chart; the pair itself need not be published."""
+        with self._lock:
+            self._latencies.append(latency_ms)
+            self._latency_count += 1
 
     def publish_status(self, status: Status) -> None:
         """Update the numbers while no pairs come; the picture and the chart stay as they are."""
@@ -222,7 +219,11 @@ class LiveView:
         return json.dumps(_plain({"status": status, "latencies": latencies}))
 
     async def _snapshot(self, request: web.Request) -> web.Response:
-        """Respond with the picture of the requested number if it is still held, else the next: side by side as PNG."""
+        """Respond with the frames of the newest picture, side by side as PNG.
+
+        A page requests the number that it shows, which is the newest while it is paused and watches alone. Otherwise
+        the response may be of a newer picture: frames are held only until the next ones are encoded.
+        """
         held = self._latest
         if held is None or request.query.get("number") != str(held.number):
             self._waiting += 1

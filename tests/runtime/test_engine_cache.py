@@ -1,5 +1,6 @@
 """The engine cache with real processes and locks; what builds is a stand-in that writes an engine's two files."""
 
+import atexit
 import dataclasses
 import hashlib
 import itertools
@@ -442,14 +443,21 @@ def test_two_threads_of_one_process_build_once(onnx: Path, folder: Path) -> None
     assert_whole(folder)
 
 
-def test_ctrl_c_while_tensorrt_builds_ends_the_process_with_130(onnx: Path, folder: Path) -> None:
-    code = """
+@pytest.mark.parametrize(
+    "opens",
+    [
+        "Fuser(sys.argv[1], engine_cache=sys.argv[2])",
+        "FusionLoop('test://', 'test://', sys.argv[1], engine_cache=sys.argv[2])",
+    ],
+)
+def test_ctrl_c_while_tensorrt_builds_ends_the_process_with_130(onnx: Path, folder: Path, opens: str) -> None:
+    code = f"""
 import sys, threading
-from pathlib import Path
-from irvis.export import spinner
-from irvis.runtime.engine_cache import Machine, cached_engine
-build = lambda *_: spinner.under_clock(threading.Event().wait, "building")
-cached_engine(Path(sys.argv[1]), Path(sys.argv[2]), (48, 64), build, Machine("8.5.2.2", "Xavier", "7.2"))
+from irvis.export import engine, spinner
+from irvis.runtime import Fuser, FusionLoop, engine_cache
+engine.build_engine = lambda *_: spinner.under_clock(threading.Event().wait, "building")
+engine_cache.this_machine = lambda: engine_cache.Machine("8.5.2.2", "Xavier", "7.2")
+{opens}
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(onnx), str(folder)], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -458,6 +466,18 @@ cached_engine(Path(sys.argv[1]), Path(sys.argv[2]), (48, 64), build, Machine("8.
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert files(folder) == []
+
+
+def test_once_an_engine_is_built_or_has_failed_the_end_of_the_process_is_as_before(
+    onnx: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: List[Any] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    monkeypatch.setattr(atexit, "unregister", at_exit.remove)
+    with pytest.raises(ModelError):
+        cached_engine(onnx, folder, SIZE, failing(ModelError("no")), XAVIER)
+    cached_engine(onnx, folder, SIZE, Builder(), XAVIER)
+    assert at_exit == []
 
 
 def test_the_runtime_imports_neither_tensorrt_nor_onnxruntime_nor_what_exports() -> None:

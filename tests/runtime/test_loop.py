@@ -56,6 +56,76 @@ def test_a_frame_stays_while_it_is_held(folders):
             np.testing.assert_array_equal(picture, copy)
 
 
+class Gated(NoNetwork):
+    """A network that fuses so many pairs, and the next only once it is opened, or its ``with`` ends."""
+
+    def __init__(self, pairs):
+        self.pairs, self.opened = pairs, threading.Event()
+
+    def run(self, infrared, visible):
+        self.pairs -= 1
+        assert self.pairs >= 0 or self.opened.wait(60)
+        return visible
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.opened.set()
+
+
+def wait_for(sight):
+    limit_s = time.monotonic() + 60
+    while not sight():
+        assert time.monotonic() < limit_s
+        time.sleep(0.005)
+
+
+def test_a_frame_stays_while_the_next_is_awaited_in_vain():
+    network, released = Gated(1), []
+    with FusionLoop(SCENE, SCENE, network) as loop, network:
+        frame, release = loop.read(), loop._release
+
+        def watched(job):
+            released.append(job.work.visible)
+            release(job)
+
+        loop._release = watched
+        assert loop.read(timeout_s=0.01) is None
+        assert not any(picture is frame.visible for picture in released)
+        network.opened.set()
+        assert loop.read().number == 1
+        assert any(picture is frame.visible for picture in released)
+
+
+def test_what_comes_before_a_failure_is_read_first_whatever_the_timeout(folders):
+    write_image(f"{folders[1]}/03.png", np.zeros((8, 8), np.uint8))
+    network = Gated(1)
+    with FusionLoop(*folders, network, realtime=False) as loop, network:
+        assert loop.read().number == 0
+        wait_for(lambda: not loop._threads[1].is_alive())  # the fourth pair has failed, the second is in the model
+        assert loop.read(timeout_s=0.01) is None
+        assert not loop.ended
+        network.opened.set()
+        assert [loop.read(60).number for _ in range(2)] == [1, 2]
+        with pytest.raises(FrameError, match="differ in size: 48x64 and 8x8"):
+            loop.read(60)
+
+
+def test_a_second_thread_that_reads_is_refused_and_the_first_gets_its_frame():
+    network, frames = Gated(0), []
+    with FusionLoop(SCENE, SCENE, network) as loop, network:
+        first = threading.Thread(target=lambda: frames.append(loop.read()), name="first")
+        first.start()
+        wait_for(lambda: "_read_by" in vars(loop))
+        with pytest.raises(ModelError, match="a FusionLoop serves one thread at a time: first is using it"):
+            loop.read(0)
+        network.opened.set()
+        first.join(60)
+        assert frames[0].number == 0
+        assert loop.read().number == 1
+
+
 def test_the_newest_is_fused_and_latency_is_from_the_older_capture():
     with FusionLoop(f"{SCENE}&fps=100", f"{SCENE}&fps=100", NoNetwork(), deadline_ms=5) as loop:
         loop.read()
@@ -208,6 +278,8 @@ def test_the_backend_runs_in_one_thread_and_is_closed_there():
         ((SCENE, SCENE, "none.onnx"), {}, FileError, "model not found"),
         ((SCENE, "nowhere", NoNetwork()), {}, FileError, "not found: nowhere"),
         ((SCENE, SCENE, NoNetwork()), {"slop_s": 0}, FrameError, "slop must be"),
+        ((SCENE, SCENE, NoNetwork()), {"delays_s": (0.1,)}, FrameError, r"delays_s must be two times.* Got \(0.1,\)"),
+        ((SCENE, SCENE, NoNetwork()), {"delays_s": 0.1}, FrameError, "delays_s must be two times.* Got 0.1"),
         ((SCENE, SCENE, NoNetwork()), {"crop": True}, FrameError, "crop needs a registration"),
         ((SCENE, SCENE, NoNetwork()), {"registration": "none.json"}, FileError, "registration not found"),
     ],
@@ -284,6 +356,12 @@ def test_status_tells_the_rate_at_which_frames_come():
         for _ in range(6):
             loop.read()
         assert 1 < loop.status()["fps"] < 50
+
+
+@pytest.mark.parametrize(("infrared_fps", "visible_fps"), [(9, 30), (30, 9)])
+def test_its_rate_is_that_of_the_slower_source(infrared_fps, visible_fps):
+    with FusionLoop(f"{SCENE}&fps={infrared_fps}", f"{SCENE}&fps={visible_fps}", NoNetwork()) as loop:
+        assert loop.fps == 9
 
 
 def test_the_time_of_each_stage_is_told_and_their_sum():

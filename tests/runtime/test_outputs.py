@@ -47,11 +47,14 @@ class View:
     def publish(self, *pictures):
         self.given.append(pictures)
 
+    def publish_latency(self, latency_ms):
+        self.given.append(latency_ms)
+
     def publish_status(self, status):
         self.given.append(status)
 
 
-def test_the_live_view_gets_frames_and_figures_only_while_someone_watches():
+def test_the_live_view_gets_latencies_always_and_the_rest_only_while_someone_watches():
     view = View(viewers=0)
 
     def status():
@@ -59,11 +62,12 @@ def test_the_live_view_gets_frames_and_figures_only_while_someone_watches():
 
     assert Web(view).show(frame(1.0), status)
     assert Web(view).idle(status)
+    assert view.given == [20.0]
     view.viewers = 1
     Web(view).show(frame(7.0, 3), lambda: {"fps": 30.0, "skew_ms": 1.5})
     Web(view).idle(lambda: {"fps": 0.0})
-    assert view.given[0][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
-    assert view.given[1] == {"fps": 0.0}
+    assert view.given[1][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
+    assert view.given[2] == {"fps": 0.0}
 
 
 @pytest.mark.skipif("GUI:                           NONE" not in cv2.getBuildInformation(), reason="OpenCV has windows")

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pty
@@ -64,6 +65,18 @@ def test_two_folders_into_a_video(tmp_path, capsys):
     assert abs(frames[4].astype(int) - wanted).mean() < 6  # the codec is lossy
 
 
+def test_two_recordings_of_different_rates_play_at_the_speed_of_the_scene(tmp_path, capsys):
+    for name, fps in (("ir", 10.0), ("vi", 30.0)):
+        with video_writer(tmp_path / f"{name}.avi", fps) as write:
+            for _ in range(int(fps)):
+                write(make_scene("street", 48, 64)[1])
+    halves = ["--infrared", tmp_path / "ir.avi", "--visible", tmp_path / "vi.avi"]
+    code, _, _ = run(capsys, *halves, "--every-frame", "-o", tmp_path / "fused.avi")
+    assert code == 0
+    with VideoReader(tmp_path / "fused.avi") as video:
+        assert (len(list(video)), video.fps) == (10, 10.0)
+
+
 def test_a_duration_ends_it(capsys):
     started = time.monotonic()
     code, out, _ = run(capsys, *PAIR, "--duration", "0.5")
@@ -82,6 +95,7 @@ def test_a_duration_ends_it(capsys):
         ([*PAIR, "--crop"], "crop needs a registration"),
         ([*PAIR, "-o", "x.txt"], "its suffix must be one of"),
         ([*PAIR, "--token", "secret"], "add --web"),
+        ([*PAIR, "--engine-size", "48x64"], "add --engine-cache DIR"),
         ([*PAIR, "--smoothing", "2"], "smoothing must be"),
         ([*PAIR, "--slop-ms", "0"], "slop must be"),
         (["--infrared", SCENE, "--visible", SCENE.replace("64", "80")], "differ in size: 48x64 and 48x80"),
@@ -235,3 +249,52 @@ def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
     assert os.WEXITSTATUS(status) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.avi", "run.json"]
     assert len(frames_of(tmp_path / "fused.avi")) > 2
+
+
+def interrupt_while_saving(monkeypatch, number, also_running):
+    """Send this process a signal while the video is completed and while the figures are written, and once before."""
+    signals = [signal.raise_signal] if also_running else []
+    writes_json = run_module.write_json
+
+    @contextlib.contextmanager
+    def writer(path, fps):
+        with video_writer(path, fps) as write:
+
+            def write_one(frame):
+                write(frame)
+                while signals:
+                    signals.pop()(number)
+
+            yield write_one
+            signal.raise_signal(number)
+
+    def write_json(path, document):
+        signal.raise_signal(number)
+        writes_json(path, document)
+
+    monkeypatch.setattr(run_module, "video_writer", writer)
+    monkeypatch.setattr(run_module, "write_json", write_json)
+
+
+@pytest.mark.usefixtures("heeds_hang_ups")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("also_running", [True, False])
+def test_ctrl_c_while_the_files_are_completed_costs_nothing(tmp_path, monkeypatch, capsys, number, also_running):
+    interrupt_while_saving(monkeypatch, number, also_running)
+    before = signal.getsignal(number)
+    files = ["-o", tmp_path / "fused.avi", "--json", tmp_path / "run.json"]
+    code, out, errors = run(capsys, *PAIR, "--frames", 3, *files)
+    assert (code, errors) == (130 if also_running else 0, [])
+    assert "pairs in" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.avi", "run.json"]
+    assert frames_of(tmp_path / "fused.avi")
+    assert json.loads((tmp_path / "run.json").read_text())["fused"] > 0
+    assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_ends_even_the_saving_if_that_takes_too_long(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "SAVING_S", 0.0)
+    interrupt_while_saving(monkeypatch, signal.SIGINT, also_running=True)
+    code, _, errors = run(capsys, *PAIR, "-o", tmp_path / "fused.avi", "--json", tmp_path / "run.json")
+    assert (code, errors) == (130, ["irvis run: interrupted"])
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,11 +19,13 @@ import pytest
 from irvis.runtime import Fuser
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.ros import node as ros_node
 from irvis.runtime.ros.image_message import fill, to_array
 
 pytestmark = pytest.mark.system
 
 rospy = pytest.importorskip("rospy", reason="no rospy: apt-get install ros-core python3-rospy")
+import message_filters
 import rosgraph
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -214,6 +217,25 @@ def test_tno_at_ten_hertz_with_jitter(cameras, wanted, master):
     assert lines[0].endswith(f"{INFRARED} and {VISIBLE} to /fused")
     assert "pair refused, 1 so far: infrared must be encoded as one of" in lines[1]
     assert lines[2] == "irvis ros1: interrupted"
+
+
+def test_a_lost_message_does_not_shift_all_pairs_after_it():
+    """Two cameras of 30 Hz, 5 ms apart, of which one loses a message."""
+    rospy.rostime.set_rostime_initialized(True)
+    cameras, skews_ms = [message_filters.SimpleFilter() for _ in range(2)], []
+    core = SimpleNamespace(
+        settings=ros_node.Settings(),
+        saw=lambda message, name: None,
+        put=lambda *pair: skews_ms.append(1e3 * abs((pair[0].header.stamp - pair[1].header.stamp).to_sec())),
+    )
+    ros_node.synchronise(message_filters, *cameras, core)
+    sent = sorted(
+        (100 + k / 30 + 0.005 * camera, camera) for k in range(300) for camera in (0, 1) if (k, camera) != (5, 0)
+    )
+    for at_s, camera in sent:
+        cameras[camera].signalMessage(SimpleNamespace(header=SimpleNamespace(stamp=rospy.Time.from_sec(at_s))))
+    assert len(skews_ms) == 299
+    assert max(skews_ms) < 5.1
 
 
 def test_rosnode_kill_ends_it_with_0(cameras, master):

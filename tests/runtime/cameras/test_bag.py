@@ -9,7 +9,10 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.cameras import PairedSources, open_source
+from irvis.runtime.cameras.bag import BagReader
+from irvis.runtime.cameras.uri import parse_uri
 from irvis.runtime.errors import FileError
 from irvis.runtime.ros.image_message import fill
 
@@ -99,6 +102,54 @@ def test_a_stamp_of_another_clock_gives_way_to_the_recordings(tmp_path):
     write_bag(tmp_path / "one.bag", messages, ros1=True)
     with open_source(str(tmp_path / "one.bag"), "infrared", realtime=False) as source:
         np.testing.assert_allclose(np.diff([frame.stamp_s for frame in source]), 0.1, atol=1e-6)
+
+
+@pytest.fixture(params=["ros1", "ros2"])
+def two_bags(request, tmp_path):
+    """Eight pairs at 10 Hz in two bags: the level is the tenth of a second. The visible one begins with the third."""
+    uris = []
+    for topic, first, last in (("/ir", 0, 7), ("/vi", 3, 9)):
+        messages = [
+            (topic, k * 10**8, k * 10**8, np.full((20, 30), k, np.uint8), False) for k in range(first, last + 1)
+        ]
+        name = topic[1:] + (".bag" if request.param == "ros1" else "")
+        uris.append(f"bag:{write_bag(tmp_path / name, messages, request.param == 'ros1')}")
+    return uris
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_two_bags_that_start_at_different_times_are_paired_by_the_clock(two_bags, realtime):
+    with PairedSources(*two_bags, realtime=realtime) as pairs:
+        found = []
+        for pair in pairs:
+            found.append((int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0]), round(pair.skew_ms, 3)))
+            assert not realtime or pair.visible.grabbed_s >= pair.visible.stamp_s
+    assert set(found) <= {(k, k, 0.0) for k in range(3, 8)}
+    assert found if realtime else len(found) == 5
+
+
+def test_two_bags_of_different_lengths_go_on_together_in_loops(two_bags):
+    with PairedSources(*(f"{uri}?loop=1" for uri in two_bags), realtime=False) as pairs:
+        found = [[int(frame.image[0, 0]) for frame in pair] for _, pair in zip(range(15), pairs)]
+    assert found == 3 * [[k, k] for k in range(3, 8)]
+
+
+def test_two_bags_of_different_times_are_refused(two_bags, tmp_path):
+    later = write_bag(tmp_path / "later.bag", [("/vi", 10**12, 10**12, np.zeros((20, 30), np.uint8), False)], ros1=True)
+    with pytest.raises(FileError, match=r"later\.bag were not recorded at the same time"):
+        PairedSources(two_bags[0], f"bag:{later}")
+
+
+def test_images_are_passed_over_up_to_a_time_or_the_end_of_the_bag(two_bags):
+    for options, level in (("", None), ("?loop=1", 0)):
+        reader, buffers = BagReader(parse_uri(two_bags[0] + options), "infrared"), Buffers()
+        assert reader.skip(0.25) == 3
+        assert int(reader.read(buffers).image[0, 0]) == 3
+        assert reader.skip(0.35) == 0
+        assert reader.skip(60.0) == 4
+        reading = reader.read(buffers)
+        assert (reading and int(reading.image[0, 0])) == level
+        reader.close()
 
 
 def damageable(bag):

@@ -1,3 +1,5 @@
+import traceback
+
 import cv2
 import numpy as np
 import pytest
@@ -133,6 +135,33 @@ def test_y16_is_asked_for_and_comes_as_16_bits(monkeypatch):
     assert reader.read(Buffers()).stamp_s == 5000  # a driver without stamps
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["rows", "flat"])  # as OpenCV up to 4.9 and from 4.11 gives it
+@pytest.mark.parametrize("option", ["", "?format=Y16"])
+def test_a_camera_of_y16_alone_keeps_its_16_bits(monkeypatch, option, newer):
+    raw = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) + 7000
+    modes = {
+        cv2.CAP_PROP_FOURCC: [fourcc("Y16 ")],
+        cv2.CAP_PROP_FRAME_WIDTH: [32.0],
+        cv2.CAP_PROP_FRAME_HEIGHT: [24.0],
+        cv2.CAP_PROP_CONVERT_RGB: [1.0, 0.0],
+    }
+    device = Device(modes, None, lambda: 0.0)
+
+    def retrieve(_):  # as OpenCV's backend does
+        if device.get(cv2.CAP_PROP_CONVERT_RGB):
+            return True, cv2.cvtColor((raw >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        return True, raw.view(np.uint8).reshape(1, -1) if newer else raw
+
+    monkeypatch.setattr(device, "retrieve", retrieve)
+    monkeypatch.setattr(cv2, "VideoCapture", device)
+    reading = CameraReader(parse_uri(f"v4l2:///dev/video1{option}"), "infrared").read(Buffers())
+    assert reading.image.dtype == np.uint16
+    np.testing.assert_array_equal(reading.image, raw)
+    if not option:  # of a visible camera 8 bits are what is wanted
+        device.values.clear()
+        assert CameraReader(parse_uri("v4l2:///dev/video1"), "visible").read(Buffers()).image.shape == (24, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("told", "fps"),
     [(0.0, None), (-1.0, None), (np.inf, None), (np.nan, None), (90000.0, None), (29.97, 29.97), (1000.0, 1000.0)],
@@ -169,6 +198,44 @@ def test_frames_take_the_form_of_their_role():
     ]:
         with pytest.raises(FrameError, match="Got"):
             as_role(frame, role, Buffers())
+
+
+@pytest.mark.parametrize("gstreamer", [False, True])
+def test_a_password_reaches_opencv_and_no_message(monkeypatch, gstreamer):
+    opened = []
+
+    class Refusing:
+        def __init__(self, name, *_):
+            opened.append(name)
+
+        def isOpened(self):
+            return False
+
+    monkeypatch.setattr(cv2, "VideoCapture", Refusing)
+    monkeypatch.setattr(capture, "has_gstreamer", lambda: gstreamer)
+    monkeypatch.setattr(capture, "_check_server", lambda uri: None)
+    with pytest.raises(FileError, match=r"cannot open rtsp://me:\*\*\*@10\.0\.0\.7/a; try"):
+        CameraReader(parse_uri("rtsp://me:secret@10.0.0.7/a"), "visible")
+    assert "rtsp://me:secret@10.0.0.7/a" in opened[0]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "rtsp://me:secret@127.0.0.1:1/a",
+        "rtsp://me:secret/1@127.0.0.1:1/a",  # of which urlsplit takes "secret" for a port, and says so
+        "rtsp://me:secret@127.0.0.1\N{ACCOUNT OF}:1/a",
+        "rtsp://me:secret\udce9@127.0.0.1/a",
+        "rtsp://me:secret@127.0.0.1/a b",
+    ],
+)
+def test_no_error_shows_a_password(monkeypatch, uri):
+    monkeypatch.setattr(capture, "has_gstreamer", lambda: True)
+    if " " in uri:
+        monkeypatch.setattr(capture, "_check_server", lambda uri: None)
+    with pytest.raises(FileError, match=r"rtsp://me:\*\*\*@127") as caught:
+        CameraReader(parse_uri(uri), "visible")
+    assert "secret" not in "".join(traceback.format_exception(None, caught.value, None))
 
 
 def test_an_address_that_would_crash_opencv_is_refused():

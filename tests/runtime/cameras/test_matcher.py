@@ -214,3 +214,33 @@ def test_the_skew_is_how_many_milliseconds_later_the_infrared_was_captured():
     infrared, visible = FramePool().take(), FramePool().take()
     infrared.stamp_s, visible.stamp_s = 1.004, 1.0
     assert FramePair(infrared, visible).skew_ms == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("offset_s", "nearest_s"), [(0.05, 0.05), (5.0, 3.8)])  # the oldest 12 frames wait
+def test_for_how_long_and_by_how_much_no_frames_fit(offset_s, nearest_s):
+    bench = Bench(0.02, clock=True)
+    for k in range(12):
+        for role, stamp_s in (("infrared", k / 10 + offset_s), ("visible", k / 10)):
+            assert bench.matcher.without_pair_s < 1
+            bench.arrive(role, stamp_s, k / 10 + offset_s)
+    for k in range(12, 30):
+        bench.arrive("infrared", k / 10 + offset_s)
+        bench.arrive("visible", k / 10, k / 10 + offset_s)
+    assert bench.matcher.without_pair_s >= 1
+    assert bench.matcher.nearest_s == pytest.approx(nearest_s, abs=0.15)
+    bench.arrive("visible", 3.0 + offset_s)
+    bench.arrive("infrared", 3.0 + offset_s)
+    bench.end()
+    assert bench.pairs
+    assert bench.matcher.without_pair_s < 1
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 1.9])
+def test_a_camera_of_a_frame_in_two_seconds_has_its_pairs(ahead_s):
+    bench = Bench(0.02)
+    arrivals = [("infrared", 2.0 * k, 2.0 * k - ahead_s) for k in range(5)]
+    arrivals += [("visible", k / 30, k / 30) for k in range(250)]
+    for role, stamp_s, arrival_s in sorted(arrivals, key=lambda arrival: arrival[2]):
+        bench.arrive(role, stamp_s, arrival_s)
+        assert bench.matcher.without_pair_s < 1
+    assert len(bench.pairs) == 5

@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 from collections import deque
@@ -5,12 +6,12 @@ from collections import deque
 import numpy as np
 import pytest
 
-from irvis.runtime.cameras import PairedSources
+from irvis.runtime.cameras import PairedSources, recording
 from irvis.runtime.cameras.reader import Reading
 from irvis.runtime.cameras.scene import SceneReader
 from irvis.runtime.cameras.source import Source
 from irvis.runtime.errors import FileError
-from irvis.runtime.images import write_image
+from irvis.runtime.images import read_infrared, read_visible, write_image
 
 SCENE = "test://street?width=32&height=24"
 
@@ -115,6 +116,54 @@ def test_a_camera_that_stalls_is_reported_within_a_second_and_never_blocks_the_o
         cameras["infrared"].silent = False
         assert abs(pairs.read(timeout_s=2).skew_ms) <= 20
         assert pairs.status()["infrared"]["state"] == "streaming"
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_cameras_that_never_pair_are_told_once(caplog, realtime):
+    uri = f"{SCENE}&fps=10"
+    with PairedSources(uri, uri, realtime=realtime, delays_s=(0, 0.05)) as pairs:
+        limit = time.monotonic() + 20
+        while not caplog.messages and time.monotonic() < limit:
+            assert pairs.read(timeout_s=0.05) is None
+        pairs.read(timeout_s=0.3)
+        assert pairs.status()["paired"] == 0
+    (message,) = caplog.messages
+    assert re.match(
+        r"no pair for 1\.\d s although both cameras send: their frames are at least 50\.0 ms apart and the slop is 20 "
+        r"ms; raise the slop \(--slop-ms\) or set the delays \(--infrared-delay-ms, --visible-delay-ms\)",
+        message,
+    )
+
+
+def test_cameras_that_pair_are_not_told_of(caplog):
+    with PairedSources(SCENE, f"{SCENE}&fps=9", realtime=False) as pairs:
+        for _ in range(40):
+            pairs.read().release()
+    assert caplog.messages == []
+
+
+def test_recordings_that_cannot_be_decoded_in_time_keep_their_pairs_and_their_pace(tmp_path, monkeypatch):
+    """Each takes its own time to decode, 8 to 10 intervals; images of two scenes must not come together."""
+    for role, read, slow_s in (("infrared", read_infrared, 0.08), ("visible", read_visible, 0.1)):
+
+        def slowly(path, read=read, slow_s=slow_s):
+            time.sleep(slow_s)
+            return read(path)
+
+        monkeypatch.setattr(recording, f"read_{role}", slowly)
+    names = [f"{k:03}" for k in range(250)]
+    uris = [f"folder://{write_folder(tmp_path / half, names)}?fps=100" for half in ("ir", "vi")]
+    ages_s = []
+    with PairedSources(*uris) as pairs:
+        for infrared, visible in pairs:
+            assert (infrared.image == visible.image).all()
+            ages_s.append(time.monotonic() - infrared.stamp_s)
+        status = pairs.status()
+    assert len(ages_s) >= 5
+    assert min(ages_s[-3:]) < 1.5  # 25 s if each were decoded
+    for role in ("infrared", "visible"):
+        assert status[role]["dropped"] == status[f"dropped_{role}"] > 100
+        assert status[role]["fps"] < 30
 
 
 def test_what_ends_a_source_is_raised_to_whoever_reads_pairs(monkeypatch):

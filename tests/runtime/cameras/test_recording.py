@@ -109,3 +109,31 @@ def test_what_is_missing_or_broken_is_one_line(tmp_path):
     ]:
         with pytest.raises(FileError, match=message):
             open_source(uri, "visible")
+
+
+def test_frames_of_a_video_are_passed_over_up_to_a_time_or_its_end(video):
+    reader, buffers = open_reader(parse_uri(f"file://{video}?loop=1"), "visible"), Buffers()
+    assert reader.skip(0.0) == 0
+    assert reader.skip(2 / 25) == 2
+    reading = reader.read(buffers)
+    assert (reading.image.mean(), reading.stamp_s) == (pytest.approx(80, abs=3), 2 / 25)
+    assert reader.skip(60.0) == 2
+    reading = reader.read(buffers)  # the loop's next round
+    assert (reading.image.mean(), reading.stamp_s) == (pytest.approx(0, abs=3), 5 / 25)
+
+
+def test_images_of_a_folder_are_passed_over_but_not_the_last(folder):
+    for options, skipped, level in (("", 2, 2000), ("?loop=1", 301, 1000)):
+        reader = open_reader(parse_uri(f"folder://{folder}{options}"), "infrared")
+        assert reader.skip(301 / 30) == skipped
+        assert reader.read(Buffers()).image[0, 0] == level
+    ended = open_reader(parse_uri(str(folder)), "infrared")
+    while ended.read(Buffers()):
+        pass
+    assert ended.skip(60.0) == 0
+
+
+def test_a_scene_goes_on_from_where_it_was_skipped_to():
+    reader = open_reader(parse_uri("test://street?width=32&height=24&fps=10"), "visible")
+    assert reader.skip(0.45) == 5
+    assert reader.read(Buffers()).stamp_s == 0.5

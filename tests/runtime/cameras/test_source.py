@@ -2,7 +2,9 @@ import logging
 import math
 import threading
 import time
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from irvis.runtime.cameras import open_source
 from irvis.runtime.cameras import source as source_module
 from irvis.runtime.cameras.frame import FramePool
 from irvis.runtime.cameras.reader import Reading
-from irvis.runtime.cameras.source import STALLED_S, Source
+from irvis.runtime.cameras.source import OVERDUE_S, STALLED_S, Playhead, Source
 from irvis.runtime.cameras.uri import parse_uri
 from irvis.runtime.errors import FileError, FrameError
 
@@ -214,6 +216,18 @@ def test_a_bad_frame_costs_itself_alone(camera, script, caplog):
     assert caplog.messages == [f"infrared {TEST}: torn (1 bad frames so far)"]
 
 
+@pytest.mark.parametrize("before", [0, 280, 292])  # the log's limit of 300 is behind the address, or in the password
+def test_no_password_is_logged(script, opened, caplog, before):
+    uri = parse_uri("rtsp://me:hunter2@10.0.0.7/a")
+    script += [cv2.error("x" * (before - len("rtsp://me:")) + f" {uri.location} ! decodebin"), None, 5]
+    with Source(uri, "infrared", open_again=lambda: Camera(script, opened)).start() as source:
+        assert source.read(timeout_s=10).image[0, 0] == 5
+        opened[-1].closed = True
+    assert "(1 bad frames so far)" in caplog.text
+    assert "lost; trying to open it again" in caplog.text
+    assert "hun" not in caplog.text + "".join(thread.name for thread in threading.enumerate())
+
+
 def test_what_nobody_foresaw_ends_it_and_is_raised_to_whoever_reads(camera, script, opened):
     script += [1, ZeroDivisionError("a bug")]
     camera.read().release()
@@ -229,6 +243,83 @@ def test_a_stamp_is_the_captures(script, opened):
         frame = source.read()
         assert frame.grabbed_s - frame.stamp_s == pytest.approx(0.2, abs=0.05)
         opened[-1].closed = True
+
+
+class Slow:
+    """Ten seconds of 60 frames a second, each of which takes 0.2 s of the test's clock to decode."""
+
+    live, fps = False, 60.0
+
+    def __init__(self, clock):
+        self.clock, self.count = clock, 0
+
+    def read(self, buffers):
+        if self.count >= 600:
+            return None
+        self.clock[0] += 0.2
+        self.count += 1
+        return Reading(buffers("image", (24, 32)), (self.count - 1) / 60)
+
+    def skip(self, until_s):
+        number, self.count = self.count, max(self.count, math.ceil(60 * until_s))
+        return self.count - number
+
+    def close(self):
+        pass
+
+
+def play(clock, **options):
+    """The frames of Slow, and the status at its end."""
+    frames = []
+    with Source(URI, "infrared", open_again=lambda: Slow(clock), sink=frames.append, **options).start(
+        clock[0]
+    ) as source:
+        wait_for(lambda: source.ended)
+    assert source.failure is None
+    return frames, source.status
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The source's clock, which only the test's reader moves."""
+    clock = [1000.0]
+    real = time.monotonic
+    monkeypatch.setattr(source_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert time.monotonic is real
+    return clock
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.5])
+def test_a_recording_that_cannot_be_decoded_in_time_passes_over_what_is_overdue(clock, caplog, delay_s):
+    frames, status = play(clock, delay_s=delay_s)
+    ages = [frame.grabbed_s - frame.stamp_s - delay_s for frame in frames]
+    assert max(ages) < 0.2 + OVERDUE_S
+    assert len(frames) == status.frames > 40
+    assert 590 <= status.frames + status.dropped <= 601
+    assert status.fps == pytest.approx(5, abs=0.5)
+    assert caplog.messages == []
+
+
+def test_without_realtime_a_slow_recording_gives_every_frame(clock):
+    frames, status = play(clock, realtime=False)
+    assert (len(frames), status.frames, status.dropped) == (600, 600, 0)
+    assert status.fps == pytest.approx(5, abs=0.01)
+
+
+def test_what_passing_over_does_not_help_is_told_once(clock, caplog, monkeypatch):
+    monkeypatch.setattr(Slow, "skip", lambda self, until_s: 0)
+    play(clock)
+    (message,) = caplog.messages
+    assert "s late: it cannot be decoded in time; use --every-frame or a lower ?fps=" in message
+
+
+def test_two_recordings_pass_over_the_same_frames():
+    playhead = Playhead()
+    assert playhead.after(0.0, 0.05) < 0  # in time
+    assert playhead.after(0.0, 0.30) == 0.30  # the one is late,
+    assert playhead.after(0.02, 0.05) == 0.30  # so the other, which is not,
+    assert playhead.after(0.1, 0.45) == 0.30  # goes on from there as well, even if it is later
+    assert playhead.after(0.31, 0.55) == 0.55
 
 
 def test_a_recording_plays_at_its_own_pace():

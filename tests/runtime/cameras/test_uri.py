@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.runtime.cameras.uri import OPTIONS, parse_uri, positive_number, whole_number, yes_or_no
+from irvis.runtime.cameras.uri import OPTIONS, parse_uri, positive_number, whole_number, without_passwords, yes_or_no
 from irvis.runtime.errors import FileError
 
 
@@ -24,6 +24,38 @@ from irvis.runtime.errors import FileError
 )
 def test_the_grammar(text, scheme, location, options):
     assert parse_uri(text) == (text, scheme, location, options)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("rtsp://me:secret@10.0.0.2:554/a?b=c", "rtsp://me:***@10.0.0.2:554/a?b=c"),
+        ("rtsp://me:se/cr@et#!@10.0.0.2/a", "rtsp://me:***@10.0.0.2/a"),
+        ("rtsp://me:se cret@10.0.0.2/a", "rtsp://me:***@10.0.0.2/a"),
+        ("rtsp://me:@10.0.0.2/a", "rtsp://me:***@10.0.0.2/a"),
+        ("rtsp://me@10.0.0.2:554/a", "rtsp://me@10.0.0.2:554/a"),
+        ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
+        (
+            "gst:rtspsrc location=rtsp://me:secret@h/a ! decodebin ! x name=a@b",
+            "gst:rtspsrc location=rtsp://me:***@h/a ! decodebin ! x name=a@b",
+        ),
+        (
+            'gst:rtspsrc location=rtsp://h:554/a user-id=me user-pw="se cret" ! decodebin',
+            "gst:rtspsrc location=rtsp://h:554/a user-id=me user-pw=*** ! decodebin",
+        ),
+    ],
+)
+def test_what_is_printed_has_no_password_and_what_is_opened_has_it(given, text):
+    uri = parse_uri(given)
+    assert (uri.text, uri.location) == (text, given[4:] if uri.scheme == "gst" else given)
+    assert without_passwords(f"cannot open {given}") == f"cannot open {text}"
+
+
+@pytest.mark.parametrize("given", ["rtsps://me:secret@host/a", " rtsp://me:secret@host/a", "test://me:secret@x?a=1"])
+def test_no_error_about_a_name_shows_a_password(given):
+    with pytest.raises(FileError, match=r"me:\*\*\*@") as caught:
+        parse_uri(given)
+    assert "secret" not in str(caught.value)
 
 
 def test_plain_paths_are_told_apart(tmp_path):

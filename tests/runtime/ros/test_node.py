@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from irvis.runtime import FileError, Fuser, IrvisError
+from irvis.runtime.cameras.pairing import SLOP_S
 from irvis.runtime.ros import node, settings
 from irvis.runtime.ros.image_message import fill, to_array
 from irvis.runtime.ros.node import FusionCore, Settings
@@ -393,6 +394,13 @@ def test_the_command_line_goes_before_parameters_and_these_before_defaults():
     told = settings.read_settings(parameters, parse("--model", "b.onnx", "--deadline-ms", "33", "--crop"))
     assert told == Settings(engine="b.onnx", slop_s=1, resize=True, deadline_ms=33, crop=True)
     assert settings.read_settings({}, parse()) == Settings()
+
+
+def test_the_slop_is_that_of_the_loop_and_below_the_interval_of_30_hz():
+    assert settings.read_settings({}, parse()).slop_s == SLOP_S < 1 / 30
+    parser = argparse.ArgumentParser()
+    settings.add_arguments(parser)
+    assert "below the frame interval (default: 0.02)" in " ".join(parser.format_help().split())
 
 
 @pytest.mark.parametrize(
