@@ -61,7 +61,8 @@ class OnnxRuntimeBackend:
         if threads is not None and threads < 1:
             raise ModelError(f"threads must be 1 or more. Got {threads}")
         self._threads = threads
-        opened: Any = open_session(onnxruntime, model, self._options(onnxruntime), providers, engine_cache)
+        content = read_bytes(model, "model")
+        opened: Any = open_session(onnxruntime, model, content, self._options(onnxruntime), providers, engine_cache)
         try:
             self.size, self.takes_frames = _check_signature(opened, model)
         except UnicodeDecodeError as error:
@@ -72,8 +73,8 @@ class OnnxRuntimeBackend:
         # The CPU provider keeps working in a fork: seen with 1.19.2 and 1.32.0, with one thread and with two.
         self._birthplace = None if on_cpu else Birthplace()
         self._buffers = Buffers()
-        # The model's bytes: when a frame of another size comes, the file may have been replaced or deleted.
-        self._content = read_bytes(model, "model") if on_cpu and self.size is None else None
+        # For frames of another size: by then the file may have been replaced or deleted.
+        self._content = content if on_cpu and self.size is None else None
         self._opened: Any = opened
         self._session: Any
         self._binding: Any

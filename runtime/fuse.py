@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, List, Optional
 
+import numpy as np
 from tqdm import tqdm
 
 from irvis.runtime import engine_cache
@@ -22,11 +23,15 @@ PANELS = "side_by_side"  # a subfolder for folders, and the end of a file's name
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis fuse``."""
     parser.add_argument("infrared", type=Path, help="infrared image, folder or video")
-    parser.add_argument("visible", type=Path, help="visible image, folder or video, registered with it")
+    parser.add_argument(
+        "visible", type=Path, help="visible image, folder or video, registered with it unless --registration is given"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="image, folder (gets NAME.png for each pair) or video to write"
     )
     parser.add_argument("--model", type=Path, help=".onnx, .engine, or irvis's own: student (default) or fast")
+    parser.add_argument("--registration", type=Path, metavar="FILE", help="registration written by irvis calibrate")
+    parser.add_argument("--crop", action="store_true", help="fuse only what both cameras see")
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--side-by-side", action="store_true", help="also write infrared, visible and fused in a row")
     parser.add_argument(
@@ -47,16 +52,17 @@ def main(arguments: argparse.Namespace) -> int:
     if smoothing is None:
         smoothing = 0.9 if kinds[0] == "video" else 0.0
     with_panel = arguments.side_by_side
+    registered = {"registration": arguments.registration, "crop": arguments.crop}
     if kinds[0] == "folder":
         pairs = match_folders(infrared, visible)
         check_outputs_apart([output, output / PANELS if with_panel else None], [infrared, visible])
-        with open_fuser(arguments, smoothing) as fuser:
+        with open_fuser(arguments, smoothing, **registered) as fuser:
             return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
     if kinds[0] == "image" and (output.is_dir() or not output.suffix):
         output = output / f"{visible.stem}.png"
     panel = output.with_name(f"{output.stem}_{PANELS}{output.suffix}") if with_panel else None
-    check_outputs([output, panel], [infrared, visible, arguments.model])
-    with open_fuser(arguments, smoothing) as fuser:
+    check_outputs([output, panel], [infrared, visible, arguments.model, arguments.registration])
+    with open_fuser(arguments, smoothing, **registered) as fuser:
         if kinds[0] == "video":
             fuse_videos(fuser, infrared, visible, output, panel)
         else:
@@ -65,14 +71,16 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_fuser(arguments: argparse.Namespace, smoothing: float) -> Fuser:
-    """Open the model of a command line, with its options for resizing and engines. Raises IrvisError."""
+def open_fuser(arguments: argparse.Namespace, smoothing: float, **options: Any) -> Fuser:
+    """Open the model of a command line, with its options for resizing and engines, and others. Raises IrvisError."""
+    engine_cache.check_arguments(arguments)
     return Fuser(
         arguments.model,
         resize=arguments.resize,
         infrared_smoothing=smoothing,
         engine_cache=arguments.engine_cache,
         engine_size=arguments.engine_size,
+        **options,
     )
 
 
@@ -82,7 +90,7 @@ def fuse_images(fuser: Fuser, pair: Pair, output: Path, panel: Optional[Path] = 
     fused = fuser(infrared, visible)
     write_image(output, fused)
     if panel is not None:
-        write_image(panel, side_by_side([infrared, visible, fused]))
+        write_image(panel, _panel(fuser, infrared, visible, fused))
 
 
 def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) -> int:
@@ -122,7 +130,7 @@ def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, panel
                 fused = fuser(grey, colour)
                 write(fused)
                 if panel is not None:
-                    write_panel(side_by_side([grey, colour, fused]))
+                    write_panel(_panel(fuser, grey, colour, fused))
                 frames += 1
             if not frames:
                 raise FileError(f"no frame could be read from both {infrared} and {visible}")
@@ -130,6 +138,13 @@ def fuse_videos(fuser: Fuser, infrared: Path, visible: Path, output: Path, panel
         print(f"fused {frames} frames into {output} ({read})", flush=True)
         for video in (infrared_video, visible_video):
             video.check_end()
+
+
+def _panel(fuser: Fuser, infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray) -> np.ndarray:
+    """Put the frames in a row, infrared and visible as they were fused: registered and cropped."""
+    if fuser.warp is not None:
+        infrared, visible = fuser.warp(infrared), fuser.warp.crop_visible(visible)
+    return side_by_side([infrared, visible, fused])
 
 
 def _kind(path: Path) -> str:

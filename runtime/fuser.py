@@ -16,9 +16,11 @@ from irvis.runtime.frames import (
     check_pair,
     join_luminance,
     recolour,
+    resize_plane,
     split_luminance,
     to_levels,
     to_unit,
+    transfer_change,
 )
 from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.registration.homography import Registration
@@ -40,8 +42,8 @@ class Fuser:
         registration: a file written by ``irvis calibrate``, or the Registration read from one: brings the infrared into
             the visible's geometry. Where the infrared sees nothing, the visible is kept. None: they are registered.
         crop: with ``registration``, fuse only the rectangle that both cameras see.
-        resize: fuse frames of another size than the model's: resize them to it, and resize the fused luminance back to
-            recolour the visible frame at its full size. Otherwise such frames are rejected.
+        resize: fuse frames of another size than the model's: resize them to it, and apply the change of the luminance,
+            resized back, to the visible frame, which keeps its detail. Otherwise such frames are rejected.
         infrared_percentiles: limits of the scaling of 16-bit infrared, in percent. 8-bit infrared is used as it is.
         infrared_smoothing: how slowly those limits follow the scene, in [0, 1); 0 scales each frame independently.
         providers: execution providers of ONNX Runtime in order of preference; None tries TensorRT, CUDA, CPU.
@@ -103,7 +105,7 @@ class Fuser:
         Args:
             infrared: uint8 or uint16 (H, W).
             visible: uint8, BGR (H, W, 3) or grey (H, W).
-            out: where to write the result; None allocates it.
+            out: where to write the result: ``visible`` itself, or memory apart from it; None allocates it.
 
         Returns:
             uint8, BGR (H, W, 3), or grey (H, W) if the visible was. The caller owns it.
@@ -114,7 +116,7 @@ class Fuser:
         work = self._work
         self.prepare(infrared, visible, work)
         if out is not None:
-            check_out(out, work.visible.shape)
+            check_out(out, work.visible)
         self.infer(work)
         ran = time.perf_counter()
         result = self.finish(work, out)
@@ -165,11 +167,10 @@ class Fuser:
 
         Needs no backend: it may be called after ``close``.
         """
-        fused, luminance, visible = work.fused, work.luminance, work.visible
-        size = work.infrared.shape
+        fused, luminance, visible, buffers = work.fused, work.luminance, work.visible, work.buffers
         outside = self.warp.outside if self.warp is not None else None  # where the visible is kept
         if outside is not None and out is not None and np.may_share_memory(out, visible):
-            kept = work.buffers("visible", visible.shape, visible.dtype)
+            kept = buffers("visible", visible.shape, visible.dtype)
             np.copyto(kept, visible)
             visible = kept
         if luminance is None:
@@ -179,10 +180,11 @@ class Fuser:
             is_frame = fused.ndim == 3
             if is_frame:
                 fused = fused[:, :, 0]  # of three equal channels, because the input was grey
-            if fused.shape != size:
-                fused = _resized(fused, size)
             join = recolour if is_frame else join_luminance
-            result = join(fused, luminance, out, work.buffers)
+            if luminance.fitted is not None:
+                levels = fused if is_frame else to_levels(fused, buffers("levels", fused.shape), buffers)
+                fused, join = transfer_change(levels, luminance, buffers), recolour
+            result = join(fused, luminance, out, buffers)
         if outside is not None:
             cv2.copyTo(visible, outside, result)
         return result
@@ -224,14 +226,17 @@ class Fuser:
         infrared, visible, buffers = work.infrared, work.visible, work.buffers
         resizes = size != infrared.shape
         if resizes:
-            infrared = _resized(infrared, size)
+            infrared = resize_plane(infrared, size, buffers("fitted infrared", size, infrared.dtype))
         if takes_frames and infrared.dtype == np.float32:
             infrared = to_levels(infrared, buffers("levels of infrared", infrared.shape), buffers)
         if takes_frames and not resizes and visible.ndim == 3:
             work.inputs, work.luminance = (infrared, visible), None
             return
         work.luminance = split_luminance(visible, buffers)
-        y = _resized(work.luminance.y, size) if resizes else work.luminance.y
+        y = work.luminance.y
+        if resizes:
+            y = resize_plane(y, size, buffers("fitted", size))
+            work.luminance = work.luminance._replace(fitted=y)
         if takes_frames:
             work.inputs = (infrared, cv2.cvtColor(y, cv2.COLOR_GRAY2BGR, buffers("grey frame", (*y.shape, 3))))
             return
@@ -249,9 +254,3 @@ def _open_warp(registration: Union[str, Path, Registration, None], crop: bool) -
             raise FrameError("crop needs a registration, to know what both cameras see; make one with irvis calibrate")
         return None
     return Warp(registration if isinstance(registration, Registration) else Registration.load(registration), crop)
-
-
-def _resized(plane: np.ndarray, size: Tuple[int, ...]) -> np.ndarray:
-    """Resize (H, W) to ``size``: averaging when shrinking, so that small hot targets do not vanish."""
-    shrinks = size[0] < plane.shape[0] or size[1] < plane.shape[1]
-    return cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

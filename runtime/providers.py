@@ -1,6 +1,7 @@
 """Execution providers of ONNX Runtime: which are used, with what options, and what is reported if one does not load."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from irvis.runtime.errors import FileError, ModelError, one_line
-from irvis.runtime.files import read_bytes, sha256
 from irvis.runtime.onnx_checks import refuse_external_data
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -20,13 +20,19 @@ logger = logging.getLogger("irvis.onnxruntime")
 
 
 def open_session(
-    onnxruntime: Any, model: Path, options: Any, wanted: Optional[Sequence[str]], engine_cache: Optional[Path]
+    onnxruntime: Any,
+    model: Path,
+    content: bytes,
+    options: Any,
+    wanted: Optional[Sequence[str]],
+    engine_cache: Optional[Path],
 ) -> Any:
-    """Return an ``InferenceSession`` of ``model`` on the first provider that works.
+    """Return an ``InferenceSession`` of a model on the first provider that works.
 
     Args:
         onnxruntime: the module.
-        model: the ``.onnx``.
+        model: the path of the ``.onnx``, for names and messages.
+        content: its bytes. The file is not read again: it could have been replaced after ``content`` was checked.
         options: its ``SessionOptions``.
         wanted: names of providers in order of preference, all of which must load; None tries TensorRT, CUDA and CPU,
             and warns about any that this ONNX Runtime includes but that does not load.
@@ -35,17 +41,17 @@ def open_session(
     Raises ModelError if no provider works, a wanted one does not, or the model has external data; FileError if the
     cache cannot be written.
     """
-    refuse_external_data(read_bytes(model, "model"), model)
+    refuse_external_data(content, model)
     names = choose_providers(onnxruntime.get_available_providers(), wanted)
     # The TensorRT provider names its engines after the graph, not its weights, so each ONNX needs a folder of its own.
-    folder = engine_folder(model, onnxruntime.__version__, engine_cache) if TENSORRT in names else None
+    folder = engine_folder(model, content, onnxruntime.__version__, engine_cache) if TENSORRT in names else None
     failures: Dict[str, str] = {}
     session: Any = None
     while session is None:
         providers = [(name, provider_options(name, onnxruntime.__version__, folder)) for name in names]
         try:
             with _quiet(onnxruntime, names):
-                session = _strict_session(onnxruntime)(str(model), options, providers=providers)
+                session = _strict_session(onnxruntime)(content, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class of their own
             if wanted is not None or len(names) == 1:
                 raise ModelError(
@@ -100,13 +106,13 @@ def provider_options(name: str, version: str, folder: Optional[Path]) -> Dict[st
     return options
 
 
-def engine_folder(model: Path, version: str, cache: Optional[Path]) -> Optional[Path]:
+def engine_folder(model: Path, content: bytes, version: str, cache: Optional[Path]) -> Optional[Path]:
     """Create and return the folder of this model's engines; None if the default one cannot be created.
 
     Raises FileError if ``cache`` is given and cannot be written.
     """
     parent = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "onnxruntime"
-    folder = parent / f"{model.stem[:60]}-{sha256(model)[:12]}-{version}"
+    folder = parent / f"{model.stem[:60]}-{hashlib.sha256(content).hexdigest()[:12]}-{version}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

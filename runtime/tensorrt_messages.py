@@ -3,7 +3,8 @@
 import functools
 import importlib
 import logging
-from typing import Any, List
+import threading
+from typing import Any, List, Optional
 
 from irvis.runtime.errors import ModelError, one_line
 
@@ -52,20 +53,28 @@ def tensorrt_logger() -> Any:
 class TensorRTErrors(logging.Handler):
     """Keeps the errors and warnings that TensorRT logs inside ``with``; its calls themselves return only None or False.
 
+    Not those of a thread that has its own TensorRTErrors open; TensorRT's own threads have none, and are heard by all.
+
     ``str`` returns the first error, because the later ones follow from it, or else the last warning: TensorRT only
     warns when it finds no GPU.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.thread: Optional[int] = None
         self.errors: List[str] = []
         self.warnings: List[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one message."""
+        """Keep one message, unless it is of another thread that keeps its own."""
+        if record.thread != self.thread and any(
+            isinstance(other, TensorRTErrors) and other.thread == record.thread for other in tuple(logger.handlers)
+        ):
+            return
         (self.errors if record.levelno >= logging.ERROR else self.warnings).append(one_line(record.getMessage()))
 
     def __enter__(self) -> "TensorRTErrors":
+        self.thread = threading.get_ident()
         self.errors.clear()
         self.warnings.clear()
         logger.addHandler(self)

@@ -44,8 +44,10 @@ class Result(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis calibrate``."""
     parser.epilog = EPILOG
-    parser.add_argument("infrared", help="infrared image, folder of images, or camera such as v4l2:///dev/video1")
-    parser.add_argument("visible", help="visible image, folder with the same names, or camera")
+    parser.add_argument(
+        "infrared", help="infrared image, folder of images, video, or camera such as v4l2:///dev/video1"
+    )
+    parser.add_argument("visible", help="visible image, folder with the same names, video or camera")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json", help="registration to write")
     methods = parser.add_mutually_exclusive_group()
     methods.add_argument("--auto", action="store_true", help="use the images' own content (default)")

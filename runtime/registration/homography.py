@@ -37,7 +37,7 @@ class Registration:
     homography: np.ndarray
     infrared_size: Size
     visible_size: Size
-    method: str  # "points", "clicked", "checkerboard", "circles", "asymmetric-circles", "automatic", "identity"
+    method: str  # "points", "clicked", "checkerboard", "circles", "asymmetric-circles", "automatic"
     error_px: Optional[float] = None  # root mean square over the points used, visible pixels; None: not known
     worst_px: Optional[float] = None  # the largest of them
     points: int = 0  # used
@@ -59,11 +59,6 @@ class Registration:
             ("visible_size", visible_size),
         ):
             object.__setattr__(self, name, value)
-
-    @classmethod
-    def identity(cls, size: Size) -> "Registration":
-        """Return the registration of cameras that see the same at each pixel, with frames of size (H, W)."""
-        return cls(np.eye(3), size, size, "identity")
 
     @classmethod
     def load(cls, path: PathLike) -> "Registration":

@@ -1,17 +1,20 @@
-"""The input of ``irvis calibrate``: pairs of frames from files, folders or the cameras themselves."""
+"""The input of ``irvis calibrate``: pairs of frames from files, folders, recordings or the cameras themselves."""
 
+import os
 import re
 from pathlib import Path
 from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
+from irvis.runtime.cameras.uri import without_passwords
 from irvis.runtime.errors import FileError
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import Pair, match_folders
 from irvis.runtime.registration.homography import Size
 from irvis.runtime.sizes import format_size
 from irvis.runtime.spread import spread_end_to_end
+from irvis.runtime.video import is_video
 
 PAIRS_AT_MOST = 64  # more add nothing new and take long
 SETTLED = 10  # pairs until a camera's exposure has settled
@@ -33,12 +36,13 @@ class Frames(NamedTuple):
 
 
 def load_frames(infrared: str, visible: str) -> List[Frames]:
-    """Read the pairs from two files or two folders, or grab one from two cameras; all have the same two sizes.
+    """Read the pairs from two images or two folders, or grab one from two cameras; all have the same two sizes.
 
     If there are more than PAIRS_AT_MOST, that many are read, evenly spaced. Raises IrvisError.
     """
     if is_camera(infrared) != is_camera(visible):
-        raise FileError(f"infrared and visible must both be cameras, or neither. Got {infrared} and {visible}")
+        names = f"{without_passwords(infrared)} and {without_passwords(visible)}"
+        raise FileError(f"infrared and visible must both be cameras or videos, or neither. Got {names}")
     if is_camera(infrared):
         return [_grab(infrared, visible)]
     pairs = _pairs(Path(infrared), Path(visible))
@@ -54,8 +58,9 @@ def load_frames(infrared: str, visible: str) -> List[Frames]:
 
 
 def is_camera(text: str) -> bool:
-    """Return whether this is the URI of a source (see ``irvis.runtime.cameras.uri``) and not the path of a file."""
-    return "://" in text or re.match(r"(gst|bag|v4l2|csi):|/dev/", text) is not None
+    """Return whether this names a source (see ``irvis.runtime.cameras.uri``), such as a video: no image, no folder."""
+    named = "://" in text or re.match(r"(gst|bag|v4l2|csi):|/dev/", text) is not None
+    return named or (is_video(Path(text)) and not os.path.isdir(text))
 
 
 def _grab(infrared: str, visible: str) -> Frames:
@@ -72,7 +77,8 @@ def _grab(infrared: str, visible: str) -> Frames:
             pair.release()
         if found is None:
             counts = " and ".join(f"{source.status.frames} {role}" for role, source in sources.sources.items())
-            raise FileError(f"no pair came from {infrared} and {visible} within {GRAB_S:g} s, but {counts} frames")
+            names = f"{without_passwords(infrared)} and {without_passwords(visible)}"
+            raise FileError(f"no pair came from {names} within {GRAB_S:g} s, but {counts} frames")
     return found
 
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,22 @@ def test_a_model_of_any_size_is_opened_for_the_size_that_comes(name):
     for size, plane in fused.items():
         feeds = {name: given[None, None] for name, given in zip(("infrared", "visible"), planes_of(*size))}
         np.testing.assert_allclose(plane, backend._opened.run(None, feeds)[0][0, 0], rtol=0, atol=1e-6)
+
+
+def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path, monkeypatch):
+    path = shutil.copy(find_model("fast"), tmp_path / "m.onnx")
+    read = Path.read_bytes
+
+    def read_and_replace(file):
+        content = read(file)
+        file.write_bytes(b"another model")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    backend = OnnxRuntimeBackend(path, (CPU,), 1)
+    for size in ((24, 32), (32, 24)):
+        assert backend.run(*planes_of(*size)).shape == size
+        assert backend._session is not backend._opened  # one for this size, made of the same bytes
 
 
 def test_a_size_that_comes_after_the_file_has_gone_is_served(tmp_path):

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FrameError
 from irvis.runtime.frames import (
+    Luminance,
     check_out,
     check_pair,
     join_luminance,
@@ -14,6 +16,7 @@ from irvis.runtime.frames import (
     split_luminance,
     to_levels,
     to_unit,
+    transfer_change,
 )
 
 GREY = np.zeros((16, 20), np.uint8)
@@ -89,6 +92,15 @@ def test_recolouring_is_as_defined(frame, y_fused):
     np.testing.assert_array_equal(frame, wanted)
 
 
+def test_a_change_at_another_size_is_added_and_saturates():
+    y, fitted = np.full((32, 40), 100, np.uint8), np.full((16, 20), 100, np.uint8)
+    y[::2, ::2] = 240
+    for level, wanted in ((130, np.where(y == 240, 255, 130)), (255, 255), (0, np.where(y == 240, 140, 0))):
+        fused = np.full((16, 20), level, np.uint8)
+        changed = transfer_change(fused, Luminance(y, None, fitted), Buffers())
+        np.testing.assert_array_equal(changed, np.broadcast_to(wanted, y.shape))
+
+
 def test_recolouring_takes_views():
     frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     part, y_fused = frame[3:23, 5:45:2], frame[20:40, 30:50, 1]
@@ -139,16 +151,29 @@ def test_what_lies_outside_saturates(value):
 
 
 def test_out_must_fit():
-    check_out(COLOUR.copy(), COLOUR.shape)
+    check_out(COLOUR.copy(), COLOUR)
     for out in (GREY, COLOUR.astype(np.float32), None):
         with pytest.raises(FrameError, match="out must be uint8"):
-            check_out(out, COLOUR.shape)
+            check_out(out, COLOUR)
     with pytest.raises(FrameError, match="contiguous"):
-        check_out(np.zeros((16, 40, 3), np.uint8)[:, ::2], COLOUR.shape)
+        check_out(np.zeros((16, 40, 3), np.uint8)[:, ::2], COLOUR)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_an_out_that_overlaps_the_visible_must_be_the_visible(channels):
+    memory = np.zeros((33, 20, *channels), np.uint8)
+    visible = memory[:16]
+    check_out(visible, visible)
+    check_out(memory[:16], visible)
+    check_out(memory[16:32], visible)
+    for out, frame in ((memory[1:17], visible), (visible, visible[::-1]), (visible, visible[:, ::-1])):
+        with pytest.raises(FrameError, match="out overlaps the visible frame") as caught:
+            check_out(out, frame)
+        assert "\n" not in str(caught.value)
 
 
 def test_an_out_that_must_not_be_written_is_refused():
     out = COLOUR.copy()
     out.flags.writeable = False
     with pytest.raises(FrameError, match="writable"):
-        check_out(out, COLOUR.shape)
+        check_out(out, COLOUR)

@@ -9,6 +9,7 @@ from irvis.runtime.cli import main
 from irvis.runtime.frames import to_grey
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_image, write_image
+from irvis.runtime.registration import Registration
 from irvis.runtime.samples import SCENES, write_samples
 
 SIZE = (48, 64)
@@ -127,6 +128,40 @@ def test_sixteen_bit_infrared_files_are_scaled(scenes, capsys):
     assert read_image(scenes / "o.png").std() > 5
 
 
+@pytest.fixture
+def registration(tmp_path):
+    """A shift by four columns and two rows, beyond which the infrared sees nothing."""
+    found = Registration(np.array([[1, 0, 4], [0, 1, 2], [0, 0, 1.0]]), SIZE, SIZE, "points")
+    found.save(tmp_path / "registration.json")
+    return found
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_registration_is_applied_to_images_and_folders(scenes, capsys, registration, crop):
+    options = ["--registration", scenes / "registration.json", "--side-by-side", *(["--crop"] if crop else [])]
+    infrared, visible, output = scenes / "ir/street.png", scenes / "vi/street.png", scenes / "o.png"
+    assert run(capsys, "fuse", infrared, visible, "-o", output, *options) == (0, [])
+    assert run(capsys, "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out", *options)[0] == 0
+    with Fuser(registration=registration, crop=crop) as fuser:
+        wanted = fuser(read_image(infrared), read_image(visible))
+        registered = fuser.warp(read_image(infrared))
+    assert wanted.shape[:2] == ((46, 60) if crop else SIZE)
+    for path in (output, scenes / "out/street.png"):
+        np.testing.assert_array_equal(read_image(path), wanted)
+    height, width = wanted.shape[:2]
+    panel = read_image(scenes / "o_side_by_side.png")[-height:]
+    np.testing.assert_array_equal(panel[:, :width], np.dstack([registered] * 3))
+    np.testing.assert_array_equal(panel[:, -width:], wanted)
+
+
+def test_a_registration_is_applied_to_videos(tmp_path, capsys, registration):
+    videos = write_video(tmp_path / "ir.avi", 2), write_video(tmp_path / "vi.avi", 2)
+    options = ["--registration", tmp_path / "registration.json", "--crop", "--side-by-side"]
+    assert run(capsys, "fuse", *videos, "-o", tmp_path / "o.avi", *options)[0] == 0
+    assert [frame.shape for frame in frames_of(tmp_path / "o.avi")] == [(46, 60, 3)] * 2
+    assert len(frames_of(tmp_path / "o_side_by_side.avi")) == 2
+
+
 def corrupt(path, content=b"nonsense" * 9):
     path.write_bytes(content)
     return path
@@ -149,6 +184,22 @@ BAD = {
     "videos at two rates": (
         lambda d: [write_video(d / "a.avi", 2), write_video(d / "b.avi", 2, fps=25.0), "-o", d / "o.avi"],
         "frame rate",
+    ),
+    "crop without a registration": (
+        lambda d: ["ir/street.png", "vi/street.png", "--crop"],
+        "crop needs a registration",
+    ),
+    "output over the registration": (
+        lambda d: ["ir/street.png", "vi/street.png", "--registration", corrupt(d / "r.png"), "-o", d / "r.png"],
+        "overwrite",
+    ),
+    "no registration": (
+        lambda d: ["ir/street.png", "vi/street.png", "--registration", "none.json"],
+        "registration not found",
+    ),
+    "a size of no engine": (
+        lambda d: ["ir/street.png", "vi/street.png", "--engine-size", "96x128"],
+        "add --engine-cache DIR",
     ),
     "silly smoothing": (lambda d: ["ir/street.png", "vi/street.png", "--smoothing", "1.5"], "smoothing"),
 }

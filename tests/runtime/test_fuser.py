@@ -170,7 +170,7 @@ def test_resize_fits_them_and_gives_their_size_back(fixed_model, fuser):
     with Fuser(fixed_model, resize=True) as fixed:
         fused = fixed(infrared, visible)
     assert fused.shape == visible.shape
-    assert abs(fused.astype(int) - fuser(infrared, visible)).mean() < 8
+    assert abs(fused.astype(int) - fuser(infrared, visible)).mean() < 4
 
 
 # A model that takes frames.
@@ -334,6 +334,62 @@ def test_resizing_down_averages_so_that_a_small_hot_target_does_not_vanish(size)
         fuser.prepare(infrared, visible, work)
     seen = work.inputs[0] * 255
     assert seen.sum() == pytest.approx(240 * SIZE[0] * SIZE[1] / (size[0] * size[1]), abs=0.5)
+
+
+class SmallFrames(Small):
+    """A network of one size that takes frames."""
+
+    takes_frames = True
+
+
+@pytest.mark.parametrize("size", [(192, 256), (37, 41), (24, 32), (40, 200), (200, 40)])
+@pytest.mark.parametrize("network", [Small, SmallFrames])
+def test_of_resized_frames_the_visible_keeps_what_the_network_leaves(network, size):
+    rng = np.random.default_rng(0)
+    infrared, colour = rng.integers(0, 256, size, np.uint8), rng.integers(0, 256, (*size, 3), np.uint8)
+    with Fuser(network(), resize=True) as fuser:
+        for visible in (colour, colour[:, :, 1].copy(), colour[:, ::-1]):
+            np.testing.assert_array_equal(fuser(infrared, visible), visible)
+            np.testing.assert_array_equal(fuser(infrared, visible, np.empty(visible.shape, np.uint8)), visible)
+
+
+class Brighter(Small):
+    """A network that adds ten levels."""
+
+    def run(self, infrared, visible):
+        return visible + np.float32(10 / 255)
+
+
+class BrighterFrames(SmallFrames):
+    """One that takes frames."""
+
+    def run(self, infrared, visible):
+        return visible + np.uint8(10)
+
+
+@pytest.mark.parametrize("network", [Brighter, BrighterFrames])
+def test_of_resized_frames_the_luminance_changes_as_the_network_says(network):
+    rng = np.random.default_rng(0)
+    infrared, colour = rng.integers(0, 256, (96, 128), np.uint8), rng.integers(0, 240, (96, 128, 3), np.uint8)
+    work = Work()
+    with Fuser(network(), resize=True) as fuser:
+        for visible in (colour, colour[:, :, 1].copy()):
+            np.testing.assert_array_equal(fuser(infrared, visible), visible + 10)
+            in_place = visible.copy()
+            assert fuser(infrared, in_place, in_place) is in_place
+            np.testing.assert_array_equal(in_place, visible + 10)
+            fuser.prepare(infrared, visible, work)
+            fuser.infer(work)
+            np.testing.assert_array_equal(fuser.finish(work), visible + 10)
+
+
+def test_an_out_that_is_a_shifted_part_of_the_visible_is_refused_and_the_visible_itself_is_not(fuser, pair):
+    memory = np.zeros((SIZE[0] + 1, SIZE[1], 3), np.uint8)
+    memory[:-1] = pair[1]
+    with pytest.raises(FrameError, match="out overlaps the visible frame"):
+        fuser(pair[0], memory[:-1], memory[1:])
+    np.testing.assert_array_equal(memory[:-1], pair[1])
+    np.testing.assert_array_equal(fuser(pair[0], memory[:-1], memory[:-1]), fuser(*pair))
 
 
 def test_resizing_up_interpolates():

@@ -20,6 +20,7 @@ from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import SHIPPED_MODEL
 
 SIZE = (48, 64)
+CONTENT = SHIPPED_MODEL.read_bytes()
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_each_onnx_and_each_version_has_a_folder_of_its_own(tmp_path: Path, home
         model.parent.mkdir()
         model.write_bytes(model.parent.name.encode())
     folders = {
-        engine_folder(model, version, cache)
+        engine_folder(model, model.read_bytes(), version, cache)
         for model in models
         for version in ("1.18.1", "1.23.2")
         for cache in (None, tmp_path / "engines")
@@ -74,9 +75,9 @@ def test_a_cache_that_cannot_be_made_is_an_error_if_it_was_asked_for(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="cannot write the engine cache"):
-        engine_folder(SHIPPED_MODEL, "1.18.1", tmp_path / "file")
+        engine_folder(SHIPPED_MODEL, CONTENT, "1.18.1", tmp_path / "file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert engine_folder(SHIPPED_MODEL, "1.18.1", None) is None
+    assert engine_folder(SHIPPED_MODEL, CONTENT, "1.18.1", None) is None
     assert "built at every start" in caplog.text
 
 
@@ -85,7 +86,8 @@ def stand_in(raises: Tuple[str, ...] = (), leaves_out: Tuple[str, ...] = ()) -> 
     asked: List[Dict[str, Dict[str, str]]] = []
 
     class InferenceSession:
-        def __init__(self, model: str, options: Any, providers: Any) -> None:
+        def __init__(self, model: bytes, options: Any, providers: Any) -> None:
+            assert model == CONTENT
             self._enable_fallback = True
             asked.append(dict(providers))
             self.names = [name for name, _ in providers if name not in leaves_out]
@@ -124,7 +126,7 @@ def test_by_default_the_best_that_loads_is_used_and_what_is_not_is_said_in_one_l
     caplog: pytest.LogCaptureFixture, failures: Any, used: List[str], said: Any
 ) -> None:
     onnxruntime = stand_in(**failures)
-    session = open_session(onnxruntime, SHIPPED_MODEL, None, None, None)
+    session = open_session(onnxruntime, SHIPPED_MODEL, CONTENT, None, None, None)
     assert session.get_providers() == used
     if CUDA in used:
         assert onnxruntime.asked[-1][CUDA] == provider_options(CUDA, "1.18.1", None)
@@ -149,13 +151,13 @@ def test_by_default_the_best_that_loads_is_used_and_what_is_not_is_said_in_one_l
 )
 def test_a_provider_asked_for_by_name_must_load(failures: Any, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
-        open_session(stand_in(**failures), SHIPPED_MODEL, None, (TENSORRT, CUDA), None)
+        open_session(stand_in(**failures), SHIPPED_MODEL, CONTENT, None, (TENSORRT, CUDA), None)
     assert "\n" not in str(caught.value)
 
 
 def test_an_engine_cache_reaches_tensorrts_provider(tmp_path: Path, home: Path) -> None:
     onnxruntime = stand_in()
-    open_session(onnxruntime, SHIPPED_MODEL, None, (TENSORRT,), tmp_path / "engines")
+    open_session(onnxruntime, SHIPPED_MODEL, CONTENT, None, (TENSORRT,), tmp_path / "engines")
     (folder,) = (tmp_path / "engines").iterdir()
     assert onnxruntime.asked[0][TENSORRT]["trt_engine_cache_path"] == str(folder)
     assert not home.exists()
@@ -164,11 +166,11 @@ def test_an_engine_cache_reaches_tensorrts_provider(tmp_path: Path, home: Path) 
 def test_a_first_run_that_takes_minutes_is_announced_and_a_later_one_is_not(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_session(stand_in(), SHIPPED_MODEL, None, None, None)
+    open_session(stand_in(), SHIPPED_MODEL, CONTENT, None, None, None)
     assert caplog.text.count("take minutes") == 1
     (folder,) = home.iterdir()
     (folder / "TensorrtExecutionProvider_TRTKernel_graph_0_fp16_sm72.engine").write_bytes(b"")
-    open_session(stand_in(), SHIPPED_MODEL, None, None, None)
+    open_session(stand_in(), SHIPPED_MODEL, CONTENT, None, None, None)
     assert caplog.text.count("take minutes") == 1
 
 

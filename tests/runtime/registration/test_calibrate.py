@@ -272,7 +272,7 @@ BAD = {
     "missing file": (["none.png", "vi.png"], "not found"),
     "no image": (["ir.png", "points.csv"], "not an image"),
     "a file and a folder": (["ir.png", "folder"], "both be images, or both folders"),
-    "a camera and a file": (["test://street", "vi.png"], "both be cameras, or neither"),
+    "a camera and a file": (["test://street", "vi.png"], "both be cameras or videos, or neither"),
     "no such source": (["http://a", "test://street"], "unknown kind of source"),
     "no point file": (["ir.png", "vi.png", "--points", "none.csv"], "point file not found"),
     "broken points": (["ir.png", "vi.png", "--points", "vi.png"], "cannot read the points"),

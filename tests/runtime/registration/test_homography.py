@@ -74,12 +74,6 @@ def test_the_scale_of_the_homography_does_not_matter(scale):
     np.testing.assert_allclose(registration.homography, MATRIX, rtol=1e-12)
 
 
-def test_identity_leaves_every_pixel_in_its_place():
-    registration = Registration.identity((48, 64))
-    np.testing.assert_array_equal(project(registration.homography, corners_of((48, 64))), corners_of((48, 64)))
-    assert registration.infrared_size == registration.visible_size == (48, 64)
-
-
 def test_a_frame_reaches_half_a_pixel_beyond_the_centres_of_its_outermost_pixels():
     corners = [[-0.5, -0.5], [63.5, -0.5], [63.5, 47.5], [-0.5, 47.5]]
     np.testing.assert_array_equal(corners_of((48, 64)), corners)

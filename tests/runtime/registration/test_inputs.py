@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from irvis.runtime.images import read_infrared, read_visible, write_image
 from irvis.runtime.registration import inputs
 from irvis.runtime.registration.inputs import is_camera, load_frames
 from irvis.runtime.samples import write_samples
+from irvis.runtime.video import video_writer
 
 
 @pytest.fixture
@@ -56,8 +59,34 @@ def test_a_source_that_gives_nothing_is_one_line(samples, monkeypatch):
         load_frames(ir, vi)
 
 
+def test_two_videos_give_one_pair_by_their_plain_names(tmp_path):
+    paths = [str(tmp_path / name) for name in ("ir.avi", "vi.avi")]
+    for path, level in zip(paths, (50, 200)):
+        with video_writer(Path(path), 50.0) as write:
+            for _ in range(3):
+                write(np.full((48, 64, 3), level, np.uint8))
+    (pair,) = load_frames(*paths)
+    assert (pair.infrared.shape, pair.visible.shape) == ((48, 64), (48, 64, 3))
+    assert abs(pair.infrared.mean() - 50) < 3
+    assert abs(pair.visible.mean() - 200) < 3
+
+
+def test_a_video_and_an_image_are_refused(samples):
+    with pytest.raises(FileError, match="must both be cameras or videos, or neither"):
+        load_frames("a.mp4", str(samples / "vi/street.png"))
+    with pytest.raises(FileError, match=r"Got rtsp://me:\*\*\*@camera/ and "):
+        load_frames("rtsp://me:secret@camera/", str(samples / "vi/street.png"))
+
+
+def test_a_folder_named_like_a_video_is_a_folder(samples):
+    (samples / "ir").rename(samples / "ir.mp4")
+    assert len(load_frames(str(samples / "ir.mp4"), str(samples / "vi"))) == 3
+
+
 def test_what_is_a_camera():
     for text in ("test://street", "gst:videotestsrc ! appsink", "bag:a.bag?topic=/x", "/dev/video0", "csi://0"):
+        assert is_camera(text)
+    for text in ("a.mp4", "dir/A.AVI"):
         assert is_camera(text)
     for text in ("ir.png", "folder/ir", "C:/ir.png", "/home/dev/ir.png"):
         assert not is_camera(text)

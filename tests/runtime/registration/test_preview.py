@@ -23,7 +23,7 @@ def count(picture, colour):
 
 
 def test_nothing_moved_is_said_so():
-    assert describe(Registration.identity(SIZE)) == (
+    assert describe(registration(np.eye(3))) == (
         "the infrared is magnified 1.000 times and turned 0.00 degrees clockwise; "
         "its centre lies 0.0 px right of and 0.0 px below the visible's"
     )
@@ -88,9 +88,9 @@ def test_tiles_alternate_below_and_where_the_infrared_sees_nothing_the_visible_i
 
 def test_points_are_rings_in_the_visible_and_crosses_where_the_infrared_comes_to_lie():
     size = (480, 640)
-    blank = np.zeros(size, np.uint8)
+    blank, nothing_moved = np.zeros(size, np.uint8), registration(np.eye(3), size, size)
     points = np.array([[30, 30, 30, 30], [420, 280, 400, 360.0]])
-    bare = draw_preview(Registration.identity(size), blank, blank)
+    bare = draw_preview(nothing_moved, blank, blank)
     assert [count(bare, colour) for colour in (USED, LEFT_OUT, FROM_INFRARED)] == [0, 0, 0]
-    drawn = draw_preview(Registration.identity(size), blank, blank, points, np.array([True, False]))
+    drawn = draw_preview(nothing_moved, blank, blank, points, np.array([True, False]))
     assert all(count(drawn, colour) > 20 for colour in (USED, LEFT_OUT, FROM_INFRARED))

@@ -91,7 +91,7 @@ def test_no_dark_rim_bleeds_in_and_outside_is_where_the_infrared_sees_nothing(re
 
 def test_the_identity_changes_nothing():
     infrared = np.random.default_rng(0).integers(0, 65536, (48, 64), dtype=np.uint16)
-    warp = Warp(Registration.identity((48, 64)))
+    warp = Warp(Registration(np.eye(3), (48, 64), (48, 64), "points"))
     np.testing.assert_array_equal(warp(infrared), infrared)
     assert warp.outside is None
     assert warp.area == (0, 0, 48, 64)
