@@ -32,18 +32,20 @@ class Accuracy:
     quality: Optional[Dict[str, float]]  # means of CC, PSNR, SCD and SSIM; None: scikit-image is not installed
 
 
-def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> Accuracy:
-    """Fuse the luminance of a data set's pairs at the model's size, and compare it with the reference and the inputs.
+def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path], resize: bool = False) -> Accuracy:
+    """Fuse the luminance of a data set's pairs, and compare it with the reference and the inputs.
+
+    The pairs are resized to the model's size, or keep their own if ``fuser``, by ``resize``, fits them itself.
 
     Raises IrvisError if a file cannot be read, or the reference takes another size than the model.
     """
     pairs = pairs_of(folder)
     chosen = spread_by_parts(pairs, PAIRS_AT_MOST)
-    fused = [(planes, fuser(*planes)) for planes in (_read(pair, fuser) for pair in chosen)]
+    fused = [(planes, fuser(*planes)) for planes in (_read(pair, None if resize else fuser.size) for pair in chosen)]
     errors, qualities = [], []
     evaluate = _find_metrics()
     if reference is not None:
-        with Fuser(reference, providers=CPU_ONLY) as exact:
+        with Fuser(reference, providers=CPU_ONLY, resize=resize) as exact:
             for planes, found in tqdm(fused, unit="pair", desc="error", leave=False, disable=None, file=sys.stderr):
                 errors.append(compare(found, exact(*planes)))
     if evaluate is not None:
@@ -60,9 +62,9 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path]) -> A
     )
 
 
-def _read(pair: Pair, fuser: Fuser) -> Tuple[np.ndarray, np.ndarray]:
-    """Return infrared and luminance, uint8 (H, W), at the model's size."""
-    return resized(read_luminance(pair), fuser.size)
+def _read(pair: Pair, size: Optional[Tuple[int, int]]) -> Tuple[np.ndarray, np.ndarray]:
+    """Return infrared and luminance, uint8 (H, W), at a size or, for None, their own."""
+    return resized(read_luminance(pair), size)
 
 
 def _find_metrics() -> Optional[Callable[..., Dict[str, Any]]]:

@@ -61,10 +61,11 @@ def bench(arguments: argparse.Namespace) -> int:
     board, verified_mode = _prepare_board(arguments, read)
     failure: Optional[IrvisError] = None
     begin_s = time.monotonic()
-    cache = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size}
-    with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **cache) as fuser:
+    options = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size, "resize": arguments.resize}
+    with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **options) as fuser:
         loaded_ms = (time.monotonic() - begin_s) * 1e3
-        size = _choose_size(arguments.size, fuser)
+        size = _choose_size(arguments.size, arguments.resize, fuser)
+        model_size = None if fuser.size == size else fuser.size
         measured = measure_model(fuser, loaded_ms, Plan(size, arguments.iterations, arguments.warmup, arguments.rate))
         changes = changes_of(board, read())
         try:
@@ -80,6 +81,7 @@ def bench(arguments: argparse.Namespace) -> int:
         model=model,
         backend=backend,
         size=size,
+        model_size=model_size,
         warmup=arguments.warmup,
         threads=arguments.threads,
         cold=measured.cold,
@@ -163,6 +165,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--set-mode", type=str.upper, metavar="MODE", help="set that power mode first: as root")
     parser.add_argument("--require-locked-clocks", action="store_true", help="refuse unless the clocks are locked")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="default: the model's, else 480x640")
+    parser.add_argument(
+        "--resize", action="store_true", help="frames of --size (default: 480x640) are fitted to the model's and back"
+    )
     parser.add_argument("--iterations", type=_at_least(1), default=200, metavar="N", help="default: %(default)s")
     parser.add_argument("--warmup", type=_at_least(0), default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--rate", type=_rate, metavar="HZ", help="frame rate, as from a camera (default: back to back)")
@@ -222,7 +227,7 @@ def _measure_accuracy(fuser: Fuser, arguments: argparse.Namespace) -> Tuple[Opti
     reference = arguments.reference
     if reference is None and fuser.model.suffix == ".onnx" and runs_on_gpu(fuser.backend.name):
         reference = fuser.model
-    accuracy = measure_accuracy(fuser, arguments.pairs, reference)
+    accuracy = measure_accuracy(fuser, arguments.pairs, reference, arguments.resize)
     missing = {}
     if accuracy.error is None:
         missing["error"] = "no --reference, and the model is not an ONNX that runs on a GPU"
@@ -237,13 +242,15 @@ def _describe_model(fuser: Fuser, engine: Optional[Path]) -> Model:
     return Model(fuser.model, sha256(fuser.model), precision, read_sidecar(engine).measured_error if engine else None)
 
 
-def _choose_size(asked: Optional[Tuple[int, int]], fuser: Fuser) -> Tuple[int, int]:
-    if fuser.size is None:
+def _choose_size(asked: Optional[Tuple[int, int]], resize: bool, fuser: Fuser) -> Tuple[int, int]:
+    if resize and fuser.size is None:
+        raise IrvisError(f"--resize has no effect: {fuser.model} takes any size; export it with --size")
+    if resize or fuser.size is None:
         return asked or DEFAULT_SIZE
     if asked is not None and asked != fuser.size:
         raise IrvisError(
             f"--size {format_size(asked)} does not fit {fuser.model}, which takes only {format_size(fuser.size)}; "
-            "drop --size, or make the model for that size"
+            "drop --size, add --resize, or make the model for that size"
         )
     return fuser.size
 

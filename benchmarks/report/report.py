@@ -53,6 +53,7 @@ class Report:
     cold: ColdStart
     run: Run
     history: History  # looks at the machine, the first before the run and the last after it
+    model_size: Optional[Tuple[int, int]] = None  # (H, W) to which the frames are resized; None: not resized
     changes: Tuple[str, ...] = ()  # of the machine's settings while the model ran
     energy: Optional[Energy] = None
     accuracy: Optional[Accuracy] = None
@@ -92,6 +93,8 @@ class Report:
             found.append(f"the power mode is {self.verified_mode}, not {PAPER_MODE}")
         if self.size != PAPER_SIZE:
             found.append(f"the frames are {format_size(self.size)}, not {format_size(PAPER_SIZE)} (HEIGHTxWIDTH)")
+        if self.model_size is not None:
+            found.append(f"the network works on {format_size(self.model_size)}, to which the frames are resized")
         return found
 
     @property
@@ -114,7 +117,8 @@ class Report:
             "verified_mode": self.verified_mode,
             "model": {**self.model._asdict(), "file": self.model.file.name},
             "backend": self.backend,
-            "size": {"height": self.size[0], "width": self.size[1]},
+            "size": _size(self.size),
+            "model_size": _size(self.model_size) if self.model_size else None,
             "iterations": self.total.count,
             "warmup": self.warmup,
             "threads": self.threads,
@@ -153,6 +157,10 @@ class Report:
                 "differences": self.differences,
             },
         }
+
+
+def _size(size: Tuple[int, int]) -> Dict[str, int]:
+    return {"height": size[0], "width": size[1]}
 
 
 def heading(board: Board, verified_mode: Optional[str]) -> str:

@@ -19,11 +19,12 @@ def to_text(report: Report) -> str:
     lines = [heading(report.board, report.verified_mode)]
     if report.doubts:
         lines.append(f"{WATERMARK}: {'; '.join(report.doubts)}")
+    fitted = f", fused at {format_size(report.model_size)}" if report.model_size else ""
     lines += [
         f"model    {report.model.file}" + (f", {report.model.precision.upper()}" if report.model.precision else ""),
         f"backend  {report.backend}" + (f", {report.threads} threads" if report.threads else ""),
-        f"frames   {format_size(report.size)} (HEIGHTxWIDTH), {total.count} timed after {report.warmup} of warm-up, "
-        f"{pace}",
+        f"frames   {format_size(report.size)} (HEIGHTxWIDTH){fitted}, {total.count} timed after {report.warmup} of "
+        f"warm-up, {pace}",
         f"cold     load {report.cold.load_ms:.0f} ms, first frame {report.cold.first_frame_ms:.1f} ms",
         "",
         f"{'ms':<8}" + "".join(f"{title:>10}" for title in COLUMNS.values()),
@@ -116,11 +117,13 @@ def _row(document: Dict[str, Any]) -> List[str]:
     remarks = [f"{WATERMARK}: {'; '.join(document['watermark'])}"] if document["watermark"] else []
     remarks += [] if document["trusted"] else [f"{UNTRUSTED}: {'; '.join(document['stability']['reasons'])}"]
     pace = "" if document["rate_hz"] is None else f" at {document['rate_hz']:g} Hz"
+    inner = document.get("model_size")
+    fitted = f" by {inner['height']}x{inner['width']}" if inner else ""
     return [
         board["module"] or board["gpu"] or board["cpu"],
         document["verified_mode"] or "not verified",
         f"{model['file']}{', ' + model['precision'].upper() if model['precision'] else ''}; {document['backend']}",
-        f"{latency['count']} of {document['size']['height']}x{document['size']['width']}{pace}",
+        f"{latency['count']} of {document['size']['height']}x{document['size']['width']}{fitted}{pace}",
         ". ".join(remarks),
         *(f"{latency[f'{column}_ms']:.2f}" for column in ("p50", "p99", "max")),
         f"{document['delivered_fps']:.2f}",

@@ -8,6 +8,8 @@ import pytest
 from irvis.benchmarks.accuracy import PAIRS_AT_MOST, Accuracy, measure_accuracy
 from irvis.export.acceptance import compare
 from irvis.runtime import Fuser
+from irvis.runtime.luminance import read_luminance
+from irvis.runtime.pairs import pairs_of
 from irvis.runtime.shipped import SHIPPED_MODEL
 from irvis.runtime.spread import spread_by_parts
 
@@ -51,10 +53,21 @@ def test_another_model_is_held_against_the_reference_in_its_own_size(samples):
     assert 0 < accuracy.error["max_abs"] <= 1
 
 
+def test_a_model_that_fits_the_frames_itself_is_held_against_them_at_their_own_size(samples):
+    with contextlib.closing(Fuser(Mean(size=(48, 64)), resize=True)) as fuser:
+        accuracy = measure_accuracy(fuser, samples, SHIPPED_MODEL, resize=True)
+        errors = []
+        for infrared, luminance in map(read_luminance, pairs_of(samples)):
+            assert infrared.shape == (96, 128)
+            with Fuser(infrared_smoothing=0) as exact:
+                errors.append(compare(fuser(infrared, luminance), exact(infrared, luminance)))
+    assert accuracy.error["worst_psnr_db"] == pytest.approx(min(error[0] for error in errors), abs=0.005)
+    assert accuracy.error["max_abs"] == pytest.approx(max(error[1] for error in errors), abs=1e-5)
+
+
 def test_the_quality_is_the_one_of_the_evaluation(samples):
     pytest.importorskip("skimage")
     from irvis.benchmarks.evaluate import evaluate_pairs
-    from irvis.runtime.pairs import pairs_of
 
     with contextlib.closing(Fuser(Mean())) as fuser:
         accuracy = measure_accuracy(fuser, samples, None)

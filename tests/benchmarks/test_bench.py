@@ -215,14 +215,34 @@ def test_bad_usage_exits_with_2(argv, capsys):
 def test_a_size_that_a_fixed_model_cannot_take_is_refused():
     fixed = SimpleNamespace(size=(64, 96), model=Path("small.onnx"))
     with pytest.raises(IrvisError, match=r"--size 480x640 does not fit small.onnx, which takes only 64x96;"):
-        bench._choose_size((480, 640), fixed)
-    assert bench._choose_size(None, fixed) == bench._choose_size((64, 96), fixed) == (64, 96)
+        bench._choose_size((480, 640), False, fixed)
+    assert bench._choose_size(None, False, fixed) == bench._choose_size((64, 96), False, fixed) == (64, 96)
+    assert bench._choose_size(None, True, fixed) == (480, 640)
+    assert bench._choose_size((96, 128), True, fixed) == (96, 128)
 
 
 def test_a_model_of_any_size_is_measured_at_480x640_unless_asked_otherwise():
     dynamic = SimpleNamespace(size=None, model=Path("student.onnx"))
-    assert bench._choose_size(None, dynamic) == (480, 640)
-    assert bench._choose_size((64, 96), dynamic) == (64, 96)
+    assert bench._choose_size(None, False, dynamic) == (480, 640)
+    assert bench._choose_size((64, 96), False, dynamic) == (64, 96)
+    with pytest.raises(IrvisError, match=r"--resize has no effect: student\.onnx takes any size; export it"):
+        bench._choose_size(None, True, dynamic)
+
+
+def test_frames_may_be_fused_at_the_models_size(samples, capsys, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from irvis.export.fixed_shapes import fix_shapes, load_planes_onnx
+
+    fixed, file = tmp_path / "small.onnx", tmp_path / "report.json"
+    onnx.save(fix_shapes(load_planes_onnx(SHIPPED_MODEL), (48, 64))[0], fixed)
+    options = ["--resize", "--size", "96x128", "--iterations", 3, "--warmup", 0, "--json", file, "--pairs", samples]
+    assert main([str(value) for value in ("--onnx", fixed, *options)]) == 0
+    report = json.loads(file.read_text())
+    assert (report["size"], report["model_size"]) == ({"height": 96, "width": 128}, {"height": 48, "width": 64})
+    assert "the network works on 48x64, to which the frames are resized" in report["paper"]["differences"]
+    assert "frames   96x128 (HEIGHTxWIDTH), fused at 48x64, 3 timed" in capsys.readouterr().out
+    assert main(["table", str(file)]) == 0
+    assert "| 3 of 96x128 by 48x64 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--onnx", "--engine"])
