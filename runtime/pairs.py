@@ -3,6 +3,7 @@
 - Two folders named after what they hold: ``ir`` and ``vi``, ``Ir`` and ``Vis``, ``infrared`` and ``LR_visible``.
 - One folder of images named after what they are: ``1_ir.png`` and ``1_vi.png``, ``IR_lake.bmp`` and ``VIS_lake.bmp``.
 - Folders of the second kind with one pair each, the scenes of a data set, anywhere under its own folder.
+- Two folders as in the first kind, each with a folder of the same name: ``Infrared/train`` and ``Visible/train``.
 
 Of two folders, images without a partner are left out, with one warning to the logger ``irvis.pairs``. Where both halves
 are in one folder, other images beside the pairs are common, so they are ignored.
@@ -125,11 +126,30 @@ def find_halves(folder: Union[str, Path]) -> Optional[Tuple[Path, Path]]:
 def _search(folder: Path, levels: int) -> List[Tuple[Path, List[Pair]]]:
     """Return each outermost folder in ``folder``, or itself, that has pairs, with its pairs."""
     halves = find_halves(folder)
-    pairs = _match_folders(*halves) if halves else _match_marked(folder)
+    pairs = _match_folders(*_inner_halves(*halves)) if halves else _match_marked(folder)
     if pairs:
         return [(folder, pairs)]
     below = [path for path in _entries(folder) if path.is_dir()] if levels else []
     return [found for path in below for found in _search(path, levels - 1)]
+
+
+def _inner_halves(infrared: Path, visible: Path) -> Tuple[Path, Path]:
+    """Return the only two equally named folders in two that hold no images themselves; else the two unchanged.
+
+    Raises FileError if there are several such two.
+    """
+    entries = _entries(infrared), _entries(visible)
+    if any(map(is_image, itertools.chain(*entries))):
+        return infrared, visible
+    folders, others = ({path.name for path in paths if path.is_dir()} for paths in entries)
+    names = sorted(folders & others)
+    if len(names) > 1:
+        first = f"--infrared {infrared / names[0]} --visible {visible / names[0]}"
+        raise FileError(
+            f"{infrared.parent} holds several data sets, {_listed(names)}, each in two folders; give {first}, or "
+            "another two, or link them as ir and vi into a folder"
+        )
+    return (infrared / names[0], visible / names[0]) if names else (infrared, visible)
 
 
 def _match_folders(infrared: Union[str, Path], visible: Union[str, Path]) -> List[Pair]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple, Union
@@ -41,7 +42,7 @@ def write_safetensors(path: PathLike, tensors: Dict[str, torch.Tensor], metadata
 
 
 def load_student(path: Union[str, Path]) -> Student:
-    """Return the student in a ``.safetensors`` file, or in a ``.pt`` or ``.pth`` state dict of the default shape.
+    """Return the student in a safetensors file, or in a ``.pt`` or ``.pth`` state dict of the default shape.
 
     No code in the file is run. Raises FileError if it is missing or unreadable, ModelError if it holds something
     other than a student.
@@ -49,7 +50,8 @@ def load_student(path: Union[str, Path]) -> Student:
     path = Path(path)
     if not os.path.isfile(path):  # not path.is_file: that raises if a name is too long
         raise FileError(f"checkpoint not found: {path}")
-    tensors, metadata = _read_pickled(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
+    pickled = path.suffix in (".pt", ".pth") and not is_safetensors(path)
+    tensors, metadata = _read_pickled(path) if pickled else _read_safetensors(path)
     try:
         student = Student(StudentConfig(**parse_json(metadata.get("config", "{}").encode())))
         student.load_state_dict(tensors)
@@ -65,7 +67,22 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
 
 def unpickling_reason(error: Exception) -> str:
     """Return why ``torch.load`` refused a file, without its advice to load it anyway, which would run its code."""
+    found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+    if found:
+        return (
+            f"it holds a Python object, {one_line(found[1], 100)}, as a whole module does; save its state_dict(), "
+            "or give a teacher as package.module:function"
+        )
     return one_line(str(error).rpartition("WeightsUnpickler error: ")[2], 200)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is safetensors by its content: 8 bytes of length, then JSON. Raises FileError."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _read_safetensors(path: Path) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:

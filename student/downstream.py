@@ -93,12 +93,13 @@ def open_task(spec: str, seed: int) -> Any:
 def check_task(downstream: Downstream, crops: Tensor, device: torch.device) -> None:
     """Try a copy of the task on the first crops, uint8 (B, 2, H, W), with their visible planes as the fused images.
 
-    Raises ModelError unless it returns a finite scalar and passes a gradient back to the image.
+    Raises ModelError unless it returns a finite scalar and passes a finite gradient back to the image.
     """
     spec = downstream.config.spec
     fused = to_unit(crops.to(device))[1].requires_grad_()
     try:
-        loss = deepcopy(downstream.task).to(device)(fused, downstream.targets[: len(crops)].to(device))
+        task = deepcopy(downstream.task).to(device)
+        loss = task(fused, downstream.targets[: len(crops)].to(device))
     except Exception as error:  # the user's own code
         raise ModelError(f"{spec} fails on the first crops: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(loss, Tensor) or loss.shape != ():
@@ -106,8 +107,15 @@ def check_task(downstream: Downstream, crops: Tensor, device: torch.device) -> N
         raise ModelError(f"{spec} must return a scalar loss, a tensor of shape (). Got {got}")
     if not loss.isfinite():
         raise ModelError(f"{spec} must return a finite loss. Got {loss.item()} on the first crops")
-    if not loss.requires_grad or torch.autograd.grad(loss, fused, allow_unused=True)[0] is None:
+    learnt = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, [fused, *learnt], allow_unused=True) if loss.requires_grad else [None]
+    if gradients[0] is None:
         raise ModelError(f"{spec} passes no gradient to the fused image, so the student would learn nothing from it")
+    if not all(each.isfinite().all() for each in gradients if each is not None):
+        raise ModelError(
+            f"{spec} has a gradient that is NaN or infinite on the first crops; add a small number before a square "
+            "root, a norm, a logarithm or a division"
+        )
 
 
 def save_task(path: PathLike, downstream: Downstream) -> None:

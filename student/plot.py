@@ -58,7 +58,8 @@ def draw(runs: Sequence[Path], output: Path) -> None:
                 points = smoothed(columns["step"], columns[title])
                 marker = "." if len(points[0]) == 1 else ""  # one point has no line
                 axis.plot(*points, label=name, linewidth=1.2, marker=marker)
-        if title not in metrics:
+        # With --weighting uncertainty, the loss can be negative.
+        if title not in metrics and all((line.get_ydata() > 0).all() for line in axis.lines):
             axis.set_yscale("log")
     for axis in axes.flat[len(titles) + len(metrics) :]:
         axis.set_visible(False)

@@ -5,7 +5,7 @@ On several GPUs or machines: ``torchrun --nproc-per-node 4 -m irvis.runtime.cli 
 
 import argparse
 import signal
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from irvis.runtime.cli import leave_terminal
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_outputs, check_outputs_apart
+from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
 from irvis.runtime.locks import claimed
 from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.spread import spread_end_to_end
@@ -61,6 +61,7 @@ class RunOptions(NamedTuple):
 
 
 DEFAULT = RunOptions()
+SUFFIX = ".safetensors"  # of an output
 STATE, TASK = ".state", ".downstream.safetensors"  # of an unfinished run; of a trained downstream task
 
 
@@ -106,11 +107,13 @@ def train(
     task is written to ``OUTPUT.downstream.safetensors``. Raises IrvisError, also if one of these would overwrite an
     input, or if OUTPUT exists without a state.
     """
-    _check_output(output, init, [*pairs, *options.validation])
-    with claimed(output) if among.is_first else nullcontext():
-        drawn = draw(pairs, config.crops, config.crop_side, config.seed)
-        crops = drawn.crops
-        joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
+    with ExitStack() as held:
+        among.first(lambda: _check_output(output, init, [*pairs, *options.validation]))
+        among.first(lambda: held.enter_context(claimed(output)))
+        with among.together():
+            drawn = draw(pairs, config.crops, config.crop_side, config.seed)
+            crops = drawn.crops
+            joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
         maps = _maps_of(teachers, crops, options.cache, among)
         cuda = among.device.type == "cuda"
         amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
@@ -118,19 +121,18 @@ def train(
             config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint
         )
         state_path = beside(output, STATE)
-        if state_path.exists():
+        if among.first(state_path.exists):
             trainer.restore(state_path)
-        among.wait()  # no process saves before all have read the state
         with RunLog(output, trainer.step, options.tensorboard) if among.is_first else nullcontext() as log:
             finished = _loop(trainer, log, state_path, options)
         if not finished:
             return None
-        if among.is_first:
-            if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
-                save_task(beside(output, TASK), joint)
-            save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
-            state_path.unlink(missing_ok=True)
-        among.wait()  # the others may start from this file next
+        with among.together():  # the others may start from this file next
+            if among.is_first:
+                if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
+                    save_task(beside(output, TASK), joint)
+                save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))
+                state_path.unlink(missing_ok=True)
         return trainer.best
 
 
@@ -155,12 +157,15 @@ def _joint(
 def _maps_of(
     teachers: Sequence[Teacher], crops: Tensor, cache: Optional[Path], among: Processes
 ) -> Dict[str, TeacherMaps]:
-    """Compute missing maps in the first process, then return all maps in every process."""
+    """Compute missing maps in the first process, then return all maps in every process.
+
+    On another machine, with a cache of its own, the others compute them there.
+    """
     maps: Dict[str, TeacherMaps] = {}
     for first in (True, False):
-        if among.is_first == first:
-            maps = {f"{teacher.name} {teacher.digest[:16]}": cached_maps(teacher, crops, cache) for teacher in teachers}
-        among.wait()
+        with among.together():
+            if among.is_first == first:
+                maps = {f"{each.name} {each.digest[:16]}": cached_maps(each, crops, cache) for each in teachers}
     return maps
 
 
@@ -197,8 +202,21 @@ def main(arguments: argparse.Namespace) -> int:
     for name in ("save_every", "validate_every", "validation_pairs"):
         if getattr(arguments, name) < 1:
             raise IrvisError(f"--{name.replace('_', '-')} must be 1 or more. Got {getattr(arguments, name)}")
-    config, downstream, pairs = config_of(arguments), downstream_of(arguments), sources_of(arguments)
-    held_out = pairs_of(arguments.validation) if arguments.validation else []
+    config, downstream = config_of(arguments), downstream_of(arguments)
+    with processes(arguments.device) as among:
+        return _run(arguments, config, downstream, among)
+
+
+def _run(
+    arguments: argparse.Namespace, config: TrainConfig, downstream: Optional[DownstreamConfig], among: Processes
+) -> int:
+    with among.together():
+        pairs = sources_of(arguments)
+        held_out = pairs_of(arguments.validation) if arguments.validation and among.is_first else []
+        check_outputs_apart([arguments.output], named_inputs(arguments))
+    among.first(lambda: _check_output(arguments.output, None, [*pairs, *held_out]))  # before a base is trained
+    if arguments.output.suffix != SUFFIX:
+        raise IrvisError(f"--output must end in {SUFFIX}, as other commands expect. Got {arguments.output}")
     options = RunOptions(
         cache=arguments.cache,
         save_every=arguments.save_every,
@@ -209,24 +227,32 @@ def main(arguments: argparse.Namespace) -> int:
         graph=not arguments.no_graph,
         tensorboard=not arguments.no_tensorboard,
     )
-    check_outputs_apart([arguments.output], named_inputs(arguments))
-    _check_output(arguments.output, None, [*pairs, *held_out])  # before a recipe's base is trained
-    with processes(arguments.device) as among:
+    with among.together():
         teachers = teachers_of(arguments, among.device)
         init, base = init_of(arguments), base_of(arguments)
-        if base is not None and init is None:
-            init = beside(arguments.output, f".{base.name}.safetensors")
-            if init.exists():
-                check_provenance(init, base.config, pairs)
-            elif train(pairs, init, base.config, (), None, options, among) is None:
-                return _stopped(init, among)
+    if base is not None and init is None:
+        init = beside(arguments.output, f".{base.name}{SUFFIX}")
+        if among.first(init.exists):
+            among.first(lambda: check_provenance(init, base.config, pairs))
+        elif train(pairs, init, base.config, (), None, options, among) is None:
+            return _stopped(init, among)
+        _spread(init, among)
+    with among.together():
         network = network_of(arguments, init)
-        student = train(pairs, arguments.output, config, teachers, init, options, among, network, downstream)
-        if student is None:
-            return _stopped(arguments.output, among)
-        if among.is_first:
-            print(f"wrote {arguments.output}")
+    student = train(pairs, arguments.output, config, teachers, init, options, among, network, downstream)
+    if student is None:
+        return _stopped(arguments.output, among)
+    if among.is_first:
+        print(f"wrote {arguments.output}")
     return 0
+
+
+def _spread(file: Path, among: Processes) -> None:
+    """Copy a file of the first process to the machines that do not have it."""
+    content = among.first(file.read_bytes)
+    with among.together():
+        if not file.exists():
+            write_bytes(file, content)
 
 
 def _stopped(output: Path, among: Processes) -> int:

@@ -6,8 +6,10 @@ resumed run ends with the same weights. A step finds all its inputs on the devic
 """
 
 import math
+import re
 from copy import deepcopy
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from irvis.runtime.errors import FileError, IrvisError, one_line
+from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
 from irvis.runtime.files import replacing, sha256
 from irvis.student.augment import augment
 from irvis.student.checkpoint import load_student
@@ -67,11 +69,23 @@ class Trainer:
         self.config = config
         self.among = among
         torch.manual_seed(config.seed)
-        self.student = initial_student(init, network).train().to(among.device)
+        with among.together():
+            self.student = initial_student(init, network).train().to(among.device)
+            # What must be equal in all processes, and in a saved state for it to be resumed.
+            self.identity: Dict[str, Any] = {
+                "options": asdict(config),
+                "network": asdict(self.student.config),
+                "crops": digest_of(crops),
+                "teachers": sorted(teachers),
+                "init": sha256(init) if init else "",
+                "downstream": _identity(downstream) if downstream else None,
+            }
+        self._check_alike()
         self.objective = Objective(self.student, config, downstream).to(among.device)
         self.objective.channels_last = channels_last
         if amp:
             self.objective.amp_dtype = torch.bfloat16
+        self._compiled = compiled
         if compiled:
             self.objective.compile()
         self._run = self.objective if among.world == 1 else DistributedDataParallel(self.objective)
@@ -95,15 +109,17 @@ class Trainer:
         self._log = torch.zeros(0, device=among.device)  # (steps, names): the losses
         self._read = 0  # steps whose losses were returned
         self._graph = StepGraph(self._take_step, among.device) if graph else None
-        # What must be equal in a saved state for it to be resumed.
-        self.identity: Dict[str, Any] = {
-            "options": asdict(config),
-            "network": asdict(self.student.config),
-            "crops": digest_of(crops),
-            "teachers": sorted(teachers),
-            "init": sha256(init) if init else "",
-            "downstream": _identity(downstream) if downstream else None,
-        }
+
+    def _check_alike(self) -> None:
+        """Raise IrvisError in every process if one has another identity than the first."""
+        wanted = self.among.first(lambda: self.identity)
+        with self.among.together():
+            for name, found in self.identity.items():
+                if found != wanted[name]:
+                    raise IrvisError(
+                        f"process {self.among.rank} has other {_difference(name, found, wanted[name])} than the first; "
+                        "give every machine the same files and the same command"
+                    )
 
     @property
     def best(self) -> Student:
@@ -116,20 +132,32 @@ class Trainer:
         return self._graph is not None and self._graph.recorded
 
     def launch(self, count: int = 1) -> None:
-        """Take steps. On a GPU they are only queued until ``read`` waits. Raises ValueError beyond the last step."""
+        """Take steps. On a GPU they are only queued until ``read`` waits.
+
+        Raises ValueError beyond the last step, ModelError if the step cannot be compiled for want of a compiler.
+        """
         if self.step + count > self.config.steps:
             raise ValueError(f"{self.config.steps - self.step} steps are left. Got {count}")
         for _ in range(count):
-            if self._graph is None:
-                self._take_step()
-            else:
-                self._graph()
+            try:
+                if self._graph is None:
+                    self._take_step()
+                else:
+                    self._graph()
+            except RuntimeError as error:
+                if self._compiled and re.search(r"\bC(\+\+)? compiler", str(error)):
+                    raise ModelError(
+                        "--compile needs a C++ compiler, and PyTorch finds none that works; install g++ or leave "
+                        "--compile out"
+                    ) from error
+                raise
             self.step += 1
 
     def read(self) -> List[Dict[str, float]]:
         """Return a row for each step since the last call: its number from 1, the learning rate and the losses.
 
-        The losses are means over the processes. Raises IrvisError if the loss is NaN or infinite.
+        The losses are means over the processes. Raises IrvisError if the loss or a weight is NaN or infinite, so call
+        this before weights are saved or used.
         """
         self._wait()
         rows = []
@@ -141,8 +169,16 @@ class Trainer:
                 which = f"downstream loss is {losses['downstream']}" if task else f"loss is {losses['loss']}"
                 raise IrvisError(f"the {which} at step {step + 1}, on crops {crops}; lower --learning-rate")
             rows.append({"step": step + 1, "learning_rate": self.schedule.rates[step].item(), **losses})
+        self._check_weights()
         self._read = self.step
         return rows
+
+    def _check_weights(self) -> None:
+        """Raise IrvisError if the last step made a weight NaN or infinite, which its loss, of before, does not tell."""
+        weights = [each.detach() for each in self.objective.parameters() if each.requires_grad]
+        if not torch.stack([each.isfinite().all() for each in weights]).all():
+            task = ", or correct the gradient of the downstream task" if self.downstream else ""
+            raise IrvisError(f"step {self.step} made weights NaN or infinite; lower --learning-rate{task}")
 
     def _take_step(self) -> None:
         """Take the step whose number is on the device, with its inputs there, so that a CUDA graph can record it."""
@@ -204,13 +240,18 @@ class Trainer:
         return {"cpu": torch.get_rng_state(), **cuda}
 
     def restore(self, path: Path) -> None:
-        """Restore a saved run, before any step. Raises FileError if it is not one, or has other options or data."""
+        """Restore a saved run, before any step; only the first process reads the file.
+
+        Raises FileError if it is not one, or has other options or data.
+        """
         try:
-            state = torch.load(path, map_location=self.among.device, weights_only=True)
+            content = BytesIO(self.among.first(path.read_bytes))
+            state = torch.load(content, map_location=self.among.device, weights_only=True)
             state["network"] = asdict(StudentConfig(**state["network"]))  # adds fields that are newer than the state
             for name, wanted in self.identity.items():
                 if state.get(name) != wanted:
-                    raise FileError(f"{path} was made with other {_difference(name, state.get(name), wanted)}")
+                    what = _difference(name, state.get(name), wanted)
+                    raise FileError(f"{path} was made with other {what}; give the same, or remove it to start anew")
             self.objective.load_state_dict(state["objective"])
             # The optimiser's options are those of this device, whichever device the state is from.
             groups = self.optimizer.state_dict()["param_groups"]
@@ -269,14 +310,13 @@ def _identity(downstream: Downstream) -> Dict[str, Any]:
 
 def _difference(name: str, found: Any, wanted: Any) -> str:
     if name != "options":
-        what = {
+        return {
             "network": "network",
             "crops": "pairs",
             "teachers": "teachers",
             "init": "initial weights",
             "downstream": "downstream task or labels",
         }[name]
-        return f"{what}; give the same, or remove it to start anew"
     names: Sequence[str] = [key for key in wanted if found.get(key) != wanted[key]]
     options = " ".join(f"--{key.replace('_', '-')} {found.get(key)}" for key in names)
-    return f"options: {options}; give the same, or remove it to start anew"
+    return f"options: {options}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
 from irvis.runtime.files import PathLike
 from irvis.runtime.shipped import NAMES, find_model
-from irvis.student.checkpoint import unpickling_reason
+from irvis.student.checkpoint import is_safetensors, unpickling_reason
 from irvis.student.network import check_planes
 from irvis.student.plugins import FORM, call_function
 from irvis.student.teachers.network import FusionNetwork, Output
@@ -83,7 +83,7 @@ def load_published(name: str, path: PathLike, device: Device = "cpu") -> FusionN
 
     Args:
         name: one of MODULES, in upper or lower case.
-        path: ``.safetensors``, or a state dict that ``torch.save`` wrote, flat or wrapped as in the authors' file. No
+        path: safetensors, or a state dict that ``torch.save`` wrote, flat or wrapped as in the authors' file. No
             code in it is run.
         device: where the network goes.
 
@@ -252,7 +252,7 @@ def _read_weights(path: Path) -> Dict[str, Any]:
     if not os.path.isfile(path):  # not path.is_file: that raises if a name is too long
         raise FileError(f"weights not found: {path}")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or is_safetensors(path):
             return load_file(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:

@@ -157,6 +157,24 @@ def test_msrs_and_m3fd_as_published_ask_for_one_of_their_parts(tmp_path):
     assert len(pairs_of(tmp_path / "M3FD" / "M3FD_Fusion")) == 1
 
 
+def test_llvip_as_published_asks_for_two_of_its_folders_and_takes_the_only_two(tmp_path):
+    for half in ("infrared", "visible"):
+        put(tmp_path / "LLVIP" / half / "train", "010001.jpg", "010002.jpg")
+        put(tmp_path / "LLVIP" / half / "test", "190001.jpg")
+    first, second = (tmp_path / "LLVIP" / half / "test" for half in ("infrared", "visible"))
+    with pytest.raises(FileError) as caught:
+        pairs_of(tmp_path / "LLVIP")
+    assert str(caught.value) == (
+        f"{tmp_path / 'LLVIP'} holds several data sets, test, train, each in two folders; give --infrared {first} "
+        f"--visible {second}, or another two, or link them as ir and vi into a folder"
+    )
+    (first / "190001.jpg").unlink()
+    first.rmdir()
+    assert listed(pairs_of(tmp_path), tmp_path / "LLVIP") == [
+        (name, f"infrared/train/{name}.jpg", f"visible/train/{name}.jpg") for name in ("010001", "010002")
+    ]
+
+
 def test_the_only_data_set_in_a_folder_is_taken(tmp_path):
     put(tmp_path / "RoadScene-master" / "test" / "ir", "a.png")
     put(tmp_path / "RoadScene-master" / "test" / "vi", "a.png")

@@ -113,6 +113,22 @@ def test_a_plain_state_dict_is_taken(tmp_path, suffix):
     assert_same_weights(student, load_student(tmp_path / f"s{suffix}"))
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_safetensors_under_the_name_of_a_pickle_are_taken(tmp_path, suffix):
+    student = Student(StudentConfig(8, 2, 1, 1))
+    save_student(tmp_path / f"s{suffix}", student)
+    assert_same_weights(student, load_student(tmp_path / f"s{suffix}"))
+
+
+def test_a_whole_module_is_refused_with_what_to_do(tmp_path):
+    torch.save(Student(), tmp_path / "s.pt")
+    said = refusal(tmp_path / "s.pt", FileError)
+    assert "it holds a Python object, irvis.student.network.Student, as a whole module does" in said
+    assert "save its state_dict()" in said
+    assert "package.module:function" in said
+    assert "add_safe_globals" not in said
+
+
 def test_half_precision_is_taken_as_single(tmp_path):
     path = tmp_path / "s.safetensors"
     save_file({name: tensor.half() for name, tensor in Student().state_dict().items()}, path)

@@ -34,6 +34,8 @@ class Task(torch.nn.Module):
         return {
             "fine": loss, "rows": loss.expand(2), "number": 1.0, "nan": loss * float("nan"),
             "detached": self.scale * fused.detach().mean(),
+            "root": loss + (fused - fused.detach()).square().mean().sqrt(),
+            "own root": loss + (self.scale - self.scale.detach()).square().sqrt(),
         }[self.how]
 
 def wrong_labels():
@@ -111,6 +113,8 @@ def test_random_weights_depend_on_the_seed_alone_and_leave_other_draws_alone():
         ("own_task:Task=number", "must return a scalar loss, a tensor of shape (). Got float"),
         ("own_task:Task=nan", "must return a finite loss. Got nan on the first crops"),
         ("own_task:Task=detached", "passes no gradient to the fused image"),
+        ("own_task:Task=root", "own_task:Task=root has a gradient that is NaN or infinite on the first crops; add"),
+        ("own_task:Task=own root", "has a gradient that is NaN or infinite on the first crops"),
         ("own_task:Task=other", "fails on the first crops: KeyError: 'other'"),
     ],
 )
@@ -194,6 +198,7 @@ def test_options_that_do_not_fit_are_one_line(labelled, tmp_path, capsys, option
 
 
 def test_pairs_without_labels_are_one_line(samples, tmp_path, capsys):
-    assert main(["train", str(samples), *OPTIONS, "--downstream", "boxes=2", "-o", str(tmp_path / "s")]) == 1
+    output = str(tmp_path / "s.safetensors")
+    assert main(["train", str(samples), *OPTIONS, "--downstream", "boxes=2", "-o", output]) == 1
     said = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
     assert said == f"irvis train: no folder of labels: {samples / 'labels'}"

@@ -64,6 +64,22 @@ def test_runs_of_one_file_name_are_told_apart_by_their_paths(tmp_path, monkeypat
     assert drawn == ["x/s.safetensors", "y/s.safetensors", "t.safetensors"]
 
 
+def test_a_loss_that_becomes_negative_is_drawn_on_a_linear_axis(tmp_path, monkeypatch):
+    """As with --weighting uncertainty."""
+    from irvis.student import plot
+
+    scales = {}
+
+    def save(figure, path, **options):
+        scales.update({axis.get_title(): axis.get_yscale() for axis in figure.axes})
+
+    monkeypatch.setattr(plot, "save_figure", save)
+    write(tmp_path / "s.safetensors.csv", {"step": [1, 2, 3], "loss": [1.0, 0.5, -0.1], "task": [0.3, 0.2, 0.1]})
+    write(tmp_path / "t.safetensors.csv", {"step": [1, 2], "loss": [1.0, 0.5], "task": [0.3, 0.2]})
+    assert main(["plot", *(str(tmp_path / f"{name}.safetensors") for name in "st"), "-o", str(tmp_path / "c.png")]) == 0
+    assert (scales["loss"], scales["task"]) == ("linear", "log")
+
+
 def test_a_single_validation_is_a_dot(run, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 

@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file
 
 from irvis.runtime.cli import main
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import sha256
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.pairs import pairs_of
@@ -306,6 +307,7 @@ def test_two_processes_give_the_losses_of_one(samples, tmp_path):
     boxes = "".join(f"1 0.{x} 0.{y} 0.05 0.06\n" for x in range(1, 10) for y in range(1, 10))
     for path in (folder / "ir").iterdir():
         (folder / "labels" / f"{path.stem}.txt").write_text(boxes)
+    shutil.copy(samples / "ir" / "street.png", folder / "ir" / "lonely.png")
     joint = ["--downstream", "boxes=2", "--downstream-weight", "0.5"]
     options = ["train", str(folder), "--steps", "6", "--augment", "--correlation", "1", *joint, *OPTIONS]
     assert main([*options, "-o", str(alone)]) == 0
@@ -314,6 +316,7 @@ def test_two_processes_give_the_losses_of_one(samples, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1
+    assert done.stderr.count("have no partner") == 1
     for one, other in zip(rows_of(alone), rows_of(together)):
         for name, value in one.items():
             assert float(other[name]) == pytest.approx(float(value), rel=2e-4, abs=1e-7), name
@@ -321,6 +324,117 @@ def test_two_processes_give_the_losses_of_one(samples, tmp_path):
         one, other = (load_file(path.with_name(path.name + suffix)) for path in (alone, together))
         for name, tensor in one.items():
             torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-4)
+
+
+CHAINED = """
+import sys
+from irvis.runtime.cli import main
+from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+small = dict(crops=8, crop_side=16, batch=2, learning_rate=1e-3, warmup=0.0)
+RECIPES["first"] = Recipe("", TrainConfig(steps=3, **small))
+RECIPES["second"] = Recipe("", TrainConfig(steps=4, seed=5, **small), base="first")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def on_two_machines(folders, commands):
+    """Run a command in each folder, as on two machines that share none; give each exit code and what was printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank, (folder, command) in enumerate(zip(folders, commands)):
+        told = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        whole = [sys.executable, "-c", CHAINED, *command, "--device", "cpu"]
+        started.append(subprocess.Popen(whole, cwd=folder, env={**os.environ, **told}, **pipes))
+    try:
+        printed = [process.communicate(timeout=300) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *each) for process, each in zip(started, printed)]
+
+
+@pytest.mark.parametrize("step", [2, 5], ids=["the base", "the student"])
+def test_a_run_goes_on_with_a_second_machine_that_has_none_of_its_files(samples, tmp_path, chained, monkeypatch, step):
+    """Only the pairs and the teachers are on both: the state and the base come from the first, the cache is made."""
+    folders = [tmp_path / name for name in ("straight", "one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    recipe = ["--recipe", "second", "--teacher", "fast", "--cache", "cache", "--no-tensorboard"]
+    command = ["train", str(samples), "-o", "s.safetensors", *recipe]
+    taken = []
+    original = Trainer.launch
+
+    def launch(trainer, count):
+        taken.append(trainer)
+        if len(taken) == step:
+            signal.raise_signal(signal.SIGINT)
+        original(trainer, count)
+
+    with monkeypatch.context() as patch:
+        patch.chdir(folders[0])
+        assert main(command) == 0
+        patch.chdir(folders[1])
+        patch.setattr(Trainer, "launch", launch)
+        assert main(command) == 130
+    (code, said, trouble), (other, *rest) = on_two_machines(folders[1:], [command, command])
+    assert (code, other) == (0, 0), [trouble, rest]
+    assert said == "wrote s.safetensors\n"
+    assert (folders[2] / "cache").is_dir()
+    assert {path.name for path in folders[2].iterdir()} == {"cache", "s.safetensors.first.safetensors"}
+    straight, output = folders[0] / "s.safetensors", folders[1] / "s.safetensors"
+    assert [row["step"] for row in rows_of(output)] == ["1", "2", "3", "4"]
+    for one, row in zip(rows_of(straight), rows_of(output)):
+        assert float(row["loss"]) == pytest.approx(float(one["loss"]), rel=2e-4)
+    wanted, found = load_student(straight).state_dict(), load_student(output).state_dict()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "said"),
+    [
+        ("pairs", "others", "process 1 has other pairs than the first; give every machine the same files and the same"),
+        ("pairs", "none", "folder not found: none"),
+    ],
+    ids=["other pairs", "no pairs"],
+)
+def test_a_second_machine_that_cannot_take_part_ends_both_in_one_line(samples, tmp_path, one, two, said):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        shutil.copytree(samples, folder / "pairs")
+        write_samples(folder / "others", 100, 120)
+    commands = [["train", pairs, "-o", "s.safetensors", "--steps", "2", *OPTIONS] for pairs in (one, two)]
+    for code, printed, trouble in on_two_machines(folders, commands):
+        assert code == 1
+        assert printed == ""
+        assert "Traceback" not in trouble
+        assert f"irvis train: {said}" in trouble.replace("\r", "\n").strip().splitlines()[-1]
+    assert not (tmp_path / "one" / "s.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "cannot join the 2 processes of WORLD_SIZE: .*MASTER_ADDR"),
+        ({"RANK": "first"}, "RANK in the environment must be a number. Got 'first'"),
+        ({"RANK": "1"}, "RANK must be below WORLD_SIZE. Got 1 and 1"),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "LOCAL_RANK 1 needs a GPU of its own, and PyTorch sees 1"),
+    ],
+)
+def test_an_environment_that_describes_no_run_is_one_line(samples, tmp_path, capsys, monkeypatch, given, said):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "LOCAL_RANK" in given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main(["train", str(samples), "-o", str(tmp_path / "s.safetensors"), *OPTIONS]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(said, line)
+    assert "torchrun --nproc-per-node N -m irvis.runtime.cli train" in line
 
 
 def test_going_on_with_other_pairs_is_refused(pairs, samples, tmp_path, monkeypatch):
@@ -366,6 +480,48 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_writes_no_weights(samples, t
     assert main(["train", str(samples), "-o", str(output), "--steps", "9", *OPTIONS, *options]) == 1
     assert re.search(r"the loss is \w+ at step \d, on crops \d, \d; lower --learning-rate$", last_line(capsys))
     assert [path.suffix for path in tmp_path.iterdir()] == []
+
+
+def test_a_last_step_that_spoils_the_weights_writes_none_and_leaves_the_state_of_before(pairs, tmp_path, monkeypatch):
+    output = tmp_path / "student.safetensors"
+    options = RunOptions(tensorboard=False, save_every=1)
+    original = Trainer.launch
+
+    def launch(trainer, count):
+        original(trainer, count)
+        if trainer.step == 3:  # as a gradient of NaN does, after a loss that is finite
+            with torch.no_grad():
+                trainer.student.decoder.conv2.bias[0] = float("nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "launch", launch)
+        with pytest.raises(IrvisError, match=r"step 3 made weights NaN or infinite; lower --learning-rate$"):
+            train(pairs, output, replace(SMALL, steps=3), options=options)
+    assert not output.exists()
+    assert [row["step"] for row in rows_of(output)] == ["1", "2"]
+    assert train(pairs, output, replace(SMALL, steps=3), options=options) is not None
+    assert all(tensor.isfinite().all() for tensor in load_student(output).state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["s.pt", "student"])
+def test_an_output_that_other_commands_would_refuse_is_refused_before_training(samples, tmp_path, capsys, name):
+    assert main(["train", str(samples), "-o", str(tmp_path / name), "--steps", "1", *OPTIONS]) == 1
+    said = f"irvis train: --output must end in .safetensors, as other commands expect. Got {tmp_path / name}\n"
+    assert capsys.readouterr().err == said
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiling_without_a_compiler_is_one_line(samples, tmp_path, capsys, monkeypatch):
+    exceptions = pytest.importorskip("torch._inductor.exc")
+
+    def step(trainer):
+        raise exceptions.InvalidCxxCompiler()
+
+    monkeypatch.setattr(Trainer, "_take_step", step)
+    output = tmp_path / "s.safetensors"
+    assert main(["train", str(samples), "-o", str(output), "--steps", "1", "--compile", *OPTIONS]) == 1
+    wanted = "--compile needs a C++ compiler, and PyTorch finds none that works; install g++ or leave --compile out"
+    assert last_line(capsys).endswith(f"irvis train: {wanted}")
 
 
 def test_a_run_can_start_from_a_checkpoint(straight, pairs, tmp_path):

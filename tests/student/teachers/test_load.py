@@ -373,9 +373,10 @@ def test_outputs_of_half_precision_come_as_single():
     assert {each.dtype for each in outputs} == {torch.float32}
 
 
-def test_a_student_has_no_place_among_the_published(tmp_path):
-    save_file(Student().state_dict(), tmp_path / "student.safetensors")
-    assert "github.com/zheng980629/SHIP" in refusal(f"SHIP={tmp_path / 'student.safetensors'}", ModelError)
+@pytest.mark.parametrize("name", ["student.safetensors", "student.pth"])
+def test_a_student_has_no_place_among_the_published(tmp_path, name):
+    save_file(Student().state_dict(), tmp_path / name)
+    assert "github.com/zheng980629/SHIP" in refusal(f"SHIP={tmp_path / name}", ModelError)
 
 
 def test_ship_with_its_authors_weights(published):
