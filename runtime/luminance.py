@@ -20,7 +20,7 @@ def read_luminance(pair: Pair) -> Tuple[np.ndarray, np.ndarray]:
     if infrared.dtype != np.uint8:
         raise FileError(
             f"{pair.name} is not a pair of 8-bit images: expected 8-bit infrared. "
-            f"Got {infrared.dtype} in {pair.infrared}; convert it first"
+            f"Got {infrared.dtype} in {pair.infrared}; save it as 8 bits, from its 0.5 to its 99.5 percentile"
         )
     size, other = infrared.shape, visible.shape[:2]
     if size != other:
