@@ -5,7 +5,7 @@ Adding the change of Y to each of B, G and R keeps them without rounding them, s
 visible bit for bit. An engine that takes frames computes the same (``irvis.export.frames_layers``).
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
@@ -53,7 +53,6 @@ class Luminance(NamedTuple):
 
     y: np.ndarray  # uint8 (H, W), contiguous
     colour: Optional[np.ndarray]  # the frame itself, uint8 BGR (H, W, 3); None if it was grey
-    fitted: Optional[np.ndarray] = None  # y resized to the model's size, uint8 (h, w); None if the model took y itself
 
 
 def to_grey(frame: np.ndarray, buffers: Optional[Buffers] = None) -> np.ndarray:
@@ -71,32 +70,6 @@ def to_grey(frame: np.ndarray, buffers: Optional[Buffers] = None) -> np.ndarray:
 def split_luminance(visible: np.ndarray, buffers: Optional[Buffers] = None) -> Luminance:
     """uint8 BGR (H, W, 3) or grey (H, W) -> its luminance, as from ``to_grey``, and its colour."""
     return Luminance(visible, None) if visible.ndim == 2 else Luminance(to_grey(visible, buffers), visible)
-
-
-def resize_plane(plane: np.ndarray, size: Tuple[int, ...], out: Optional[np.ndarray] = None) -> np.ndarray:
-    """Resize (H, W) to ``size``: averaging when shrinking, so that small hot targets do not vanish."""
-    shrinks = size[0] < plane.shape[0] or size[1] < plane.shape[1]
-    mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(plane, (size[1], size[0]), out, interpolation=mode)
-
-
-def transfer_change(fused: np.ndarray, luminance: Luminance, buffers: Buffers) -> np.ndarray:
-    """Apply to ``y`` what fusing changed at the model's size: clip(y + resize(fused - fitted), 0, 255).
-
-    The fused plane itself, resized, would lack the visible's detail: it was resized twice.
-
-    Args:
-        fused: uint8 (h, w), the model's output for ``luminance.fitted``.
-        luminance: of the visible frame, uint8 (H, W), with ``fitted``.
-        buffers: for the result and what leads to it.
-
-    Returns:
-        uint8 (H, W), in the buffers.
-    """
-    y, fitted = luminance.y, luminance.fitted
-    change = cv2.subtract(fused, fitted, buffers("change", fused.shape, np.int16), dtype=cv2.CV_16S)
-    change = resize_plane(change, y.shape, buffers("change in full", y.shape, np.int16))
-    return cv2.add(y, change, buffers("changed", y.shape), dtype=cv2.CV_8U)  # saturates
 
 
 def to_unit(plane: np.ndarray, out: np.ndarray) -> None:
@@ -124,7 +97,7 @@ def recolour(
     Returns:
         uint8 BGR (H, W, 3), or grey (H, W).
     """
-    y, colour = luminance.y, luminance.colour
+    y, colour = luminance
     if colour is None:
         if out is None:
             return y_fused.copy()

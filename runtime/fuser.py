@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from irvis.runtime.backend import Backend, open_backend
+from irvis.runtime.detail import Fitted, resize_plane, restore_detail
 from irvis.runtime.errors import FrameError, ModelError
 from irvis.runtime.exclusive import exclusive
 from irvis.runtime.frames import (
@@ -16,11 +17,9 @@ from irvis.runtime.frames import (
     check_pair,
     join_luminance,
     recolour,
-    resize_plane,
     split_luminance,
     to_levels,
     to_unit,
-    transfer_change,
 )
 from irvis.runtime.infrared import InfraredScaler
 from irvis.runtime.registration.homography import Registration
@@ -42,8 +41,8 @@ class Fuser:
         registration: a file written by ``irvis calibrate``, or the Registration read from one: brings the infrared into
             the visible's geometry. Where the infrared sees nothing, the visible is kept. None: they are registered.
         crop: with ``registration``, fuse only the rectangle that both cameras see.
-        resize: fuse frames of another size than the model's: resize them to it, and apply the change of the luminance,
-            resized back, to the visible frame, which keeps its detail. Otherwise such frames are rejected.
+        resize: fuse frames of another size than the model's: resize them to it, and restore the detail of both to the
+            result (see ``detail.restore_detail``). Otherwise such frames are rejected.
         infrared_percentiles: limits of the scaling of 16-bit infrared, in percent. 8-bit infrared is used as it is.
         infrared_smoothing: how slowly those limits follow the scene, in [0, 1); 0 scales each frame independently.
         providers: execution providers of ONNX Runtime in order of preference; None tries TensorRT, CUDA, CPU.
@@ -180,11 +179,10 @@ class Fuser:
             is_frame = fused.ndim == 3
             if is_frame:
                 fused = fused[:, :, 0]  # of three equal channels, because the input was grey
-            join = recolour if is_frame else join_luminance
-            if luminance.fitted is not None:
-                levels = fused if is_frame else to_levels(fused, buffers("levels", fused.shape), buffers)
-                fused, join = transfer_change(levels, luminance, buffers), recolour
-            result = join(fused, luminance, out, buffers)
+            if work.fitted is not None:
+                result = recolour(restore_detail(fused, work.fitted, buffers), luminance, out, buffers)
+            else:
+                result = (recolour if is_frame else join_luminance)(fused, luminance, out, buffers)
         if outside is not None:
             cv2.copyTo(visible, outside, result)
         return result
@@ -224,9 +222,10 @@ class Fuser:
     def _make_inputs(self, work: Work, size: Tuple[int, ...], takes_frames: bool) -> None:
         """Set the model's inputs, of ``size`` (H, W), and the luminance that its output replaces."""
         infrared, visible, buffers = work.infrared, work.visible, work.buffers
-        resizes = size != infrared.shape
+        work.fitted, resizes = None, size != infrared.shape
         if resizes:
             infrared = resize_plane(infrared, size, buffers("fitted infrared", size, infrared.dtype))
+        fitted_infrared = infrared
         if takes_frames and infrared.dtype == np.float32:
             infrared = to_levels(infrared, buffers("levels of infrared", infrared.shape), buffers)
         if takes_frames and not resizes and visible.ndim == 3:
@@ -236,7 +235,7 @@ class Fuser:
         y = work.luminance.y
         if resizes:
             y = resize_plane(y, size, buffers("fitted", size))
-            work.luminance = work.luminance._replace(fitted=y)
+            work.fitted = Fitted(work.infrared, work.luminance.y, fitted_infrared, y)
         if takes_frames:
             work.inputs = (infrared, cv2.cvtColor(y, cv2.COLOR_GRAY2BGR, buffers("grey frame", (*y.shape, 3))))
             return

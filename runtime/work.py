@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
+from irvis.runtime.detail import Fitted
 from irvis.runtime.frames import Luminance
 
 
@@ -35,6 +36,7 @@ class Work:
         self.visible: np.ndarray = np.empty((0, 0), np.uint8)  # the part that is fused
         self.inputs: Tuple[np.ndarray, np.ndarray] = (self.infrared, self.visible)
         self.luminance: Optional[Luminance] = None  # what the output recolours; None: the model returns frames
+        self.fitted: Optional[Fitted] = None  # both planes, if they were resized for the model
         self.fused: np.ndarray = self.infrared
         self.pre_ms = self.infer_ms = 0.0
         self.device_ms: Tuple[Optional[float], Optional[float], Optional[float]] = (None, None, None)

@@ -5,10 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FrameError
 from irvis.runtime.frames import (
-    Luminance,
     check_out,
     check_pair,
     join_luminance,
@@ -16,7 +14,6 @@ from irvis.runtime.frames import (
     split_luminance,
     to_levels,
     to_unit,
-    transfer_change,
 )
 
 GREY = np.zeros((16, 20), np.uint8)
@@ -90,15 +87,6 @@ def test_recolouring_is_as_defined(frame, y_fused):
     np.testing.assert_array_equal(frame, before)
     assert recolour(y_fused, luminance, frame) is frame  # where the caller needs the visible no more
     np.testing.assert_array_equal(frame, wanted)
-
-
-def test_a_change_at_another_size_is_added_and_saturates():
-    y, fitted = np.full((32, 40), 100, np.uint8), np.full((16, 20), 100, np.uint8)
-    y[::2, ::2] = 240
-    for level, wanted in ((130, np.where(y == 240, 255, 130)), (255, 255), (0, np.where(y == 240, 140, 0))):
-        fused = np.full((16, 20), level, np.uint8)
-        changed = transfer_change(fused, Luminance(y, None, fitted), Buffers())
-        np.testing.assert_array_equal(changed, np.broadcast_to(wanted, y.shape))
 
 
 def test_recolouring_takes_views():
