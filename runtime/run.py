@@ -84,9 +84,9 @@ def main(arguments: argparse.Namespace) -> int:
                 ended_by = error
             hold_interrupts()
             status, seconds = loop.status(), time.monotonic() - started_s
-        print(report(status, seconds), flush=True)
-        if arguments.json is not None:
+        if arguments.json is not None:  # first: Ctrl-C may have ended whatever stdout is piped into
             write_json(arguments.json, {"seconds": seconds, **status})
+        print(report(status, seconds), flush=True)
     if isinstance(ended_by, IrvisError):
         raise ended_by
     if not (ended_by or status["fused"]):
