@@ -356,6 +356,20 @@ def on_two_machines(folders, commands):
     return [(process.returncode, *each) for process, each in zip(started, printed)]
 
 
+def interrupted_at(number):
+    """Return a Trainer.launch before whose call of that number, over all trainers, Ctrl-C is pressed."""
+    taken = []
+    original = Trainer.launch
+
+    def launch(trainer, count):
+        taken.append(trainer)
+        if len(taken) == number:
+            signal.raise_signal(signal.SIGINT)
+        original(trainer, count)
+
+    return launch
+
+
 @pytest.mark.parametrize("step", [2, 5], ids=["the base", "the student"])
 def test_a_run_goes_on_with_a_second_machine_that_has_none_of_its_files(samples, tmp_path, chained, monkeypatch, step):
     """Only the pairs and the teachers are on both: the state and the base come from the first, the cache is made."""
@@ -364,20 +378,11 @@ def test_a_run_goes_on_with_a_second_machine_that_has_none_of_its_files(samples,
         folder.mkdir()
     recipe = ["--recipe", "second", "--teacher", "fast", "--cache", "cache", "--no-tensorboard"]
     command = ["train", str(samples), "-o", "s.safetensors", *recipe]
-    taken = []
-    original = Trainer.launch
-
-    def launch(trainer, count):
-        taken.append(trainer)
-        if len(taken) == step:
-            signal.raise_signal(signal.SIGINT)
-        original(trainer, count)
-
     with monkeypatch.context() as patch:
         patch.chdir(folders[0])
         assert main(command) == 0
         patch.chdir(folders[1])
-        patch.setattr(Trainer, "launch", launch)
+        patch.setattr(Trainer, "launch", interrupted_at(step))
         assert main(command) == 130
     (code, said, trouble), (other, *rest) = on_two_machines(folders[1:], [command, command])
     assert (code, other) == (0, 0), [trouble, rest]
@@ -764,17 +769,8 @@ def test_what_another_run_left_is_not_started_from(samples, tmp_path, chained, c
 def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monkeypatch, step):
     output, straight = tmp_path / "s.safetensors", tmp_path / "straight.safetensors"
     command = ["train", str(samples), "--no-tensorboard", "--recipe", "second", "-o"]
-    taken = []
-    original = Trainer.launch
-
-    def launch(trainer, count):
-        taken.append(trainer)
-        if len(taken) == step:
-            signal.raise_signal(signal.SIGINT)
-        original(trainer, count)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "launch", launch)
+        patch.setattr(Trainer, "launch", interrupted_at(step))
         assert main([*command, str(output)]) == 130
     assert main([*command, str(output)]) == main([*command, str(straight)]) == 0
     assert_same_weights(output, straight)
