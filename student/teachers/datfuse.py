@@ -20,7 +20,10 @@ class DATFuse(FusionNetwork):
 
     feature = "input of convolutional_out: 16 x H x W"
     repository = "tthinking/DATFuse"
-    paper = 'Tang, "DATFuse: Infrared and Visible Image Fusion via Dual Attention Transformer", IEEE TCSVT 2023'
+    paper = (
+        'Tang et al., "DATFuse: Infrared and Visible Image Fusion via Dual Attention Transformer", '
+        "IEEE Transactions on Circuits and Systems for Video Technology 2023"
+    )
     cast = "wrap"
 
     def __init__(self) -> None:

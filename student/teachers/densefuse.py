@@ -16,8 +16,8 @@ class DenseFuse(FusionNetwork):
     feature = "input of conv2: 64 x H x W"
     repository = "hli1221/densefuse-pytorch"
     paper = (
-        "Li and Wu, DenseFuse: A Fusion Approach to Infrared and Visible Images, "
-        "IEEE Transactions on Image Processing 28(5), 2019"
+        'Li and Wu, "DenseFuse: A Fusion Approach to Infrared and Visible Images", '
+        "IEEE Transactions on Image Processing 2019"
     )
     cast = "floor"
 

@@ -21,7 +21,7 @@ class EMMA(FusionNetwork):
 
     feature = "input of de_4: 32 x H/8 x W/8"
     repository = "Zhaozixiang1228/MMIF-EMMA"
-    paper = 'Zhao, "Equivariant Multi-Modality Image Fusion", CVPR 2024'
+    paper = 'Zhao et al., "Equivariant Multi-Modality Image Fusion", CVPR 2024'
     multiple = 8
     cast = "round"  # by scikit-image, to which the authors pass floats in [0, 255]
 

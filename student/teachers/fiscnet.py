@@ -119,7 +119,7 @@ class FISCNet(FusionNetwork):
     repository = "zheng980629/FISCNet"
     paper = (
         'Zheng et al., "Frequency Integration and Spatial Compensation Network for Infrared and Visible Image Fusion", '
-        "Information Fusion, 2024, doi:10.1016/j.inffus.2024.102359"
+        "Information Fusion 2024"
     )
     channels = 16
 

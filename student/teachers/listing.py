@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis teachers``."""
     if not arguments.check:
-        print("\n".join([align([HEADER, *map(_row, MODULES)]), "", HOW]))
+        papers = [f"{name}: {network_class(name).paper}" for name in MODULES]
+        print("\n".join([align([HEADER, *map(_row, MODULES)]), "", HOW, "", "Papers:", "", *papers]))
         return 0
     infrared, visible = sample_planes()
     for spec in arguments.check:

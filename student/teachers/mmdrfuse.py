@@ -7,7 +7,7 @@ from irvis.student.teachers.network import FusionNetwork, Output
 
 _REPOSITORY = "yanglinDeng/MMDRFuse"
 _PAPER = (
-    "Deng et al., MMDRFuse: Distilled Mini-Model with Dynamic Refresh for Multi-Modality Image Fusion, "
+    'Deng et al., "MMDRFuse: Distilled Mini-Model with Dynamic Refresh for Multi-Modality Image Fusion", '
     "ACM Multimedia 2024"
 )
 

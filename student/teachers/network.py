@@ -18,7 +18,7 @@ class FusionNetwork(nn.Module):
 
     feature: ClassVar[str]  # where the distilled feature is, in the authors' names, and its shape
     repository: ClassVar[str]  # owner/name, where the authors publish the weights
-    paper: ClassVar[str]  # first author, title, venue
+    paper: ClassVar[str]  # authors, title, venue, as it is cited
     licence: ClassVar[str] = "none stated"  # of the published code and weights
     multiple: ClassVar[int] = 1
     cast: ClassVar[str] = "round"  # a key of CASTS: how the authors turn the fused plane into 8 bits

@@ -23,8 +23,8 @@ class RFNNest(FusionNetwork):
     feature = "output of fusion_block1: 64 x H x W"
     repository = "hli1221/imagefusion-rfn-nest"
     paper = (
-        "Li et al., RFN-Nest: An end-to-end residual fusion network for infrared and visible images, "
-        "Information Fusion 73, 2021"
+        'Li et al., "RFN-Nest: An End-to-End Residual Fusion Network for Infrared and Visible Images", '
+        "Information Fusion 2021"
     )
     cast = "floor"
 

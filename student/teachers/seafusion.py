@@ -17,8 +17,8 @@ class SeAFusion(FusionNetwork):
     feature = "input of decode4: 96 x H x W"
     repository = "Linfeng-Tang/SeAFusion"
     paper = (
-        "Tang et al., Image fusion in the loop of high-level vision tasks: A semantic-aware real-time infrared and "
-        "visible image fusion network, Information Fusion 82, 2022"
+        'Tang et al., "Image Fusion in the Loop of High-Level Vision Tasks: A Semantic-Aware Real-Time Infrared and '
+        'Visible Image Fusion Network", Information Fusion 2022'
     )
     licence = "MIT"
     cast = "min-max, floor"

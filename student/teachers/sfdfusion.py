@@ -19,8 +19,8 @@ class SFDFusion(FusionNetwork):
     feature = "input of fus_block.encoder: 24 x H x W"
     repository = "lqz2/SFDFusion"
     paper = (
-        'Hu, "SFDFusion: An Efficient Spatial-Frequency Domain Fusion Network for Infrared and Visible Image Fusion", '
-        "ECAI 2024"
+        'Hu et al., "SFDFusion: An Efficient Spatial-Frequency Domain Fusion Network for Infrared and Visible '
+        'Image Fusion", ECAI 2024'
     )
     multiple = 2  # the inverse transform returns an even width
     cast = "floor"

@@ -29,8 +29,8 @@ class SwinFusion(FusionNetwork):
     feature = "input of layers_Re: 60 x H x W"
     repository = "Linfeng-Tang/SwinFusion"
     paper = (
-        'Ma, "SwinFusion: Cross-domain Long-range Learning for General Image Fusion via Swin Transformer", '
-        "IEEE/CAA JAS 2022"
+        'Ma et al., "SwinFusion: Cross-domain Long-range Learning for General Image Fusion via Swin Transformer", '
+        "IEEE/CAA Journal of Automatica Sinica 2022"
     )
     cast = "round"
 

@@ -34,6 +34,13 @@ def test_every_published_network_has_a_row(listed):
             assert cell in row
 
 
+def test_the_paper_to_cite_is_named_for_each_network(listed):
+    papers = dict(line.split(": ", 1) for line in listed[listed.index("Papers:") + 2 :])
+    assert list(papers) == list(MODULES)
+    for paper in papers.values():
+        assert re.fullmatch(r'[A-Z]\w+ (et al\.|and \w+), ".+", .+ 20\d\d', paper), paper
+
+
 def test_columns_stand_under_their_headings(listed):
     header, rows = listed[0], listed[1 : len(MODULES) + 1]
     for heading in ("parameters", "feature", "on github", "licence"):
