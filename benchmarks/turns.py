@@ -24,14 +24,14 @@ class Quartiles(NamedTuple):
 
 
 def take_turns(
-    runs: Dict[str, Run], rounds: int, progress: Optional[Callable[[], object]] = None, seed: int = 0
+    runs: Dict[str, Run], rounds: int, progress: Optional[Callable[[], object]] = None
 ) -> Dict[str, List[float]]:
     """Time each form once per round, after one round of warm-up; return milliseconds, round by round.
 
     The order is shuffled in each round, so that no form always follows the same other one and inherits its caches and
     idle threads.
     """
-    order, draw = list(runs), random.Random(seed)
+    order, draw = list(runs), random.Random(0)
     latencies_ms: Dict[str, List[float]] = {name: [] for name in runs}
     for index in range(rounds + 1):
         draw.shuffle(order)

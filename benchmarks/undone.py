@@ -47,31 +47,7 @@ class AffineNormalise(Normalise):
         return super().forward(y) * self.gain + self.bias
 
 
-class SteppedAttention(DeployAttention):
-    """``DeployAttention`` in separate steps; each class below computes one of them another way."""
-
-    def forward(self, y: Tensor) -> Tensor:
-        qk, v = self.maps(self.normalise(y))
-        attention = torch.softmax(self.temperature * self.cosine(qk) + self.other_heads, dim=2)
-        return y + self.attended(attention, v)
-
-    def maps(self, normalised: Tensor) -> Tuple[List[Tensor], Tensor]:
-        """(1, C, H, W) -> q and k stacked, group by group, (1, 2 I, H, W) each, and v (1, C, H, W)."""
-        v = self.deep_v(self.point_v(normalised))
-        return [deep(point(normalised)) for point, deep in zip(self.point_qk, self.deep_qk)], v
-
-    def cosine(self, qk: List[Tensor]) -> Tensor:
-        """Return q k^T / (|q| |k|), (groups, I, I)."""
-        gram = torch.cat([self.gram(stacked) for stacked in qk])
-        norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
-        return (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
-
-    def attended(self, attention: Tensor, v: Tensor) -> Tensor:
-        """Return A v, A (groups, I, I), projected to the stream, (1, C, H, W)."""
-        return self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
-
-
-class SquaredNorms(SteppedAttention):
+class SquaredNorms(DeployAttention):
     """|q| and |k| by squaring q and k, which then need not be stacked; the only product is q k^T."""
 
     point_q_k: nn.ModuleList  # q and k of the first group, of the second, ...
@@ -113,7 +89,7 @@ class WholeGram(DeployAttention):
         return planes @ planes.transpose(1, 2) / qk.shape[2]
 
 
-class SplitMaps(SteppedAttention):
+class SplitMaps(DeployAttention):
     """q, k and v from one convolution, split."""
 
     point: nn.Conv2d

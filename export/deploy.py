@@ -11,7 +11,7 @@ frame, since a running sum in FP16 stops growing after some thousand terms.
 
 import copy
 import itertools
-from typing import Dict, Iterable, List, NamedTuple, Optional, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -238,23 +238,32 @@ class DeployAttention(nn.Module):
         of_v = bound_after_norm(self.point_v, self.deep_v).view(attention.heads, -1).amax(1)[head]
         self.growth = Growth.of(matrix_of(attention.project_out), of_v)
 
+    def forward(self, y: Tensor) -> Tensor:
+        qk, v = self.maps(self.normalise(y))
+        attention = torch.softmax(self.temperature * self.cosine(qk) + self.other_heads, dim=2)
+        return y + self.attended(attention, v)
+
+    def maps(self, normalised: Tensor) -> Tuple[List[Tensor], Tensor]:
+        """(1, C, H, W) -> q and k stacked, group by group, (1, 2 I, H, W) each, and v, (1, C, H, W)."""
+        v = self.deep_v(self.point_v(normalised))
+        return [deep(point(normalised)) for point, deep in zip(self.point_qk, self.deep_qk)], v
+
+    def cosine(self, qk: List[Tensor]) -> Tensor:
+        """Return q k^T / (|q| |k|), (groups, I, I)."""
+        gram = torch.cat([self.gram(stacked) for stacked in qk])
+        norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
+        return (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
+
     def gram(self, qk: Tensor) -> Tensor:
-        """(1, I, H, W) -> (1, I, I), the mean over rows of each row's Gram matrix."""
+        """(1, 2 I, H, W) -> (1, 2 I, 2 I), the mean over rows of each row's Gram matrix."""
         # Flattened, not squeezed: a squeeze is exported as a branch where the exporter lost track of the batch. With
         # four axes the product took ONNX Runtime longer (1.12 times the latency of the whole network).
         rows = qk.flatten(0, 1).transpose(0, 1)
         return (rows @ rows.transpose(1, 2)).mean(dim=0, keepdim=True)
 
-    def forward(self, y: Tensor) -> Tensor:
-        normalised = self.normalise(y)
-        v = self.deep_v(self.point_v(normalised))
-        qk = [deep(point(normalised)) for point, deep in zip(self.point_qk, self.deep_qk)]
-        gram = torch.cat([self.gram(stacked) for stacked in qk])  # (groups, 2 part, 2 part)
-        norm = torch.sqrt((gram * self.diagonal).sum(dim=2, keepdim=True)).clamp_min(self.LEAST_NORM)
-        cosine = (gram / norm / norm.transpose(1, 2))[:, : self.part, self.part :]
-        attention = torch.softmax(self.temperature * cosine + self.other_heads, dim=2)
-        attended = attention @ v.reshape(self.groups, self.part, -1)
-        return y + self.project_out(attended.view_as(v))
+    def attended(self, attention: Tensor, v: Tensor) -> Tensor:
+        """Return A v, A (groups, I, I), projected to the stream, (1, C, H, W)."""
+        return self.project_out((attention @ v.reshape(self.groups, self.part, -1)).view_as(v))
 
 
 class DeployFeedForward(nn.Module):

@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     student = load_student(arguments.checkpoint)
     properties = {"checkpoint": arguments.checkpoint.name, "checkpoint_sha256": sha256(arguments.checkpoint)}
     plain, frames = arguments.plain, arguments.frames
-    pairs = _read_pairs(arguments.pairs, frames) if arguments.pairs else _sample_pairs(arguments.size, frames)
+    pairs = _read_pairs(arguments.pairs, frames) if arguments.pairs else sample_pairs(arguments.size, frames)
     error = export(student, output, size, plain=plain, frames=frames, properties=properties, pairs=pairs)
     form = ("plain" if plain else "deploy") + (" form with frames" if frames else " form")
     print(
@@ -116,7 +116,7 @@ def export(
     network: nn.Module = student if plain else DeployStudent(student).eval()
     if frames:
         network = FramesModule(network).eval()
-    pairs = pairs or _sample_pairs(size or DEFAULT_SIZE, frames)
+    pairs = pairs or sample_pairs(size or DEFAULT_SIZE, frames)
     with replacing(output) as temporary:
         write_graph(network, temporary, size, frames)
         model = onnx.load(temporary)
@@ -216,7 +216,8 @@ def _describe(
     onnx.helper.set_model_props(model, entries)
 
 
-def _sample_pairs(size: Tuple[int, int], frames: bool) -> List[Planes]:
+def sample_pairs(size: Tuple[int, int], frames: bool = False) -> List[Planes]:
+    """Return generated pairs, uint8: infrared (H, W), and the visible's luminance (H, W) or BGR (H, W, 3)."""
     scenes = [make_scene(name, *size) for name in SCENES]
     return scenes if frames else [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
 

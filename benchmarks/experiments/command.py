@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from irvis.benchmarks.experiments import ablation, compensation, complexity_tables, detection, quality
-from irvis.benchmarks.experiments.subcommands import add_modules, run_module
+from irvis.benchmarks.experiments.subcommands import add_modules
 from irvis.runtime.cli import guarded
 
 EXPERIMENTS = {
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the chosen experiment."""
-    return run_module(arguments)
+    return int(arguments.run(arguments))
 
 
 if __name__ == "__main__":

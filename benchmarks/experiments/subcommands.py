@@ -5,15 +5,9 @@ from typing import Any, Mapping, Tuple
 
 
 def add_modules(parser: argparse.ArgumentParser, modules: Mapping[str, Tuple[Any, str]]) -> None:
-    """Add one subcommand per module: name -> module and summary. ``run_module`` runs the chosen one."""
+    """Add one subcommand per module: name -> module and summary. ``arguments.run`` is the chosen one's main."""
     commands = parser.add_subparsers(metavar="NAME", required=True, dest="name")
     for name, (module, summary) in modules.items():
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.set_defaults(run=module.main)
-
-
-def run_module(arguments: argparse.Namespace) -> int:
-    """Run the chosen module; return its exit code."""
-    code: int = arguments.run(arguments)
-    return code

@@ -3,7 +3,7 @@
 import argparse
 
 from irvis.benchmarks.experiments import features, grids
-from irvis.benchmarks.experiments.subcommands import add_modules, run_module
+from irvis.benchmarks.experiments.subcommands import add_modules
 
 PICTURES = {
     "features": (features, "figures 8 and 9: heat maps of distilled features, teachers above students"),
@@ -18,4 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw the chosen picture."""
-    return run_module(arguments)
+    return int(arguments.run(arguments))

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from irvis.benchmarks.forms import export_form, run_eager
 from irvis.benchmarks.gpu_check.engines import onnx_of
-from irvis.benchmarks.undone import SteppedAttention
 from irvis.export.deploy import DeployAttention, DeployDACB, DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.runtime.cli import guarded
@@ -35,7 +34,7 @@ from irvis.student.checkpoint import load_student
 TOLERANCE = 1e-5  # difference of a variant from the first of its part, for a range of 1
 
 
-class GroupedAttention(SteppedAttention):
+class GroupedAttention(DeployAttention):
     """A v as a convolution with computed weights, with as many groups as there are matrices.
 
     It leaves v in the convolutions' layout, whereas a product needs rows: 4 passes less by the model at 480x640.
@@ -46,7 +45,7 @@ class GroupedAttention(SteppedAttention):
         return self.project_out(F.conv2d(v, weight, groups=self.groups))
 
 
-class FoldedAttention(SteppedAttention):
+class FoldedAttention(DeployAttention):
     """The projection multiplied into the weights: one dense convolution instead of a product and a convolution.
 
     It saves 6.0 of the attention's 36.5 passes by the model at 480x640.

@@ -20,13 +20,14 @@ from torch import nn
 from irvis.benchmarks import complexity
 from irvis.benchmarks.forms import add_common_arguments, export_form, largest_difference, open_form, run_eager
 from irvis.benchmarks.machine.board import read_board
-from irvis.benchmarks.peers.export import FusedPlane, export_published, named_weights, sample_pairs
+from irvis.benchmarks.peers.export import FusedPlane, export_published, named_weights
 from irvis.benchmarks.peers.quality import Quality, measure_quality, read_quality
 from irvis.benchmarks.peers.tables import DEPLOY_FORM, PYTORCH, STUDENT, Document, draw, to_markdown, to_text
 from irvis.benchmarks.published import METRICS
 from irvis.benchmarks.turns import Run, time_forms
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
+from irvis.export.to_onnx import sample_pairs
 from irvis.runtime.errors import IrvisError, ModelError, one_line
 from irvis.runtime.files import check_outputs, write_bytes, write_json
 from irvis.runtime.pairs import files_of, pairs_of

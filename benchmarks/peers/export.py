@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.fixed_shapes import fix_shapes
-from irvis.export.to_onnx import Planes, largest_difference, write_graph
+from irvis.export.to_onnx import Planes, largest_difference, sample_pairs, write_graph
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, ModelError
 from irvis.runtime.files import check_outputs, replacing
-from irvis.runtime.frames import split_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
-from irvis.runtime.samples import SCENES, make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.student.teachers.load import load_published, published_name
 from irvis.student.teachers.network import FusionNetwork
@@ -124,12 +122,6 @@ def named_weights(text: str) -> Tuple[str, Path]:
         return published_name(name), Path(file)
     except ModelError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def sample_pairs(size: Tuple[int, int]) -> List[Planes]:
-    """Return generated pairs: uint8 planes (H, W), infrared and luminance."""
-    scenes = (make_scene(name, *size) for name in SCENES)
-    return [(infrared, split_luminance(visible).y) for infrared, visible in scenes]
 
 
 def main(argv: Optional[List[str]] = None) -> int:

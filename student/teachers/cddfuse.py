@@ -16,9 +16,9 @@ PARTS = {"E": "DIDF_Encoder", "D": "DIDF_Decoder", "B": "BaseFuseLayer", "T": "D
 class InvertedResidual(nn.Module):
     """Bottleneck of the detail branch, without a residual despite its name: (B, C, H, W) -> same."""
 
-    def __init__(self, channels: int, expansion: int = 2) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = expansion * channels
+        hidden = 2 * channels
         self.bottleneckBlock = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False),
             nn.ReLU6(),

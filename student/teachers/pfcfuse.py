@@ -11,10 +11,10 @@ from irvis.student.teachers.restormer import LayerNorm
 class MLP(nn.Module):
     """Two 1x1 convolutions: (B, C, H, W) -> same."""
 
-    def __init__(self, channels: int, expansion: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, expansion * channels, 1, bias=False)
-        self.fc2 = nn.Conv2d(expansion * channels, channels, 1, bias=False)
+        self.fc1 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.fc2 = nn.Conv2d(4 * channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))

@@ -71,12 +71,12 @@ class GatedFeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Restormer block: (B, C, H, W) -> same."""
 
-    def __init__(self, channels: int, heads: int, expansion: float = 2) -> None:
+    def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels)
         self.attn = TransposedAttention(channels, heads)
         self.norm2 = LayerNorm(channels)
-        self.ffn = GatedFeedForward(channels, int(expansion * channels))
+        self.ffn = GatedFeedForward(channels, 2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))

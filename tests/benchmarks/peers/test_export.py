@@ -6,8 +6,9 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from irvis.benchmarks.peers import export as peer_export
-from irvis.benchmarks.peers.export import export_published, fix_kernels, sample_pairs, share_constants
+from irvis.benchmarks.peers.export import export_published, fix_kernels, share_constants
 from irvis.export.check_onnx import find_obstacles
+from irvis.export.to_onnx import sample_pairs
 from irvis.runtime.errors import ModelError
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
