@@ -55,6 +55,11 @@ def operators(small, tmp_path_factory):
     return count
 
 
+@pytest.fixture(scope="module")
+def whole(small, operators):
+    return operators(DeployStudent(small))
+
+
 @pytest.mark.parametrize("rewrite", UNDO)
 @pytest.mark.parametrize(
     "config",
@@ -74,9 +79,8 @@ def test_the_long_way_equals_the_student(rewrite, config):
 
 
 @pytest.mark.parametrize("rewrite", UNDO)
-def test_its_graph_is_another(rewrite, small, operators):
-    deploy = DeployStudent(small)
-    whole, undone = operators(deploy), operators(without(rewrite, deploy))
+def test_its_graph_is_another(rewrite, small, operators, whole):
+    undone = operators(without(rewrite, DeployStudent(small)))
     more, fewer = GRAPHS[rewrite]
     assert {name: undone[name] - whole[name] for name in more if undone[name] <= whole[name]} == {}
     assert {name: undone[name] - whole[name] for name in fewer if undone[name] >= whole[name]} == {}
