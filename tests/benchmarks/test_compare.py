@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 from irvis.benchmarks import compare
 from irvis.benchmarks.compare import DEPLOY, EAGER, PLAIN
@@ -110,6 +110,8 @@ def test_counts_are_whole_numbers_from_1(option, value, capsys):
 
 @pytest.mark.gpu
 def test_pytorch_runs_on_the_gpu_beside_a_gpu_provider(checkpoint, tmp_path, capsys):
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDAExecutionProvider; pip install onnxruntime-gpu")
     report = tmp_path / "report.json"
     options = ["--provider", "CUDAExecutionProvider", "--rounds", "2", "--json", report]
     code, _, err = run(capsys, checkpoint, *options)
