@@ -82,7 +82,7 @@ def bench(arguments: argparse.Namespace) -> int:
         backend=backend,
         size=size,
         model_size=model_size,
-        warmup=arguments.warmup,
+        warmup=measured.warmup,
         threads=arguments.threads,
         cold=measured.cold,
         run=measured.run,

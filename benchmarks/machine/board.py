@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from irvis.benchmarks.machine.clocks import (
-    XAVIER_GPU,
     CpuClock,
     EmcClock,
     GpuClock,
     read_cpu_clock,
     read_emc_clock,
     read_gpu_clock,
+    xavier_gpu,
 )
 from irvis.benchmarks.machine.jtop_state import JtopState, read_jtop
 from irvis.benchmarks.machine.power_mode import is_agx_xavier, read_mode
@@ -87,7 +87,7 @@ def read_board(
     model = read_text(root / "proc/device-tree/model") or read_text(root / "sys/devices/soc0/machine")
     l4t = read_l4t(root)
     has_release = read_text(root / "etc/nv_tegra_release") is not None
-    is_jetson = "jetson" in (model or "").lower() or has_release or (root / XAVIER_GPU).is_dir()
+    is_jetson = "jetson" in (model or "").lower() or has_release or xavier_gpu(root).is_dir()
     found: Dict[str, Any] = {
         "host": read_text(root / "proc/sys/kernel/hostname") or "unnamed host",
         "cpu": _read_cpu(root),

@@ -6,7 +6,9 @@ from typing import List, Optional
 
 from irvis.benchmarks.machine.system_files import read_number, read_text
 
-XAVIER_GPU = "sys/devices/17000000.gv11b/devfreq/17000000.gv11b"
+# The class lists the GPU on every kernel. The device itself is under devices/platform on JetPack 5 (R35.3.1, by jtop's
+# log: https://github.com/rbonghi/jetson_stats/issues/414), and under devices on JetPack 4.
+XAVIER_GPU = ("sys/class/devfreq/17000000.gv11b", "sys/devices/17000000.gv11b/devfreq/17000000.gv11b")
 EMC = "sys/kernel/debug/bpmp/debug/clk/emc"  # debugfs: only for root
 
 
@@ -47,9 +49,15 @@ class CpuClock:
         return self.minimum_hz == self.maximum_hz
 
 
+def xavier_gpu(root: Path) -> Path:
+    """Return the folder of the clock of a Xavier's GPU; there may be none."""
+    folders = [root / folder for folder in XAVIER_GPU]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
 def read_gpu_clock(root: Path) -> Optional[GpuClock]:
     """Read the clock of a Jetson's GPU."""
-    current, minimum, maximum = (read_number(root / XAVIER_GPU / f"{name}_freq") for name in ("cur", "min", "max"))
+    current, minimum, maximum = (read_number(xavier_gpu(root) / f"{name}_freq") for name in ("cur", "min", "max"))
     return None if current is None or minimum is None or maximum is None else GpuClock(current, minimum, maximum)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
-from irvis.benchmarks.machine.clocks import XAVIER_GPU
+from irvis.benchmarks.machine.clocks import xavier_gpu
 from irvis.benchmarks.machine.nvml import NvmlGpu
 from irvis.benchmarks.machine.system_files import NumberFile, open_number, read_number, read_text
 
@@ -53,7 +53,7 @@ class Lookout:
         self._zones = _find_zones(root)
         self._coolings = _find_coolings(root)
         self._events = _find_events(root)
-        self._gpu_clock = open_number(root / XAVIER_GPU / "cur_freq")
+        self._gpu_clock = open_number(xavier_gpu(root) / "cur_freq")
         files = (root / CORES).glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
         self._cpu_clocks = [file for file in map(open_number, files) if file is not None]
 

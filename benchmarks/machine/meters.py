@@ -9,6 +9,9 @@ from irvis.benchmarks.machine.system_files import NumberFile, open_number, read_
 # Rails that already include the others, on modules other than the AGX Xavier, whose input is the sum of its rails.
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
 HWMON_CHANNELS = (1, 2, 3)  # the chip has three; number 7 of the driver is a sum of shunt voltages
+# The chip gives a running average, whose time constant is the driver's update_interval: JetPack 5's nvpower.sh sets 512
+# samples and 430 ms. After three of them 5 % of an earlier load is left.
+SETTLED = 3
 RAPL = "sys/class/powercap"
 
 
@@ -18,6 +21,7 @@ class Meter(Protocol):
     name: str
     is_counter: bool  # energy in joules since some time, rather than power in watts
     wraps_at_j: Dict[str, float]  # where a rail's counter restarts at 0
+    settles_s: float  # how long a reading still shows an earlier load
 
     def read(self) -> Dict[str, float]:
         """Return watts or joules by rail. Raises OSError or ValueError where that fails."""
@@ -35,8 +39,9 @@ class Ina3221:
 
     is_counter = False
 
-    def __init__(self, channels: Dict[str, Channel]) -> None:
+    def __init__(self, channels: Dict[str, Channel], settles_s: float = 0.0) -> None:
         self._channels = channels
+        self.settles_s = settles_s
         self.name = f"INA3221 ({', '.join(channels)})"
         self.wraps_at_j: Dict[str, float] = {}
 
@@ -55,6 +60,7 @@ class Nvml:
     """The energy counter of a discrete GPU: its board, without the machine around it."""
 
     is_counter = True
+    settles_s = 0.0
 
     def __init__(self, gpu: NvmlGpu) -> None:
         self._gpu = gpu
@@ -70,6 +76,7 @@ class Rapl:
     """The energy counters of an x86 processor: its packages and their memory, without the machine around them."""
 
     is_counter = True
+    settles_s = 0.0
 
     def __init__(self, counters: Dict[str, NumberFile], wraps_at_j: Dict[str, float]) -> None:
         self._counters = counters
@@ -94,7 +101,7 @@ def find_meter(root: Path = Path("/"), gpu: Optional[NvmlGpu] = None) -> Tuple[O
     channels = {**_hwmon_channels(root), **_iio_channels(root)}
     total = next((name for name in INPUT_RAILS if name in channels), None)
     if channels:
-        return Ina3221({total: channels[total]} if total else channels), ""
+        return Ina3221({total: channels[total]} if total else channels, _settles_s(root)), ""
     if gpu is not None:
         return Nvml(gpu), ""
     zones = _rapl_zones(root)
@@ -111,15 +118,22 @@ def find_meter(root: Path = Path("/"), gpu: Optional[NvmlGpu] = None) -> Tuple[O
 def _hwmon_channels(root: Path) -> Dict[str, Channel]:
     """JetPack 5: millivolts and milliamperes."""
     channels = {}
-    for folder in sorted((root / "sys/bus/i2c/devices").glob("*/hwmon/hwmon*")):
-        if "ina3221" not in (read_text(folder / "name") or ""):
-            continue
+    for folder in _hwmon_chips(root):
         for number in HWMON_CHANNELS:
             name = read_text(folder / f"in{number}_label")
             volts, amperes = open_number(folder / f"in{number}_input"), open_number(folder / f"curr{number}_input")
             if name and name != "NC" and volts and amperes:
                 channels[name] = Channel((volts, amperes), 1e-6)
     return channels
+
+
+def _hwmon_chips(root: Path) -> List[Path]:
+    folders = sorted((root / "sys/bus/i2c/devices").glob("*/hwmon/hwmon*"))
+    return [folder for folder in folders if "ina3221" in (read_text(folder / "name") or "")]
+
+
+def _settles_s(root: Path) -> float:
+    return SETTLED * max((read_number(chip / "update_interval") or 0 for chip in _hwmon_chips(root)), default=0) / 1e3
 
 
 def _iio_channels(root: Path) -> Dict[str, Channel]:

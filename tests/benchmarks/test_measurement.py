@@ -1,4 +1,7 @@
 import dataclasses
+import math
+import os
+import threading
 import time
 
 import pytest
@@ -18,19 +21,65 @@ def hurry(monkeypatch):
 def test_a_run_on_a_xavier_has_energy_temperatures_and_a_cold_start(tmp_path, machines):
     root = machines.plant(tmp_path, machines.xavier_tree())
     with Fuser(Waiting()) as fuser:
-        measured = measure_model(fuser, 123.0, Plan((16, 24), 20, 3), root)
+        measured = measure_model(fuser, 123.0, Plan((16, 24), 120, 3), root)
     assert measured.cold.load_ms == 123.0
     assert measured.cold.first_frame_ms >= 5
-    assert len(measured.run.calls_ms) == 20
+    assert len(measured.run.calls_ms) == 120
     # Six rails of 1 W each, all the time: nothing is above idle.
     assert measured.energy.mean_w == pytest.approx(6.0)
     assert measured.energy.idle_w == pytest.approx(6.0)
-    assert measured.energy.mj_per_frame == pytest.approx(6.0 * measured.run.seconds / 20 * 1e3)
+    assert measured.energy.mj_per_frame == pytest.approx(6.0 * measured.run.seconds / 120 * 1e3)
     assert measured.energy.mj_per_frame_above_idle == pytest.approx(0.0, abs=1e-6)
-    assert measured.energy.frames == 20
+    assert measured.energy.frames == 120
     assert measured.history[0][0] <= measured.run.start_s
     assert measured.history[-1][0] >= measured.run.ends_s[-1]
     assert measured.history[0][1].temperatures_c["GPU-therm"] == 40.0
+
+
+@pytest.mark.parametrize("rate_hz", [None, 100.0])
+def test_a_chip_that_averages_shows_the_run_alone(tmp_path, machines, rate_hz):
+    folder = "sys/bus/i2c/devices/1-0040/hwmon/hwmon1"
+    tree = {"name": "ina3221", "in1_label": "GPU", "in1_input": 5000, "curr1_input": "1000    ", "update_interval": 200}
+    root = machines.plant(tmp_path, {f"{folder}/{name}": text for name, text in tree.items()})
+
+    class Loading(Waiting):
+        last_s = 0.0
+
+        def run(self, infrared, visible):
+            self.last_s = time.monotonic()
+            return super().run(infrared, visible)
+
+    def average():  # 20 W while frames are fused, 5 W otherwise
+        shown_w, before_s, file = 5.0, time.monotonic(), os.open(root / folder / "curr1_input", os.O_WRONLY)
+        while not ended.wait(0.005):
+            now_s = time.monotonic()
+            load_w = 20.0 if now_s - backend.last_s < 0.1 else 5.0
+            shown_w += (load_w - shown_w) * (1 - math.exp((before_s - now_s) / 0.2))
+            before_s = now_s
+            os.pwrite(file, b"%8d" % round(shown_w * 200), 0)
+        os.close(file)
+
+    backend, ended = Loading(), threading.Event()
+    chip = threading.Thread(target=average)
+    chip.start()
+    try:
+        with Fuser(backend) as fuser:
+            measured = measure_model(fuser, 1.0, Plan((16, 24), 100, 3, rate_hz), root)
+    finally:
+        ended.set()
+        chip.join()
+    assert measured.energy.mean_w > 18  # 16 and less if the warm-up is three frames
+    assert measured.energy.idle_w < 7
+    assert measured.warmup > 3
+    assert len(measured.run.calls_ms) == 100
+
+
+def test_too_few_readings_are_no_energy(tmp_path, machines):
+    with Fuser(Waiting()) as fuser:
+        root = machines.plant(tmp_path, machines.xavier_tree())
+        measured = measure_model(fuser, 1.0, Plan((16, 24), 3, 0), root)
+    assert measured.energy is None
+    assert measured.why_no_energy.endswith("too few: take more frames")
 
 
 def test_a_machine_without_a_meter_has_no_energy_and_says_why(tmp_path):
@@ -95,5 +144,5 @@ def test_every_frame_of_the_plan_is_run_and_those_that_warm_up_are_not_counted(t
     with Fuser(backend) as fuser:
         measured = measure_model(fuser, 1.0, Plan((16, 24), iterations=7, warmup=4), tmp_path)
     assert backend.runs == 1 + 4 + 7  # the first is a cold start
-    assert len(measured.run.calls_ms) == 7
+    assert (measured.warmup, len(measured.run.calls_ms)) == (4, 7)
     assert measured.cold.first_frame_ms >= 100 > min(measured.run.calls_ms)

@@ -8,6 +8,7 @@ import pytest
 from irvis.benchmarks.machine import jtop_state
 from irvis.benchmarks.machine.board import Board, read_board
 from irvis.benchmarks.machine.clocks import CpuClock, GpuClock, read_cpu_clock
+from irvis.benchmarks.machine.conditions import Lookout
 from irvis.benchmarks.machine.power_mode import AGX_XAVIER_MODES
 from irvis.benchmarks.machine.requirements import require_mode
 from irvis.runtime import IrvisError
@@ -87,6 +88,15 @@ def test_a_xavier_is_read_whole(machines, tmp_path):
         clocks_locked=False,
     )
     assert board.is_agx_xavier
+
+
+def test_the_gpu_is_found_where_jetpack_5_lists_it(machines, tmp_path):
+    # Its device is under /sys/devices/platform there, so that only the class is where JetPack 4 has it too.
+    listed = "sys/class/devfreq/17000000.gv11b"
+    tree = {name.replace(GPU, listed): text for name, text in without(XAVIER, "etc/nv_tegra_release").items()}
+    machines.plant(tmp_path, without(tree, "proc/device-tree/model"))
+    assert read_board(tmp_path, prints(NVPMODEL[0])).gpu_clock == GpuClock(318750000, 114750000, 1377000000)
+    assert Lookout(tmp_path).look().gpu_hz == 318750000
 
 
 def test_no_serial_number_is_kept(machines, tmp_path):

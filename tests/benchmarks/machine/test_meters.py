@@ -17,6 +17,13 @@ def test_the_rails_of_a_xavier(tmp_path, machines, jetpack):
     assert why == ""
 
 
+def test_a_chip_that_averages_tells_for_how_long_it_shows_an_earlier_load(tmp_path, machines):
+    tree = machines.plant(tmp_path, machines.power_tree(WATTS))
+    assert find_meter(tree)[0].settles_s == 0
+    intervals = {"sys/bus/i2c/devices/1-0040/hwmon/hwmon1/update_interval": 430}  # as nvpower.sh of JetPack 5 sets it
+    assert find_meter(machines.plant(tree, intervals))[0].settles_s == pytest.approx(1.29)
+
+
 def test_an_input_rail_that_holds_the_others_is_taken_alone(tmp_path, machines):
     folder = "sys/bus/i2c/devices/7-0040/hwmon/hwmon3"
     rails = {"VDD_IN": 5000, "VDD_CPU_GPU_CV": 2000, "NC": 10}
