@@ -174,11 +174,11 @@ class Queue:
                 self.waiting.remove(run)
                 told["status"] = f"failed: {failed[0]} did"
             elif len(self.active) < together and set(before.values()) <= {"done"}:
-                self.waiting.remove(run)
                 try:
                     self.active.append(self._started(run, told, options))
                 except (IrvisError, RuntimeError) as error:
                     told["status"] = f"failed: {one_line(error)}"
+                self.waiting.remove(run)
 
     def step(self) -> None:
         """Take some steps of every active run, all at once."""
@@ -263,19 +263,28 @@ def teacher_spec(folder: Path, name: str) -> str:
 
 
 def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> bool:
-    """Train until all runs are done, the time is up, or ``Stop`` catches a signal; return whether none is left."""
+    """Train until all runs are done, the time is up, or a signal ends it; return whether none is left.
+
+    ``Stop`` lets a step end first. The start of a run, minutes on a CPU, is interrupted at once.
+    """
     began = saved = time.monotonic()
-    with Stop() as stop:
+    asked = False
+    try:
         queue.start(together, **options)
-        while queue.active and not stop.asked and time.monotonic() - began < seconds:
-            queue.step()
-            queue.start(together, **options)
-            if time.monotonic() - saved > SAVE_S:
-                queue.save()
-                saved = time.monotonic()
-        for one in queue.active:
-            one.told["status"] = "stopped"
-        queue.save()
+        while queue.active and not asked and time.monotonic() - began < seconds:
+            with Stop() as stop:
+                queue.step()
+                if time.monotonic() - saved > SAVE_S:
+                    queue.save()
+                    saved = time.monotonic()
+            asked = stop.asked
+            if not asked:
+                queue.start(together, **options)
+    except KeyboardInterrupt:
+        pass
+    for one in queue.active:
+        one.told["status"] = "stopped"
+    queue.save()
     return not queue.active and not queue.waiting
 
 

@@ -5,7 +5,8 @@
 #
 # A part must be moved into PARTS whole (mv within one file system). TORCH_PYTHON has PyTorch (default: python3); the
 # kit's python3.8 has TensorRT. The results are in WORK/out; WORK/out.tgz has them without engines and planes, rewritten
-# after each step. Called again, it resumes with the parts that arrived and with what was built, measured and trained.
+# after each step. A step that is not over when the time is up is ended, so make SECONDS a little less than the lease
+# has left. Called again, it resumes with the parts that arrived and with what was built, measured and trained.
 set -uo pipefail
 parts=$1 count=$2 work=$(mkdir -p "$3" && cd "$3" && pwd) seconds=$4
 tree=$work/tree out=$work/out torch_python=${TORCH_PYTHON:-python3}
@@ -14,7 +15,10 @@ left() { echo $((seconds - SECONDS)); }
 
 unpack() {
   for index in $(seq -f %02.0f 0 $((count - 1))); do
-    until [ -e "$parts/part.$index" ]; do sleep 0.5; done
+    until [ -e "$parts/part.$index" ]; do
+      [ "$(left)" -gt 0 ] || { echo "part.$index did not arrive in time"; exit 1; } >&2
+      sleep 0.5
+    done
     cat "$parts/part.$index"
   done | tar -C "$work" -xf - && cat "$work"/kit.part.* | xz -dc | tar -C "$work" -xf - && touch "$work/unpacked"
 }
@@ -25,13 +29,28 @@ train() { # until the end or SIGTERM; the states are kept for the next time
     --seconds "$(left)" >> "$out/train.log" 2>&1
 }
 
-check() { # PART [OPTION ...], as for gpu_check
-  echo "$SECONDS s: $*"
-  (cd "$tree" && PYTHONPATH=$tree "$work/kit/python3.8" -m irvis.benchmarks.gpu_check "$out" "$@" --data data \
-    --models models --torch-python "$torch_python" --seconds "$(left)") >> "$out/check.log" 2>&1 ||
-    tail -n 1 "$out/check.log"
-  tar -C "$work" --exclude=engines --exclude=fused --exclude=planes --exclude='*.state' -czf "$work/out.part" out &&
+keep() {
+  tar -C "$work" --exclude=engines --exclude=fused --exclude=planes -czf "$work/out.part" out &&
     mv "$work/out.part" "$work/out.tgz"
+}
+
+check() { # PART [OPTION ...], as for gpu_check
+  local limit
+  limit=$(left)
+  [ "$limit" -gt 0 ] || return # to timeout, 0 is no limit
+  echo "$SECONDS s: $*"
+  (cd "$tree" && PYTHONPATH=$tree timeout -k 10 "$limit" "$work/kit/python3.8" -m irvis.benchmarks.gpu_check "$out" \
+    "$@" --data data --models models --torch-python "$torch_python" --seconds "$limit") >> "$out/check.log" 2>&1 ||
+    if [ "$(left)" -gt 0 ]; then tail -n 1 "$out/check.log"; else echo "the time is up"; fi
+  keep
+}
+
+quality() { # of what accuracy fused: needs scikit-image, as TORCH_PYTHON's machine has it, and no GPU
+  local limit
+  limit=$(left)
+  [ "$limit" -gt 0 ] || return
+  (cd "$tree" && PYTHONPATH=$tree timeout -k 10 "$limit" "$torch_python" -m irvis.benchmarks.gpu_check "$out" quality) \
+    >> "$out/quality.log" 2>&1
 }
 
 build() { # NAME ...: these engines, one after the other
@@ -44,18 +63,31 @@ if [ ! -e "$work/unpacked" ]; then
   unpack & unpacking=$!
   until [ -e "$tree/pyproject.toml" ] || ! kill -0 $unpacking 2> /dev/null; do sleep 0.5; done # packed after the crops
   train & training=$!
-  wait $unpacking || { echo "the parts could not be unpacked"; kill $training; exit 1; }
-  kill -TERM $training && wait $training # builds and timings need the GPU to themselves
+  wait $unpacking
+  unpacked=$?
+  kill -TERM $training 2> /dev/null # builds and timings need the GPU to themselves
+  wait $training
+  keep
+  [ $unpacked = 0 ] || { echo "the parts could not be unpacked"; exit 1; }
 fi
 
-# Most important first: what the pages report for an older model, then what has not run on a GPU yet.
+# Most important first: what the pages report for an older model, then what has not run on a GPU yet. The tests, which
+# build some twenty engines, would take the time of all that follows them.
 build "fast planes FP16" "fast frames FP16"
 check accuracy
+quality & measuring=$!
 build "deploy planes FP16" "probe attention" "probe attention folded" "probe attention grouped"
+wait $measuring
 check latency
-check peaks tests
+check peaks
 check runtime
 build "probe attention grams by a product" "probe attention grams in two steps" "probe DACB" "probe DACB pooled" \
   "probe DACB columns first" "probe DACB by a product" "fast planes INT8" "plain planes FP16"
+check tests
 check build # all the others
-if [ "$(left)" -gt 0 ]; then (train); fi
+if [ "$(left)" -gt 0 ]; then
+  (train)
+  trained=$?
+  keep
+  exit $trained
+fi

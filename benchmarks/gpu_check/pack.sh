@@ -33,16 +33,18 @@ tar -C "$data" -cf - TNO/test RoadScene/test MSRS/test | tar -C "$tree/data" -xf
 (cd "$data" && for kind in ir vi; do find "MSRS/train/$kind" -type f | sort | awk 'NR % 3 == 1'; done | tar -cf - -T -) |
   tar -C "$tree/data" -xf -
 
-# pytest and hypothesis for interpreters that lack them: pure Python, the newest of each that supports 3.8.
+# pytest, hypothesis and NVML's binding, which measures energy, for interpreters that lack them: pure Python, the newest
+# of each that supports 3.8.
 "$python" -m pip install --quiet --disable-pip-version-check --target "$tree" --only-binary=:all: --python-version 3.8 \
   --implementation py --abi none --platform any 'pytest<8.4' 'pluggy<1.6' 'iniconfig<2.2' 'packaging<26' 'attrs<25.4' \
-  hypothesis
+  hypothesis nvidia-ml-py
 find "$tree" -name __pycache__ -prune -exec rm -rf {} +
 
 kits=()
 if [ -n "$kit" ]; then kits=(-C "$kit"); for part in "$kit"/kit.part.*; do kits+=("$(basename "$part")"); done; fi
 cd "$out"
-mapfile -t others < <(find tree -mindepth 1 -maxdepth 1 ! -name irvis ! -name models)
+mapfile -t others < <(find tree -mindepth 1 -maxdepth 1 ! -name irvis ! -name models ! -name pyproject.toml)
 first=(tree/irvis tree/models/runs.txt tree/models/*.json tree/models/crops.npz tree/models/*.safetensors)
+first+=(tree/pyproject.toml) # lease.sh begins to train when it is there
 tar -cf - "${first[@]}" "${others[@]}" tree/models/*.onnx "${kits[@]}" | split -b "${PART:-56M}" -d - part.
 ls -l part.*

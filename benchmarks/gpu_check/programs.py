@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple
 
@@ -26,12 +27,17 @@ def environment_of(python: str) -> Optional[Dict[str, str]]:
     return {**kept, "PYTHONPATH": os.pathsep.join(places)}
 
 
-def run_program(command: Sequence[str]) -> Tuple[int, str]:
-    """Run ``PYTHON ARGUMENT ...``; return its exit code and the end of its output."""
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment_of(command[0]), check=False
-    )
-    return done.returncode, done.stdout.decode(errors="replace")[-TAIL:].strip()
+def run_program(command: Sequence[str], log: Optional[Path] = None) -> Tuple[int, str]:
+    """Run ``PYTHON ARGUMENT ...``; return its exit code and the end of its output.
+
+    All of the output also goes to ``log``, while the program runs.
+    """
+    with tempfile.TemporaryFile() if log is None else log.open("wb+") as output:
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(command[0]), check=False
+        )
+        output.seek(0)
+        return done.returncode, output.read().decode(errors="replace")[-TAIL:].strip()
 
 
 def measure_peaks(out: Path, torch_python: Optional[str]) -> None:
@@ -46,7 +52,10 @@ def measure_peaks(out: Path, torch_python: Optional[str]) -> None:
 
 
 def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
-    """Run each interpreter's tests marked ``gpu``; those that passed are not run again. Raises IrvisError."""
+    """Run each interpreter's tests marked ``gpu``; those that passed are not run again. Raises IrvisError.
+
+    ``tests-NAME.log`` has a line for each test as it ends, in case time runs out.
+    """
     if not tests.is_dir():
         raise IrvisError(f"no tests in {tests}; give --tests the folder of this repository's")
     results = Results(out / "tests.json")
@@ -55,9 +64,10 @@ def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
         if python is None or name in results:
             continue
         places = [str(tests / place) for place in TESTS[name]]
-        code, said = run_program([python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *places])
+        command = [python, "-u", "-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", *places]
+        code, said = run_program(command, out / f"tests-{name}.log")
         results.put(name, {"said": said} if code == 0 else {"failed": f"exit {code}: {said}"})
-        print(f"tests of {name}: {(said.splitlines() or [''])[-1]}", flush=True)
+        print(f"tests of {name}: {(said.splitlines() or [''])[-1].strip('= ')}", flush=True)
 
 
 def train_students(out: Path, models: Path, torch_python: Optional[str], runs: Sequence[str], seconds: float) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from irvis.runtime.shipped import find_model
 from irvis.student.checkpoint import load_student, read_metadata, save_student
 from irvis.student.network import StudentConfig
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+from irvis.student.teacher_cache import teacher_maps
 from irvis.student.teachers.load import open_teacher
 from irvis.student.train import RunOptions, train
 from irvis.student.trainer import ALONE
@@ -187,6 +190,26 @@ def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_pa
     assert_same(whole / "shipped.safetensors", parts / "shipped.safetensors")
     losses = [json.loads((out / "progress.json").read_text())["runs"]["shipped"]["losses"] for out in (whole, parts)]
     assert losses[0] == losses[1]
+
+
+def test_a_signal_ends_the_start_of_a_run_at_once_and_the_run_is_started_the_next_time(
+    packed, tmp_path, monkeypatch, capsys
+):
+    began = []
+
+    def slow(teacher, *planes):  # as the teachers' maps of thousands of crops are on a CPU
+        began.append(teacher.name)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return teacher_maps(teacher, *planes)
+
+    monkeypatch.setattr(gpu_train, "teacher_maps", slow)
+    monkeypatch.setattr(gpu_train, "TEACHER_BATCH", 2)
+    command = ("run", packed, tmp_path / "out", "--runs", "paper-SHIP")
+    assert called(monkeypatch, *command) == 130
+    assert began == ["SHIP"]  # of four batches
+    assert "paper-SHIP        waiting" in capsys.readouterr().out
+    monkeypatch.setattr(gpu_train, "teacher_maps", teacher_maps)
+    assert called(monkeypatch, *command) == 0
 
 
 def test_a_run_that_fails_lets_the_others_go_on(packed, tmp_path, monkeypatch):

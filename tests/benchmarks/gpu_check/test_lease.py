@@ -52,6 +52,11 @@ def parts(tmp_path: Path) -> Path:
     (made / "kit/python3.8").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (made / "kit/python3.8").chmod(0o755)
     subprocess.run("tar -cf - kit | xz > kit.part.aa", shell=True, cwd=made, check=True)
+    return pack(made)
+
+
+def pack(made: Path) -> Path:
+    """Write the parts anew; return where."""
     order = "tree/irvis tree/models tree/pyproject.toml tree/last kit.part.aa"
     subprocess.run(f"tar -cf - {order} | split -b 40000 -d - part.", shell=True, cwd=made, check=True)
     return made
@@ -82,13 +87,15 @@ def test_it_trains_until_all_parts_are_there_and_then_runs_the_queue(parts: Path
     assert "--runs models/runs.json paper-SHIP --teachers models" in began.read_text()
     assert not (work / "out/noted").exists()  # a part is still missing
     (parts / names[-1]).rename(arrived / names[-1])
-    while not (work / "out/noted").exists() or len(noted(work)) < 8:
+    while not (work / "out/noted").exists() or len(noted(work)) < 9:
         assert time.monotonic() < limit_s + 60
         time.sleep(0.05)
     said = noted(work)
     assert said[0] == "trained"  # it was stopped before anything was built
     assert said[1].startswith("build --engine fast planes FP16 --engine fast frames FP16 --data data --models models")
-    assert [line.split()[0] for line in said[2:6]] == ["accuracy", "build", "latency", "peaks"]
+    assert "quality" in said[3:]  # of what accuracy fused, while the next engines are built
+    said.remove("quality")
+    assert [line.split()[0] for line in said[2:7]] == ["accuracy", "build", "latency", "peaks", "runtime"]
     running.terminate()
     subprocess.run(["pkill", "-TERM", "-P", str(running.pid)], check=False)
     running.communicate(timeout=60)
@@ -102,12 +109,44 @@ def test_called_again_it_unpacks_nothing_and_trains_last(parts: Path, tmp_path: 
     count = len(list(parts.glob("part.*")))
     for _ in range(2):
         running = lease(parts, count, Path(os.path.relpath(work)), 99)
-        assert running.communicate(timeout=120)[0].count(" s: ") == 8
+        assert running.communicate(timeout=120)[0].count(" s: ") == 9
         assert running.returncode == 130  # of the training, which can go on
         for part in parts.glob("part.*"):
             part.unlink()
     assert noted(work)[-1] == "trained"
-    assert sum(line != "trained" for line in noted(work)) == 2 * 8
+    assert sum(line != "trained" for line in noted(work)) == 2 * 10
+    with tarfile.open(work / "out.tgz") as archive:
+        last = archive.extractfile("out/noted")
+        assert last is not None
+        assert last.read().splitlines()[-1] == b"trained"  # what was trained last can be fetched too
+
+
+def test_a_step_that_does_not_end_is_ended_with_the_time(parts: Path, tmp_path: Path) -> None:
+    hangs = CHECK + "import time\ntime.sleep(600 * (sys.argv[2] == 'accuracy'))\n"
+    (parts / "tree/irvis/benchmarks/gpu_check/__main__.py").write_text(hangs)
+    work, begun = tmp_path / "work", time.monotonic()
+    running = lease(pack(parts), len(list(parts.glob("part.*"))), work, 20)
+    said = running.communicate(timeout=120)[0].splitlines()
+    assert time.monotonic() - begun < 60
+    assert [line.split()[2] for line in said if " s: " in line] == ["build", "accuracy"]
+    assert said[-1] == "the time is up"
+    with tarfile.open(work / "out.tgz") as archive:
+        assert "out/noted" in archive.getnames()
+
+
+def test_it_does_not_wait_beyond_the_time_for_a_part_that_does_not_arrive(parts: Path, tmp_path: Path) -> None:
+    arrived, work = tmp_path / "arrived", tmp_path / "work"
+    arrived.mkdir()
+    names = sorted(path.name for path in parts.glob("part.*"))
+    for name in names[:-1]:
+        (parts / name).rename(arrived / name)
+    running = lease(arrived, len(names), work, 10)
+    said = running.communicate(timeout=60)[0]
+    assert f"{names[-1]} did not arrive in time" in said
+    assert "the parts could not be unpacked" in said
+    assert running.returncode == 1
+    with tarfile.open(work / "out.tgz") as archive:
+        assert "out/train/began" in archive.getnames()
 
 
 def test_parts_that_are_no_archive_end_it(tmp_path: Path) -> None:

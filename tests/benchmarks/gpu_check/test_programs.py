@@ -1,7 +1,9 @@
 """The parts that run programs, with this interpreter in the place of both."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def test_another_interpreter_finds_irvis_and_its_own_libraries(tmp_path: Path, m
 
 def test_the_marked_tests_are_run_once(tests: Path, tmp_path: Path) -> None:
     run_tests(tmp_path, tests, None)
-    assert found(tmp_path / "tests.json")["TensorRT"]["said"].startswith(".")
+    assert "test_it.py::test_gpu PASSED" in found(tmp_path / "tests.json")["TensorRT"]["said"]
     (tests / "runtime/test_it.py").write_text(PASSES.replace("pass", "assert False"))
     run_tests(tmp_path, tests, None)  # what passed is not run again
     assert "failed" not in found(tmp_path / "tests.json")["TensorRT"]
@@ -53,11 +55,28 @@ def test_the_marked_tests_are_run_once(tests: Path, tmp_path: Path) -> None:
 def test_tests_that_fail_are_told_and_run_again(tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tests / "runtime/test_it.py").write_text(PASSES.replace("pass", "assert False"))
     run_tests(tmp_path, tests, None)
-    assert found(tmp_path / "tests.json")["TensorRT"]["failed"].startswith("exit 1: F")
+    assert "test_it.py::test_gpu FAILED" in found(tmp_path / "tests.json")["TensorRT"]["failed"]
     assert "1 failed" in capsys.readouterr().out
     (tests / "runtime/test_it.py").write_text(PASSES)
     run_tests(tmp_path, tests, None)
     assert "said" in found(tmp_path / "tests.json")["TensorRT"]
+
+
+def test_what_passed_before_the_time_ran_out_is_kept(tests: Path, tmp_path: Path) -> None:
+    hangs = "@pytest.mark.gpu\ndef test_second():\n    import time; time.sleep(600)\n"
+    (tests / "runtime/test_it.py").write_text(PASSES + hangs)
+    command = [sys.executable, "-m", "irvis.benchmarks.gpu_check", str(tmp_path), "tests", "--tests", str(tests)]
+    running, log = subprocess.Popen(command), tmp_path / "tests-TensorRT.log"
+    try:
+        limit_s = time.monotonic() + 60
+        while not (log.exists() and "test_second" in log.read_text()):
+            assert running.poll() is None
+            assert time.monotonic() < limit_s
+            time.sleep(0.05)
+    finally:
+        running.terminate()
+        running.wait(60)
+    assert "test_it.py::test_gpu PASSED" in log.read_text()
 
 
 def test_without_tests_or_pytorch_it_says_what_to_give(tmp_path: Path) -> None:
