@@ -46,5 +46,5 @@ cd "$out"
 mapfile -t others < <(find tree -mindepth 1 -maxdepth 1 ! -name irvis ! -name models ! -name pyproject.toml)
 first=(tree/irvis tree/models/runs.txt tree/models/*.json tree/models/crops.npz tree/models/*.safetensors)
 first+=(tree/pyproject.toml) # lease.sh begins to train when it is there
-tar -cf - "${first[@]}" "${others[@]}" tree/models/*.onnx "${kits[@]}" | split -b "${PART:-56M}" -d - part.
+tar -cf - "${first[@]}" "${others[@]}" tree/models/*.onnx "${kits[@]}" | split -b "${PART:-52M}" -d - part.
 ls -l part.*
