@@ -96,7 +96,6 @@ def cached_engine(
     from irvis.export.build_options import BuildOptions
     from irvis.export.engine import build_engine, read_onnx
     from irvis.export.onnx_wire import own_size
-    from irvis.export.spinner import is_at_work
 
     model = read_onnx(onnx)
     digest = hashlib.sha256(model).hexdigest()
@@ -126,10 +125,17 @@ def cached_engine(
                 built.replace(engine)
                 sidecar_path(built).replace(sidecar_path(engine))
             finally:
-                if not is_at_work():
+                if not is_building():
                     atexit.unregister(_leave_at_once)
                 _clear(work)
     return engine
+
+
+def is_building() -> bool:
+    """Return whether an engine is being built, by this process or by another that this one waits for."""
+    from irvis.export.spinner import is_at_work
+
+    return is_at_work()
 
 
 def engine_name(onnx: Path, digest: str, machine: Machine, options: Any) -> str:
@@ -204,10 +210,9 @@ def _file_errors(folder: Path) -> Iterator[None]:
 
 def _leave_at_once() -> None:
     """End the process at once if TensorRT is still building, which would crash an interpreter that is shutting down."""
-    from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED
 
-    if is_at_work():
+    if is_building():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)

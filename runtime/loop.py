@@ -11,6 +11,7 @@ from irvis.runtime.backend import Backend
 from irvis.runtime.cameras.matcher import FramePair
 from irvis.runtime.cameras.nvidia import load_dispatch
 from irvis.runtime.cameras.pairing import SLOP_S, PairedSources
+from irvis.runtime.engine_cache import is_building
 from irvis.runtime.exclusive import exclusive
 from irvis.runtime.frames import to_levels
 from irvis.runtime.fuser import Fuser
@@ -20,6 +21,7 @@ from irvis.runtime.work import StageTimes, Work
 
 DEADLINE_MS = 33.0
 PERCENTILES = (50, 90, 99)
+OPENING_S = 10.0  # that ``close`` waits for a model that is being opened, unless that is an engine being built
 WORKS = 6  # one in preparation, one prepared, one in the model, one inferred, one with the caller, one to follow it
 
 
@@ -99,8 +101,8 @@ class FusionLoop:
         load_dispatch()
         # Only the thread that opened an engine may run it.
         self._threads = [threading.Thread(target=self._infer, args=(model, fuser_options), name="infer", daemon=True)]
-        self._threads[0].start()
         try:
+            self._threads[0].start()
             self._opened.wait()
             self._raise_failure()
             self._pairs = PairedSources(infrared, visible, slop_s=slop_s, realtime=realtime, delays_s=delays_s)
@@ -162,9 +164,11 @@ class FusionLoop:
             mailbox.close()
         if self._pairs is not None:
             self._pairs.close()
+        limit_s = time.monotonic() + OPENING_S
         for thread in self._threads:
-            if self._opened.is_set():  # an engine that is still being built would keep a Ctrl-C waiting for minutes
-                thread.join()
+            # A process that ends while libraries open the model crashes in them, but an engine is built for minutes.
+            while thread.is_alive() and (self._opened.is_set() or not (is_building() or time.monotonic() > limit_s)):
+                thread.join(0.1)
         self._inferred.take(0)  # the last result, which nobody may read any more
 
     def __iter__(self) -> Iterator[FusedFrame]:
@@ -193,7 +197,8 @@ class FusionLoop:
                 if self._prepared.closed:
                     return
         except BaseException as error:
-            self._failure = self._failure or error  # a failed Fuser is closed and raises here too: not the cause
+            if not self._prepared.closed:  # otherwise the Fuser is closed, and raises here too: not the cause
+                self._failure = error
         finally:
             self._prepared.close()
 

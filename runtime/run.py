@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -72,26 +72,28 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis run``; return 0, or 130 after Ctrl-C. A recording is kept up to that point."""
     _check(arguments)
     ended_by: Optional[BaseException] = None
-    with _interrupted_once() as hold_interrupts:
+    with _Interrupts() as interrupts:
         with contextlib.ExitStack() as stack:
             loop = stack.enter_context(_open_loop(arguments))
             print(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})", flush=True)
             outputs = _open_outputs(arguments, loop, stack)
             started_s = time.monotonic()
+            interrupts.only_noted = True
             try:
-                _run(loop, outputs, arguments, started_s)
+                _run(loop, outputs, arguments, started_s, interrupts)
             except (KeyboardInterrupt, IrvisError) as error:  # a recording is worth keeping up to this point
                 ended_by = error
-            hold_interrupts()
+            interrupted = interrupts.came or isinstance(ended_by, KeyboardInterrupt)
+            interrupts.hold()
             status, seconds = loop.status(), time.monotonic() - started_s
         if arguments.json is not None:  # first: Ctrl-C may have ended whatever stdout is piped into
             write_json(arguments.json, {"seconds": seconds, **status})
         print(report(status, seconds), flush=True)
     if isinstance(ended_by, IrvisError):
         raise ended_by
-    if not (ended_by or status["fused"]):
+    if not (interrupted or status["fused"]):
         raise IrvisError("no pair was fused; the figures above show what each camera delivered and what was bad")
-    return INTERRUPTED if ended_by else 0
+    return INTERRUPTED if interrupted else 0
 
 
 def report(status: Dict[str, Any], seconds: float) -> str:
@@ -114,38 +116,43 @@ def report(status: Dict[str, Any], seconds: float) -> str:
     return "\n".join(lines)
 
 
-@contextlib.contextmanager
-def _interrupted_once() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once, and again only SAVING_S after that.
+class _Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, the others only SAVING_S after it.
 
-    Yield a function that counts as the first, for a run that ends by itself.
+    Once ``only_noted`` is set, the first sets ``came`` and raises nothing: Python loses an exception that comes in the
+    callback of a weak reference, and one that comes while a lock is taken may leave it locked.
     """
-    held_until_s = 0.0
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-    before = {number: signal.getsignal(number) for number in signals if in_main_thread}
-    handlers = {number: handler for number, handler in before.items() if callable(handler)}  # the others do not raise
 
-    def hold() -> None:
-        nonlocal held_until_s
-        held_until_s = held_until_s or time.monotonic() + SAVING_S
+    def __init__(self) -> None:
+        self.came = self.only_noted = False
+        self._held_until_s = 0.0
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        in_main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+        found = {number: signal.getsignal(number) for number in signals if in_main_thread}
+        self._before = {number: handler for number, handler in found.items() if callable(handler)}
 
-    def handle(number: int, frame: Any) -> None:
-        held = time.monotonic() < held_until_s
-        hold()
-        try:
-            handlers[signal.Signals(number)](number, frame)
-        except KeyboardInterrupt:
-            if not held:
-                raise
+    def hold(self) -> None:
+        """Count as the first, for a run that ends by itself."""
+        self._held_until_s = self._held_until_s or time.monotonic() + SAVING_S
 
-    try:
-        for number in handlers:
-            signal.signal(number, handle)
-        yield hold
-    finally:
-        for number, handler in handlers.items():
+    def __enter__(self) -> "_Interrupts":
+        for number in self._before:
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        first, held = not self._held_until_s, time.monotonic() < self._held_until_s
+        self.came = True
+        self.hold()
+        try:
+            self._before[signal.Signals(number)](number, frame)
+        except KeyboardInterrupt:
+            if not (held or (first and self.only_noted)):
+                raise
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -193,11 +200,13 @@ def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contex
     return outputs
 
 
-def _run(loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace, started_s: float) -> None:
-    """Pass each fused frame to the outputs, until the loop or an output ends or the limit is reached."""
+def _run(
+    loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace, started_s: float, interrupts: _Interrupts
+) -> None:
+    """Pass each fused frame to the outputs, until the loop or an output ends, the limit is reached or Ctrl-C comes."""
     told_s = started_s
     with tqdm(total=arguments.frames, desc="fusing", unit="frame", disable=None) as bar:
-        while arguments.duration is None or time.monotonic() - started_s < arguments.duration:
+        while not interrupts.came and (arguments.duration is None or time.monotonic() - started_s < arguments.duration):
             ended = loop.ended  # before the wait: a pair, or a failure, may come while the outputs are idle
             frame = loop.read(IDLE_S)
             if frame is None:

@@ -147,6 +147,8 @@ class PairedSources:
                 self._ready.popleft().release()
             self._changed.notify_all()
         for source in self.sources.values():
+            source.stop()  # both before either is awaited: two that hang cost the time of one
+        for source in self.sources.values():
             source.close()
         self._matcher.clear()
 

@@ -108,7 +108,7 @@ class Source:
         self._playhead, self._last_s = playhead or Playhead(), -delay_s  # stamp, since the start, of the last frame
         self._newest: Optional[Frame] = None
         self._pool = FramePool()
-        self._stopping = threading.Event()
+        self._stopping, self._join_by_s = threading.Event(), math.inf
         self._interval_s = 1 / self.fps if self.fps else 0.0  # between frames, smoothed
         self._epoch_s = self._alive_s = time.monotonic()
         self._behind = 0  # frames in succession that were BEHIND_S late
@@ -156,13 +156,18 @@ class Source:
             logger.warning("%s: no frame for %.1f s", self.name, silent_s)
         return status.state
 
-    def close(self) -> None:
-        """End the thread and release the camera. May be called twice."""
+    def stop(self) -> None:
+        """Tell the thread to end, without waiting for it."""
+        self._join_by_s = min(self._join_by_s, time.monotonic() + JOIN_S)
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread and release the camera. May be called twice."""
+        self.stop()
         if self._thread.is_alive():
-            self._thread.join(JOIN_S)
+            self._thread.join(max(0.0, self._join_by_s - time.monotonic()))
             if self._thread.is_alive():
                 logger.warning("%s: its driver does not return; its thread runs on until the process ends", self.name)
         elif self._thread.ident is None:

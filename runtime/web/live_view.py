@@ -64,6 +64,7 @@ class LiveView:
         self._latencies: Deque[Optional[float]] = deque(maxlen=HISTORY)
         self._latency_count = 0
         self._lock = threading.Lock()  # for the latencies and their count
+        self._closing = threading.RLock()
         self._viewers: Set[Viewer] = set()
         self._latest: Optional[Picture] = None
         self._waiting = 0  # snapshot requests that wait for a newer frame
@@ -126,11 +127,12 @@ class LiveView:
         self._status = status
 
     def close(self) -> None:
-        """End the server, its viewers and both threads. May be called twice."""
-        self._encoder.close()
-        if not self._server.loop.is_closed():
-            self._server.run(self._dismiss())
-        self._server.close()
+        """End the server, its viewers and both threads. May be called twice, and from any thread."""
+        with self._closing:
+            self._encoder.close()
+            if not self._server.loop.is_closed():
+                self._server.run(self._dismiss())
+            self._server.close()
 
     def __enter__(self) -> "LiveView":
         return self

@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -7,6 +10,7 @@ import pytest
 
 from irvis.benchmarks.loop_cost import NoNetwork, open_loop
 from irvis.runtime import FileError, FrameError, Fuser, ModelError
+from irvis.runtime.cameras import PairedSources
 from irvis.runtime.frames import to_levels
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.loop import FusionLoop
@@ -290,6 +294,26 @@ def test_what_cannot_be_opened_is_said_and_leaves_no_thread(arguments, options, 
     assert loop_threads() == []
 
 
+def test_ctrl_c_while_onnx_runtime_opens_the_model_does_not_crash_the_process():
+    code = """
+import sys, time
+from irvis.runtime import FusionLoop, fuser
+opens = fuser.open_backend
+fuser.open_backend = lambda *arguments: (print("opening", flush=True), opens(*arguments))[1]
+try:
+    with FusionLoop("test://", "test://"):
+        time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "opening\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
 def test_it_has_not_ended_while_a_result_waits_to_be_read(folders):
     with FusionLoop(*folders, NoNetwork(), realtime=False) as loop:
         for _ in range(11):
@@ -309,6 +333,26 @@ def test_a_result_that_nobody_read_is_gone_once_closed():
         time.sleep(0.01)
     loop.close()
     assert loop.ended
+    assert loop.read() is None
+
+
+def test_a_pair_that_comes_while_it_is_closed_is_no_failure(monkeypatch):
+    reads, came, goes_on = PairedSources.read, threading.Event(), threading.Event()
+
+    def read(self):
+        pair = reads(self)
+        came.set()
+        goes_on.wait(60)
+        return pair
+
+    monkeypatch.setattr(PairedSources, "read", read)
+    loop = FusionLoop(SCENE, SCENE, NoNetwork())
+    came.wait(60)
+    closing = threading.Thread(target=loop.close)
+    closing.start()
+    loop._threads[0].join(60)  # the Fuser is closed
+    goes_on.set()
+    closing.join(60)
     assert loop.read() is None
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -186,12 +187,12 @@ class LastWhileIdle(FusionLoop):
 def test_what_comes_while_the_outputs_are_idle_is_not_lost(last):
     output = SlowWhenIdle()
     loop = LastWhileIdle(output, last)
-    arguments = SimpleNamespace(frames=None, duration=None)
+    arguments, interrupts = SimpleNamespace(frames=None, duration=None), SimpleNamespace(came=False)
     if isinstance(last, Exception):
         with pytest.raises(FrameError, match="the last could not be fused"):
-            run_module._run(loop, [output], arguments, time.monotonic())
+            run_module._run(loop, [output], arguments, time.monotonic(), interrupts)
     else:
-        run_module._run(loop, [output], arguments, time.monotonic())
+        run_module._run(loop, [output], arguments, time.monotonic(), interrupts)
         assert output.numbers == [7]
 
 
@@ -249,6 +250,30 @@ def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
     assert os.WEXITSTATUS(status) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.avi", "run.json"]
     assert len(frames_of(tmp_path / "fused.avi")) > 2
+
+
+def test_ctrl_c_where_python_loses_its_exception_ends_the_run_all_the_same(tmp_path, monkeypatch, capsys):
+    class Dropped:
+        pass
+
+    @contextlib.contextmanager
+    def writer(path, fps):
+        with video_writer(path, fps) as write:
+
+            def write_one(frame):
+                write(frame)
+                dropped = Dropped()
+                called_back = weakref.ref(dropped, lambda _: signal.raise_signal(signal.SIGINT))
+                del dropped
+                assert called_back() is None
+
+            yield write_one
+
+    monkeypatch.setattr(run_module, "video_writer", writer)
+    code, out, errors = run(capsys, *PAIR, "--frames", 50, "-o", tmp_path / "fused.avi")
+    assert (code, errors) == (130, [])
+    assert "fused     1 pairs in" in out
+    assert len(frames_of(tmp_path / "fused.avi")) == 1
 
 
 def interrupt_while_saving(monkeypatch, number, also_running):

@@ -6,7 +6,7 @@ from collections import deque
 import numpy as np
 import pytest
 
-from irvis.runtime.cameras import PairedSources, recording
+from irvis.runtime.cameras import PairedSources, recording, source
 from irvis.runtime.cameras.reader import Reading
 from irvis.runtime.cameras.scene import SceneReader
 from irvis.runtime.cameras.source import Source
@@ -87,6 +87,39 @@ class Switch:
 
     def close(self):
         self.closed = True
+
+
+class Hung(Switch):
+    """A camera whose driver does not return until the test ends."""
+
+    def __init__(self, unplugged):
+        super().__init__()
+        self.unplugged, self.reading = unplugged, threading.Event()
+
+    def read(self, buffers):
+        self.reading.set()
+        self.unplugged.wait(60)
+
+
+def test_two_cameras_that_hang_cost_the_time_of_one(monkeypatch):
+    monkeypatch.setattr(source, "JOIN_S", 3.0)
+    unplugged = threading.Event()
+    cameras = {role: Hung(unplugged) for role in ("infrared", "visible")}
+    opens = Source.__init__
+
+    def init(self, uri, role, **options):
+        opens(self, uri, role, **{**options, "open_again": lambda: cameras[role]})
+
+    monkeypatch.setattr(Source, "__init__", init)
+    pairs = PairedSources(SCENE, SCENE)
+    try:
+        assert all(camera.reading.wait(60) for camera in cameras.values())
+        started = time.monotonic()
+        pairs.close()
+        assert 3 <= time.monotonic() - started < 5.5
+    finally:
+        unplugged.set()
+        pairs.close()
 
 
 def test_a_camera_that_stalls_is_reported_within_a_second_and_never_blocks_the_other(monkeypatch, caplog):

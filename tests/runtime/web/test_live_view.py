@@ -340,3 +340,28 @@ def test_close_ends_the_viewers_and_leaves_no_thread():
     view.close()
     view.publish(INFRARED, VISIBLE, FUSED, {})
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("irvis")]
+
+
+def test_two_threads_may_close_it_at_once():
+    for _ in range(10):
+        view, failures, together = LiveView(0), [], threading.Barrier(2)
+
+        def close(view=view, failures=failures, together=together):
+            together.wait()
+            try:
+                view.close()
+            except BaseException as error:
+                failures.append(error)
+
+        async def work(socket, view=view, close=close):
+            closing = [threading.Thread(target=close, daemon=True) for _ in range(2)]
+            for thread in closing:
+                thread.start()
+            while not socket.closed:
+                await socket.receive()
+            return closing
+
+        for thread in watching(view, work):
+            thread.join(10)
+            assert not thread.is_alive()
+        assert failures == []
