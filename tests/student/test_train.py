@@ -6,7 +6,6 @@ import pty
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from irvis.runtime.cli import main
 from irvis.runtime.errors import FileError, IrvisError
@@ -339,12 +339,14 @@ sys.exit(main(sys.argv[1:]))
 
 def on_two_machines(folders, commands):
     """Run a command in each folder, as on two machines that share none; give each exit code and what was printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    # The store that both meet at is held open here, as by torchrun: a port that is only found to be free may be another
+    # program's by the time that rank 0 has imported PyTorch and listens to it.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    place.update({"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"})
     started = []
     for rank, (folder, command) in enumerate(zip(folders, commands)):
-        told = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        told = {"RANK": str(rank), "WORLD_SIZE": "2", **place}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         whole = [sys.executable, "-c", CHAINED, *command, "--device", "cpu"]
         started.append(subprocess.Popen(whole, cwd=folder, env={**os.environ, **told}, **pipes))
