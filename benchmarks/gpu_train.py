@@ -218,7 +218,7 @@ class Queue:
         taught = [self._taught(self._spec(name, run), key_of(run.config), crops) for name in run.teachers]
         maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
         init = self._init(run) if run.init else None
-        trainer = Trainer(run.config, crops, maps, init, self.among, network=run.network, **options)
+        trainer = Trainer(run.config, crops, maps, init=init, among=self.among, network=run.network, **options)
         if state_path(self.out, run.name).exists():
             trainer.restore(state_path(self.out, run.name))
         return Active(run, trainer, [teacher for teacher, _ in taught], told)

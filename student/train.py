@@ -4,6 +4,7 @@ On several GPUs or machines: ``torchrun --nproc-per-node 4 -m irvis.runtime.cli 
 """
 
 import argparse
+import logging
 import signal
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -45,6 +46,8 @@ from irvis.student.trainer import ALONE, Trainer
 from irvis.student.validation import validate
 
 __all__ = ["RunOptions", "add_arguments", "main", "train"]
+
+logger = logging.getLogger("irvis.train")
 
 
 class RunOptions(NamedTuple):
@@ -93,6 +96,7 @@ def train(
     pairs: Sequence[Pair],
     output: Path,
     config: TrainConfig,
+    *,
     teachers: Sequence[Teacher] = (),
     init: Optional[Path] = None,
     options: RunOptions = DEFAULT,
@@ -110,6 +114,7 @@ def train(
     with ExitStack() as held:
         among.first(lambda: _check_output(output, init, [*pairs, *options.validation]))
         among.first(lambda: held.enter_context(claimed(output)))
+        _warn_of_trained_on(pairs, options.validation)
         with among.together():
             drawn = draw(pairs, config.crops, config.crop_side, config.seed)
             crops = drawn.crops
@@ -118,7 +123,16 @@ def train(
         cuda = among.device.type == "cuda"
         amp = cuda and torch.cuda.is_bf16_supported() if options.amp is None else options.amp
         trainer = Trainer(
-            config, crops, maps, init, among, amp, options.compiled, network, options.graph, downstream=joint
+            config,
+            crops,
+            maps,
+            init=init,
+            among=among,
+            amp=amp,
+            compiled=options.compiled,
+            network=network,
+            graph=options.graph,
+            downstream=joint,
         )
         state_path = beside(output, STATE)
         if among.first(state_path.exists):
@@ -142,6 +156,17 @@ def _check_output(output: Path, init: Optional[Path], pairs: Sequence[Pair]) -> 
     check_outputs(written, [init, *files_of(pairs)])
     if output.exists() and not beside(output, STATE).exists():
         raise FileError(f"{output} already exists; remove it to train anew, or give another --output")
+
+
+def _warn_of_trained_on(pairs: Sequence[Pair], validation: Sequence[Pair]) -> None:
+    trained_on = {file.resolve() for file in files_of(pairs)}
+    count = sum(pair.visible.resolve() in trained_on for pair in validation)
+    if count:
+        logger.warning(
+            "%d of the %d validation pairs are also trained on; their metrics do not show what new pairs will get",
+            count,
+            len(validation),
+        )
 
 
 def _joint(
@@ -234,12 +259,22 @@ def _run(
         init = beside(arguments.output, f".{base.name}{SUFFIX}")
         if among.first(init.exists):
             among.first(lambda: check_provenance(init, base.config, pairs))
-        elif train(pairs, init, base.config, (), None, options, among) is None:
+        elif train(pairs, init, base.config, options=options, among=among) is None:
             return _stopped(init, among)
         _spread(init, among)
     with among.together():
         network = network_of(arguments, init)
-    student = train(pairs, arguments.output, config, teachers, init, options, among, network, downstream)
+    student = train(
+        pairs,
+        arguments.output,
+        config,
+        teachers=teachers,
+        init=init,
+        options=options,
+        among=among,
+        network=network,
+        downstream=downstream,
+    )
     if student is None:
         return _stopped(arguments.output, among)
     if among.is_first:

@@ -52,6 +52,7 @@ class Trainer:
         config: TrainConfig,
         crops: Tensor,
         teachers: Optional[Dict[str, TeacherMaps]] = None,
+        *,
         init: Optional[Path] = None,
         among: Processes = ALONE,
         amp: bool = False,

@@ -234,8 +234,9 @@ def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Proces
         if run.checkpoint.exists():
             continue
         print(f"{number} of {len(runs)}: {run.variant.name}, seed {run.config.seed}", flush=True)
-        used = teachers if run.variant.distils else ()
-        if train(pairs, run.checkpoint, run.config, used, None, options, among, run.variant.network) is None:
+        used, network = teachers if run.variant.distils else (), run.variant.network
+        done = train(pairs, run.checkpoint, run.config, teachers=used, options=options, among=among, network=network)
+        if done is None:
             return False
     return True
 

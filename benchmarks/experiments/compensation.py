@@ -183,7 +183,7 @@ def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: P
             continue
         print(f"{number} of {len(runs)}: the student of {teacher.name}", flush=True)
         used = spread_end_to_end(pairs, QUICK_PAIRS) if arguments.quick else pairs
-        if train(used, run.checkpoint, run.config, [teacher], None, options, among) is None:
+        if train(used, run.checkpoint, run.config, teachers=[teacher], options=options, among=among) is None:
             return False
     return True
 

@@ -130,7 +130,7 @@ def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path
     base = tmp_path / "base.safetensors"
     train(pairs, base, RECIPES["base"].config, options=options)
     teachers = [Toy("SHIP"), Toy("PFCFuse")]
-    train(pairs, tmp_path / "s.safetensors", RECIPES["shipped"].config, teachers, base, options)
+    train(pairs, tmp_path / "s.safetensors", RECIPES["shipped"].config, teachers=teachers, init=base, options=options)
     assert_same(base, out / "base.safetensors")
     assert_same(tmp_path / "s.safetensors", out / "shipped.safetensors")
     for part in ('"pairs": 3', '"steps": 4', '"PFCFuse": "PPPP'):

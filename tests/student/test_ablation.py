@@ -100,9 +100,8 @@ def test_a_variant_trains_exports_and_runs(variant, samples, tmp_path):
     checkpoint = tmp_path / "student.safetensors"
     config = variant.config(TrainConfig(crops=4, crop_side=16, batch=2, steps=3, warmup=0.0))
     options = RunOptions(cache=tmp_path / "cache", tensorboard=False)
-    assert train(
-        pairs, checkpoint, config, [Toy()] if variant.distils else (), options=options, network=variant.network
-    )
+    teachers = [Toy()] if variant.distils else ()
+    assert train(pairs, checkpoint, config, teachers=teachers, options=options, network=variant.network)
     student = load_student(checkpoint)
     assert student.config == variant.network
     torch.manual_seed(config.seed)

@@ -69,7 +69,7 @@ def run(pairs, tmp_path_factory):
 
     def run_(output, config=RICH, **options):
         given = RunOptions(cache=cache, tensorboard=False, **options)
-        return train(pairs, output, config, [Toy(), Second()], options=given)
+        return train(pairs, output, config, teachers=[Toy(), Second()], options=given)
 
     return run_
 
@@ -459,7 +459,7 @@ def test_going_on_with_another_teacher_is_refused(pairs, run, tmp_path, monkeypa
         stop_after(patch, 2)
         assert run(tmp_path / "s.safetensors", SMALL) is None
     with pytest.raises(FileError, match="was made with other teachers"):
-        train(pairs, tmp_path / "s.safetensors", SMALL, [Toy()], options=RunOptions(tmp_path))
+        train(pairs, tmp_path / "s.safetensors", SMALL, teachers=[Toy()], options=RunOptions(tmp_path))
 
 
 def test_going_on_with_other_options_or_from_another_file_is_refused(pairs, samples, tmp_path, monkeypatch, capsys):
@@ -590,6 +590,15 @@ def test_validation_leaves_a_table_a_picture_and_tensorboard_events(samples, tmp
     logged = [float(event.value) for event in events.Scalars("train/loss")]
     assert logged == pytest.approx([float(row["loss"]) for row in rows_of(output)], rel=1e-6)
     assert len(events.Images("validation")) == 3
+
+
+def test_validation_pairs_that_are_trained_on_are_warned_of(pairs, tmp_path, caplog):
+    few, others = replace(SMALL, steps=1), tmp_path / "others"
+    write_samples(others, 96, 128)
+    for held_out, said in ((pairs_of(others), 0), ([*pairs_of(others), pairs[1]], 1)):
+        options = RunOptions(validation=held_out, tensorboard=False)
+        train(pairs, tmp_path / f"{said}.safetensors", few, options=options)
+        assert caplog.text.count("1 of the 4 validation pairs are also trained on") == said
 
 
 def test_a_new_run_of_the_same_output_leaves_no_validation_of_the_one_before(samples, tmp_path):
