@@ -25,7 +25,7 @@ from irvis.benchmarks.tables import (
     to_markdown,
     to_text,
 )
-from irvis.runtime.files import check_outputs, write_bytes
+from irvis.runtime.files import check_outputs, write_text
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.shipped import NAMES
@@ -84,7 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(FOOTNOTE)
     for file, to_format in outputs:
         if file:
-            write_bytes(file, to_format(results).encode())
+            write_text(file, to_format(results))
     return 0
 
 

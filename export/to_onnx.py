@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import io
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -19,7 +20,7 @@ from irvis.export.fixed_shapes import drop_unused, fix_shapes
 from irvis.export.frames_module import FramesModule, largest_level_difference
 from irvis.export.sample_frames import read_frames
 from irvis.export.transposes import share_transposes
-from irvis.runtime.errors import FileError, ModelError, one_line
+from irvis.runtime.errors import FileError, ModelError, one_line, printable
 from irvis.runtime.files import check_outputs, replacing, sha256
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.luminance import read_luminance
@@ -68,13 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis export``."""
+    if not arguments.checkpoint.name:  # "", as of a shell's variable that is not set
+        raise FileError(f"checkpoint not found: {arguments.checkpoint}")
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
     check_outputs([output], [arguments.checkpoint])
     if output.suffix.lower() != ".onnx":
         raise FileError(f"an ONNX is a .onnx file. Got {output}")
     size = None if arguments.dynamic else arguments.size
     student = load_student(arguments.checkpoint)
-    properties = {"checkpoint": arguments.checkpoint.name, "checkpoint_sha256": sha256(arguments.checkpoint)}
+    properties = {"checkpoint": printable(arguments.checkpoint.name), "checkpoint_sha256": sha256(arguments.checkpoint)}
     plain, frames = arguments.plain, arguments.frames
     pairs = _read_pairs(arguments.pairs, frames) if arguments.pairs else sample_pairs(arguments.size, frames)
     error = export(student, output, size, plain=plain, frames=frames, properties=properties, pairs=pairs)
@@ -167,7 +170,8 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
 def _open_session(model: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model), options, providers=CPU_ONLY)
+    # Its bytes, because a path must be UTF-8 there.
+    return onnxruntime.InferenceSession(model.read_bytes(), options, providers=CPU_ONLY)
 
 
 def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]], frames: bool) -> None:
@@ -179,18 +183,20 @@ def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]],
         example = torch.zeros(height, width, dtype=torch.uint8), torch.zeros(height, width, 3, dtype=torch.uint8)
     axis = 0 if frames else 2
     axes = {name: {axis: "height", axis + 1: "width"} for name in ("infrared", "visible", "fused")}
+    graph: Any = io.BytesIO()  # which the exporter takes, though it declares paths alone; those must be UTF-8
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # about the exporter's age, and about checks of shapes that tracing fixes
         torch.onnx.export(
             network,
             example,
-            str(path),
+            graph,
             opset_version=OPSET,
             input_names=["infrared", "visible"],
             output_names=["fused"],
             dynamic_axes=None if size else axes,
             **LEGACY,
         )
+    path.write_bytes(graph.getvalue())
 
 
 def _describe(

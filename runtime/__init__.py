@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any, List
 # 16384x16384 are rejected before memory is allocated. OpenCV reads this when first imported; its default is 2^30.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
+# When first imported, ONNX Runtime (1.32's wheel for Linux) starts to report the machine and each session to Microsoft,
+# and keeps what it could not send in ~/.cache/Microsoft; "0" permits that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from irvis.runtime.errors import FileError, FrameError, IrvisError, ModelError
 
 __all__ = ["FileError", "FrameError", "FusedFrame", "Fuser", "FusionLoop", "IrvisError", "ModelError", "StageTimes"]

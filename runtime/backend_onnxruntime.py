@@ -162,8 +162,10 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        found = "is not installed" if is_missing else f"cannot be imported ({one_line(error)})"
         raise ModelError(
-            "onnxruntime is not installed: pip install 'irvis[cpu]' (or [gpu]), "
+            f"onnxruntime {found}: pip install 'irvis[cpu]' (or [gpu]), "
             "or build an engine with build_engine.py and use that"
         ) from error
     return onnxruntime

@@ -62,6 +62,7 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     SIGTERM, and SIGHUP unless it is ignored as under nohup, end it as Ctrl-C does: by an exception, so that nothing
     half-written is left behind.
     """
+    _replace_closed_streams()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     in_main_thread = threading.current_thread() is threading.main_thread()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
@@ -73,8 +74,7 @@ def guarded(program: str, body: Callable[[], int]) -> int:
             if before[signal.SIGHUP] != signal.SIG_IGN:
                 signal.signal(signal.SIGHUP, _hang_up)
         code = body()
-        if sys.stdout is not None:
-            sys.stdout.flush()  # otherwise Python would report a failure only at exit, in its own words
+        sys.stdout.flush()  # otherwise Python would report a failure only at exit, in its own words
         return code
     except IrvisError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -108,6 +108,18 @@ def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argpars
         return parser.parse_args(argv)
     finally:
         _give_up_stdout()
+
+
+def _replace_closed_streams() -> None:
+    """Open the streams that a caller closed, as a daemon by ``2>&-``, to nowhere.
+
+    tqdm cannot write to a stream that is None, and the next file to be opened would get a closed one's number, with all
+    that C libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", errors="backslashreplace")
+            setattr(sys, name, nowhere)
 
 
 def _give_up_stdout() -> None:
@@ -176,6 +188,10 @@ def _import(command: Subcommand) -> Any:
         if (error.name or "irvis").split(".")[0] == "irvis":
             raise
         raise IrvisError(f"{error.name} is not installed: pip install 'irvis[{command.extra}]'") from error
+    except ImportError as error:  # such as an OpenCV that lacks libGL.so.1
+        if (error.name or "").split(".")[0] == "irvis":
+            raise
+        raise IrvisError(f"a package cannot be imported ({one_line(error)}); `irvis doctor` says which") from error
 
 
 if __name__ == "__main__":

@@ -76,14 +76,23 @@ def write_bytes(path: PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_text(path: PathLike, text: str) -> None:
+    """Write ``text`` in UTF-8, whole or not at all. Raises FileError."""
+    write_bytes(path, _escaped(text))
+
+
 def write_json(path: PathLike, document: Any, allow_nan: bool = True) -> None:
     """Write ``document`` as JSON, whole or not at all. Raises FileError.
 
     NaN and infinities raise ValueError unless ``allow_nan``, which writes them as Python reads them.
     """
     text = json.dumps(document, indent=1, allow_nan=allow_nan, ensure_ascii=False)
-    # A path that is not UTF-8 holds lone surrogates, which Python escapes as JSON does.
-    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+    write_text(path, f"{text}\n")
+
+
+def _escaped(text: str) -> bytes:
+    """Return text in UTF-8. A path that is not UTF-8 holds lone surrogates, which Python escapes as JSON does."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def new_figure(**options: Any) -> Any:
@@ -103,8 +112,12 @@ def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
 
     Raises FileError, also for a suffix that matplotlib cannot write.
     """
+    from matplotlib.text import Text
+
     with replacing(path) as temporary:
         try:
+            for text in figure.findobj(Text):  # matplotlib cannot draw a name that is not UTF-8
+                text.set_text(_escaped(text.get_text()).decode())
             figure.savefig(str(temporary), **options)
         except ValueError as error:
             raise FileError(f"cannot draw into {path}: {error}") from error

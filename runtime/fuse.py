@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.runtime import engine_cache
-from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.errors import FileError, IrvisError, printable
 from irvis.runtime.files import check_outputs, check_outputs_apart
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import is_image, read_infrared, read_visible, write_image
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
             return 1 if fuse_pairs(fuser, pairs, output, with_panel) else 0
     if kinds[0] == "image" and (output.is_dir() or not output.suffix):
         output = output / f"{visible.stem}.png"
-    panel = output.with_name(f"{output.stem}_{PANELS}{output.suffix}") if with_panel else None
+    panel = output.parent / f"{output.stem}_{PANELS}{output.suffix}" if with_panel else None
     check_outputs([output, panel], [infrared, visible, arguments.model, arguments.registration])
     with open_fuser(arguments, smoothing, **registered) as fuser:
         if kinds[0] == "video":
@@ -104,7 +104,7 @@ def fuse_pairs(fuser: Fuser, pairs: List[Pair], output: Path, with_panel: bool) 
             fuse_images(fuser, pair, output / f"{pair.name}.png", panel)
         except IrvisError as error:
             failures += 1
-            tqdm.write(f"irvis fuse: {pair.name}: {error}", file=sys.stderr)
+            tqdm.write(f"irvis fuse: {printable(pair.name)}: {error}", file=sys.stderr)
     print(f"fused {len(pairs) - failures} of {len(pairs)} pairs into {output}")
     return failures
 

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import FileError, printable
 from irvis.runtime.images import is_image, read_image
 
 # The words that identify a half. Near infrared is reflected light, as the visible is, so "nir" is not among them.
@@ -173,7 +173,7 @@ def _warn_of_left_out(pairs: List[Pair]) -> None:
     if infrared or visible:
         _warn_once(
             f"{len(infrared)} infrared and {len(visible)} visible images have no partner and are left out; "
-            f"the first is {(infrared + visible)[0]}"
+            f"the first is {printable(str((infrared + visible)[0]))}"
         )
 
 

@@ -2,13 +2,15 @@
 
 import argparse
 import csv
+import io
+import os
 from pathlib import Path
 from typing import Dict, List, Sequence
 
 import numpy as np
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_outputs, save_figure
+from irvis.runtime.files import check_outputs, read_bytes, save_figure
 from irvis.student.run_log import STEPS, VALIDATIONS, beside
 
 Columns = Dict[str, np.ndarray]
@@ -26,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis plot``."""
+    for run in arguments.outputs:
+        if not run.name:  # "", as of a shell's variable that is not set
+            raise FileError(f"no training run at {run}; give the path that irvis train -o was given")
     tables = [beside(run, ending) for run in arguments.outputs for ending in (STEPS, VALIDATIONS)]
     check_outputs([arguments.output], [*arguments.outputs, *tables])
     draw(arguments.outputs, arguments.output)
@@ -47,6 +52,8 @@ def draw(runs: Sequence[Path], output: Path) -> None:
     names = list(dict.fromkeys(key for columns in losses.values() for key in columns))
     titles = [name for name in names if name not in NOT_LOSSES]
     metrics = [name for name in SHOWN if any(name in columns for columns in validations.values())]
+    if not [*titles, *metrics]:
+        raise FileError(f"no loss in {beside(runs[0], STEPS)}; give the path that irvis train -o was given")
     wide = 4
     rows = -(-(len(titles) + len(metrics)) // wide)
     figure, axes = pyplot.subplots(rows, wide, figsize=(4 * wide, 2.6 * rows), squeeze=False, layout="constrained")
@@ -85,13 +92,13 @@ def smoothed(steps: np.ndarray, values: np.ndarray) -> List[np.ndarray]:
 
 def read_columns(path: Path) -> Columns:
     """Return a table of numbers by column. Raises FileError."""
+    if not os.path.lexists(path):
+        raise FileError(f"no table of a training run at {path}; give the path that irvis train -o was given")
+    content = read_bytes(path, "table of a training run")
     try:
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    except FileNotFoundError as error:
-        raise FileError(f"no table of a training run at {path}; give the path that irvis train -o was given") from error
-    except (OSError, ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, IndexError, csv.Error) as error:
         raise FileError(f"not the table of a training run: {path}") from error
     if "step" not in columns:
         raise FileError(f"not the table of a training run: {path} (no column step)")

@@ -1,4 +1,5 @@
 import csv
+import os
 import shutil
 import sys
 
@@ -91,6 +92,13 @@ def test_files_hold_the_same_figures(samples, by_hand, tmp_path, capsys):
     assert cells[0] == ["data set", "pairs", "fused by", *NAMES]
     assert [row[2] for row in cells[2:]] == ["student.onnx", MEAN]
     assert cells[2][3:] == [f"{by_hand['student.onnx'][name]:.4f}" for name in NAMES]  # nothing is best of one
+
+
+def test_files_are_written_whatever_the_names_in_them(tmp_path, capsys):
+    folder = few_pairs(tmp_path / os.fsdecode(b"caf\xe9"), 1)
+    files = [tmp_path / "a.csv", tmp_path / "a.md"]
+    assert run(capsys, folder, "--csv", files[0], "--markdown", files[1])[0] == 0
+    assert all(r"caf\udce9" in file.read_text(encoding="utf-8") for file in files)
 
 
 def test_checkpoints_run_in_pytorch_and_score_as_their_onnx_does(samples, tmp_path, capsys):

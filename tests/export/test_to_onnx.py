@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -255,6 +256,23 @@ def test_the_command_writes_beside_the_checkpoint_and_checks_on_given_pairs(chec
     count = len(pairs_of(samples))
     assert said.startswith(f"wrote {tmp_path / 'mine.onnx'}: plain form, any size, ")
     assert f"PyTorch on {count} pairs" in said
+
+
+@pytest.mark.parametrize("checkpoint", ["", ".", "/"])
+def test_a_checkpoint_without_a_name_is_one_line(capsys, checkpoint):
+    code, said, (trouble,) = run(capsys, checkpoint)
+    assert (code, said) == (1, "")
+    assert trouble.startswith("irvis export: checkpoint not found: ")
+
+
+def test_names_that_are_no_utf_8_work(student, tmp_path, capsys):
+    checkpoint, output = (tmp_path / os.fsdecode(b"caf\xe9" + suffix) for suffix in (b".pt", b".onnx"))
+    torch.save(student.state_dict(), checkpoint)
+    code, said, trouble = run(capsys, checkpoint, "-o", output, "--size", "17x20")
+    assert (code, trouble) == (0, [])
+    assert said.startswith(f"wrote {tmp_path}/caf\\udce9.onnx: ")
+    metadata = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
+    assert metadata["checkpoint"] == "caf\\udce9.pt"
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path, capsys):

@@ -110,6 +110,13 @@ def test_without_a_stdout_a_command_works():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_without_streams_a_command_works(closed, samples, tmp_path):
+    program = f"""'{sys.executable}' -m irvis.runtime.cli fuse {samples}/ir {samples}/vi -o {tmp_path} {closed}"""
+    assert subprocess.run(["bash", "-c", program]).returncode == 0
+    assert len(list(tmp_path.glob("*.png"))) == len(list((samples / "ir").iterdir()))
+
+
 def test_a_bug_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         cli.guarded("irvis x", lambda: 1 // 0)
@@ -121,6 +128,16 @@ def test_a_missing_package_names_the_extra(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "irvis.runtime.images", raising=False)
     assert cli.main(["fuse", "a", "b", "-o", "c"]) == 1
     assert capsys.readouterr().err == "irvis fuse: cv2 is not installed: pip install 'irvis[cpu]'\n"
+
+
+@pytest.mark.parametrize(("package", "named"), [("cv2", "a package"), ("onnxruntime", "onnxruntime")])
+def test_a_package_that_cannot_be_imported_is_one_line(package, named, samples, tmp_path):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('lib.so: no such file')")
+    command = [sys.executable, "-m", "irvis.runtime.cli", "fuse", samples / "ir", samples / "vi", "-o", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+    assert result.stderr.startswith(f"irvis fuse: {named} cannot be imported (lib.so: no such file)")
 
 
 def test_the_runtime_imports_neither_torch_nor_onnx():

@@ -15,6 +15,7 @@ from irvis.runtime.files import (
     sha256,
     write_bytes,
     write_json,
+    write_text,
 )
 
 
@@ -190,6 +191,11 @@ def test_json_that_was_written_is_read_again_whatever_the_names_in_it(tmp_path):
     write_json(tmp_path / "a.json", document)
     assert parse_json((tmp_path / "a.json").read_bytes()) == document
     assert "Wärme" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_in_a_text_a_name_that_is_no_utf_8_is_escaped(tmp_path):
+    write_text(tmp_path / "a.md", "Wärme, " + os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "a.md").read_text(encoding="utf-8") == r"Wärme, caf\udce9"
 
 
 def test_numbers_that_json_has_not_are_refused_where_asked_and_nothing_is_written(tmp_path):

@@ -81,6 +81,17 @@ def test_a_bad_pair_costs_one_line_and_the_rest_goes_on(scenes, capsys):
     assert "street: infrared image is not an image" in lines[1]
 
 
+def test_what_a_terminal_would_interpret_in_a_name_is_escaped(scenes, capsys, caplog):
+    name = "a\nb\x1b[2J"
+    (scenes / f"ir/{name}.png").write_bytes(b"no image")
+    (scenes / f"vi/{name}.png").write_bytes(b"no image")
+    (scenes / f"ir/{name}, alone.png").write_bytes(b"no image")
+    code, errors = run(capsys, "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out")
+    assert code == 1
+    assert [line.split(": infrared")[0] for line in errors] == [r"irvis fuse: a\nb\x1b[2J"]
+    assert caplog.messages[0].endswith(r"a\nb\x1b[2J, alone.png")
+
+
 def test_files_without_a_partner_are_counted_in_one_line(scenes):
     (scenes / "vi/street.png").unlink()
     command = [sys.executable, "-m", "irvis.runtime.cli", "fuse", scenes / "ir", scenes / "vi", "-o", scenes / "out"]
@@ -103,6 +114,12 @@ def test_videos_are_fused_to_the_end_of_the_shorter(tmp_path, capsys):
         wanted = fuser(to_grey(frames_of(infrared)[2]), frames_of(visible)[2])
     assert abs(frames[2].astype(int) - wanted).mean() < 3  # the codec is lossy
     assert len(frames_of(tmp_path / "fused_side_by_side.avi")) == 4
+
+
+def test_a_video_without_a_name_is_one_line(tmp_path, capsys):
+    video = write_video(tmp_path / "a.avi", 2)
+    arguments = "fuse", video, video, "-o", "", "--side-by-side"  # as of a shell's variable that is not set
+    assert run(capsys, *arguments) == (1, ["irvis fuse: cannot write .: it is a folder"])
 
 
 def test_a_video_that_is_cut_off_is_fused_so_far_and_told(tmp_path, capsys, cut_avi):

@@ -1,4 +1,5 @@
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -104,13 +105,45 @@ def test_smoothing_keeps_the_mean_and_the_ends():
     assert smoothed(steps[:3], values[:3])[1].tolist() == values[:3].tolist()
 
 
-@pytest.mark.parametrize("content", [None, "", "step\nx\n", "a,b\n1,2\n", "step,loss\n1\n"])
+NO_TABLES = [None, "", "step\nx\n", "a,b\n1,2\n", "step,loss\n1\n", "step,loss\n1,2\n\0\0\n", "step\n" + "1" * 200_000]
+
+
+@pytest.mark.parametrize("content", NO_TABLES)
 def test_what_is_no_table_of_a_run_is_one_line(tmp_path, capsys, content):
     if content is not None:
         (tmp_path / "s.safetensors.csv").write_text(content)
     assert main(["plot", str(tmp_path / "s.safetensors"), "-o", str(tmp_path / "c.png")]) == 1
     assert "table of a training run" in capsys.readouterr().err
     assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".validation.csv"])
+def test_a_pipe_or_a_device_is_not_read(run, tmp_path, capsys, ending):
+    table = tmp_path / f"s.safetensors{ending}"
+    table.unlink()
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        make(table)
+        assert main(["plot", str(run), "-o", str(tmp_path / "c.png")]) == 1
+        assert "is not a regular file" in capsys.readouterr().err
+        table.unlink()
+
+
+@pytest.mark.parametrize("run", ["", ".", "/"])
+def test_a_run_without_a_name_is_one_line(capsys, run):
+    assert main(["plot", run]) == 1
+    assert capsys.readouterr().err.startswith("irvis plot: no training run at ")
+
+
+def test_a_table_without_losses_is_one_line(tmp_path, capsys):
+    write(tmp_path / "s.safetensors.csv", {"step": [1, 2], "learning_rate": [0.1, 0.1]})
+    assert main(["plot", str(tmp_path / "s.safetensors"), "-o", str(tmp_path / "c.png")]) == 1
+    assert capsys.readouterr().err.startswith(f"irvis plot: no loss in {tmp_path / 's.safetensors.csv'}")
+
+
+def test_a_run_whose_name_is_no_utf_8_is_drawn(tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.safetensors")
+    write(tmp_path / f"{name}.csv", {"step": [1, 2], "loss": [2.0, 1.0]})
+    assert main(["plot", str(tmp_path / name), "-o", str(tmp_path / "c.png")]) == 0
 
 
 def test_a_format_that_cannot_be_drawn_is_one_line(run, tmp_path, capsys):
