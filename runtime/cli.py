@@ -182,6 +182,8 @@ def _run(name: str, argv: List[str]) -> int:
 
 
 def _import(command: Subcommand) -> Any:
+    # Signals wait until it is imported: numpy and OpenCV turn a KeyboardInterrupt into an ImportError.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         return importlib.import_module(command.module)
     except ModuleNotFoundError as error:
@@ -192,6 +194,8 @@ def _import(command: Subcommand) -> Any:
         if (error.name or "").split(".")[0] == "irvis":
             raise
         raise IrvisError(f"a package cannot be imported ({one_line(error)}); `irvis doctor` says which") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 if __name__ == "__main__":

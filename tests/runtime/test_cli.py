@@ -140,6 +140,26 @@ def test_a_package_that_cannot_be_imported_is_one_line(package, named, samples, 
     assert result.stderr.startswith(f"irvis fuse: {named} cannot be imported (lib.so: no such file)")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_a_package_is_imported_is_no_failure_of_it(number, tmp_path):
+    package = """
+import time
+print("importing", flush=True)
+try:
+    time.sleep(2)
+except KeyboardInterrupt:
+    raise ImportError("multiarray failed to import")
+"""
+    (tmp_path / "cv2.py").write_text(package)
+    command = [sys.executable, "-m", "irvis.runtime.cli", "fuse", "a.png", "b.png"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, **pipes)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "irvis fuse: interrupted\n")
+
+
 def test_the_runtime_imports_neither_torch_nor_onnx():
     stages = ("runtime", "runtime.fuse", "benchmarks.bench", "benchmarks.demo", "export.build_engine")
     modules = ", ".join(f"irvis.{stage}" for stage in stages)
