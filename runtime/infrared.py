@@ -32,8 +32,8 @@ class InfraredScaler:
         self.smoothing = smoothing
         self.limits: Optional[np.ndarray] = None
 
-    def __call__(self, infrared: np.ndarray, out: np.ndarray) -> None:
-        """Scale infrared, uint16 (H, W), into out, float32 (H, W) in [0, 1], and move the limits towards it."""
+    def __call__(self, infrared: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """Return infrared, uint16 (H, W), as float32 (H, W) in [0, 1], in ``out`` if given; move the limits to it."""
         step = self.STRIDE if infrared.size > self.LARGE else 1
         found = np.percentile(infrared[::step, ::step], self.percentiles)
         if self.limits is None:
@@ -41,9 +41,9 @@ class InfraredScaler:
         else:
             self.limits = self.smoothing * self.limits + (1 - self.smoothing) * found
         low, high = self.limits
-        np.subtract(infrared, np.float32(low), out=out, dtype=np.float32)
+        out = np.subtract(infrared, np.float32(low), out=out, dtype=np.float32)
         out *= np.float32(1 / max(high - low, 1.0))  # a span under one count is a flat frame
-        np.clip(out, 0, 1, out=out)
+        return np.clip(out, 0, 1, out=out)
 
     def reset(self) -> None:
         """Forget the limits, for example at a cut to another scene."""

@@ -34,7 +34,5 @@ def stack_rows(rows: Sequence[np.ndarray], width: int = 1600) -> np.ndarray:
 
 def _to_bgr(frame: np.ndarray) -> np.ndarray:
     if frame.dtype == np.uint16:
-        unit = np.empty(frame.shape, np.float32)
-        InfraredScaler()(frame, unit)
-        frame = cv2.convertScaleAbs(unit, alpha=255.0)
+        frame = cv2.convertScaleAbs(InfraredScaler()(frame), alpha=255.0)
     return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame

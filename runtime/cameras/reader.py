@@ -23,7 +23,10 @@ class Reader(Protocol):
     """Reads one source, in one thread at a time."""
 
     live: bool  # a camera, which sets the pace and is reopened when lost; else a recording, which ends
-    fps: Optional[float]  # nominal frames per second, if known
+
+    @property
+    def fps(self) -> Optional[float]:
+        """Nominal frames per second, if known."""
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Wait for the next frame, in memory of ``buffers``; None if the camera is lost or the recording has ended.

@@ -31,7 +31,7 @@ class VideoFileReader:
             raise FileError(f"video not found: {self._path}")
         self._video = _Video(self._path)
         self._loop = uri.option("loop", yes_or_no, False)
-        self.fps: Optional[float] = uri.option("fps", positive_number, self._video.fps)
+        self.fps: float = uri.option("fps", positive_number, self._video.fps)
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
@@ -46,11 +46,11 @@ class VideoFileReader:
         if frame is None:
             return None
         self._count += 1
-        return Reading(as_role(frame, self._role, buffers), (self._count - 1) / (self.fps or FPS))
+        return Reading(as_role(frame, self._role, buffers), (self._count - 1) / self.fps)
 
     def skip(self, until_s: float) -> int:
         """Pass over the frames with an earlier stamp, at most SKIPPED and not the file's end; return their number."""
-        overdue = min(SKIPPED, math.ceil(until_s * (self.fps or FPS)) - self._count)
+        overdue = min(SKIPPED, math.ceil(until_s * self.fps) - self._count)
         skipped = 0
         while skipped < overdue and self._video.skip():
             skipped += 1
@@ -84,7 +84,7 @@ class FolderReader:
         self._files: List[Path] = list(files or sorted(images_by_stem(Path(uri.location)).values()))
         self._read = read_infrared if role == INFRARED else read_visible
         self._loop = uri.option("loop", yes_or_no, False)
-        self.fps: Optional[float] = uri.option("fps", positive_number, FPS)
+        self.fps: float = uri.option("fps", positive_number, FPS)
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
@@ -92,11 +92,11 @@ class FolderReader:
         if self._count >= len(self._files) and not self._loop:
             return None
         number, self._count = self._count, self._count + 1  # counted first, so that a bad file is skipped
-        return Reading(self._read(self._files[number % len(self._files)]), number / (self.fps or FPS))
+        return Reading(self._read(self._files[number % len(self._files)]), number / self.fps)
 
     def skip(self, until_s: float) -> int:
         """Pass over the images with an earlier stamp, but not the last; return their number."""
-        number, due = self._count, math.ceil(until_s * (self.fps or FPS))
+        number, due = self._count, math.ceil(until_s * self.fps)
         self._count = max(number, due if self._loop else min(due, len(self._files) - 1))
         return self._count - number
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Optional, Tuple
+from typing import Tuple
 
 import numpy as np
 
@@ -40,16 +40,16 @@ class SceneReader:
         bits = uri.option("bits", whole_number, 8)
         if bits not in (8, 16) or (bits == 16 and role != INFRARED):
             raise FileError(f"bits must be 8, or 16 for infrared. Got {bits} in {uri.text}")
-        self.fps: Optional[float] = uri.option("fps", positive_number, 30.0)
+        self.fps: float = uri.option("fps", positive_number, 30.0)
         infrared, visible = _panorama(name, height, width)
         self._picture = infrared if role == INFRARED else visible
         if bits == 16:
             self._picture = COUNTS[0] + COUNTS[1] * infrared.astype(np.uint16)
         self._count = 0
 
-    def read(self, buffers: Buffers) -> Optional[Reading]:
+    def read(self, buffers: Buffers) -> Reading:
         """Return the next frame; the scene never ends."""
-        stamp_s = self._count / (self.fps or 30.0)
+        stamp_s = self._count / self.fps
         self._count += 1
         picture = self._picture
         width = picture.shape[1] // 3
@@ -60,7 +60,7 @@ class SceneReader:
 
     def skip(self, until_s: float) -> int:
         """Pass over the frames with an earlier stamp; return their number."""
-        number, self._count = self._count, max(self._count, math.ceil(until_s * (self.fps or 30.0)))
+        number, self._count = self._count, max(self._count, math.ceil(until_s * self.fps))
         return self._count - number
 
     def close(self) -> None:

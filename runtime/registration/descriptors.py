@@ -14,10 +14,7 @@ FLOOR = 0.5  # times the mean gradient: weaker gradients stay weak
 
 def to_plane(frame: np.ndarray) -> np.ndarray:
     """uint8 or uint16 (H, W), or uint8 BGR (H, W, 3) -> float32 (H, W) in [0, 1], by percentiles."""
-    grey = to_grey(frame) if frame.ndim == 3 else frame
-    plane = np.empty(grey.shape, np.float32)
-    InfraredScaler()(grey, plane)
-    return plane
+    return InfraredScaler()(to_grey(frame) if frame.ndim == 3 else frame)
 
 
 def describe(plane: np.ndarray) -> np.ndarray:

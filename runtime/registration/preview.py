@@ -35,9 +35,7 @@ def draw_preview(
             its mapped infrared point.
         used: bool (N,), which of them the fit uses.
     """
-    unit = np.empty(infrared.shape, np.float32)
-    InfraredScaler()(infrared.astype(np.uint16), unit)
-    infrared = cv2.convertScaleAbs(unit, alpha=255.0)
+    infrared = cv2.convertScaleAbs(InfraredScaler()(infrared.astype(np.uint16)), alpha=255.0)
     visible = visible if visible.ndim == 3 else cv2.cvtColor(visible, cv2.COLOR_GRAY2BGR)
     warp = Warp(registration)
     before = cv2.resize(infrared, visible.shape[1::-1], interpolation=cv2.INTER_LINEAR)

@@ -91,11 +91,7 @@ def _picture(path: str, frame: np.ndarray) -> web.RouteDef:
 
 
 def _levels(infrared: np.ndarray) -> np.ndarray:
-    if infrared.dtype == np.uint8:
-        return infrared
-    unit = np.empty(infrared.shape, np.float32)
-    InfraredScaler()(infrared, unit)
-    return to_levels(unit)
+    return infrared if infrared.dtype == np.uint8 else to_levels(InfraredScaler()(infrared))
 
 
 async def _read_pairs(request: web.Request, sizes: Sequence[Sequence[int]]) -> List[PointPair]:

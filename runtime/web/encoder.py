@@ -115,6 +115,5 @@ class Encoder:
     def _to_levels(self, infrared: np.ndarray) -> np.ndarray:
         if infrared.dtype == np.uint8:
             return infrared
-        unit = self._buffers("unit", infrared.shape, np.float32)
-        self._scaler(infrared, unit)
+        unit = self._scaler(infrared, self._buffers("unit", infrared.shape, np.float32))
         return to_levels(unit, self._buffers("levels", infrared.shape), self._buffers)

@@ -142,7 +142,7 @@ function tell() {
   else say("connection", "live", "good");
   for (const kind of ["infrared", "visible"]) {
     const state = connected && (status[kind] || {}).state;
-    const mood = state === "streaming" ? "good" : state === "reconnecting" || state === "opening" ? "warn" : state ? "bad" : "";
+    const mood = state === "streaming" ? "good" : state === "reconnecting" ? "warn" : state ? "bad" : "";
     say(kind + "-state", `${kind} ${state || "unknown"}`, mood);
   }
 }
