@@ -23,6 +23,7 @@ LABEL_PLACES = (
     *(((0, y), "center") for y in (11, -11)),
     *(((x, y), side) for y in (9, -9) for x, side in ((7, "left"), (-7, "right"))),
 )
+NEARER = 1.5  # times as far to any other spot as to its own: the reader must not wonder whose name it is
 Document = Dict[str, Any]
 
 
@@ -127,18 +128,26 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
 
 
 def _label(axis: Any, spots: List[Tuple[float, float, str]]) -> None:
-    """Write each name beside its spot (x, y), at the first of ``LABEL_PLACES`` that overlaps no spot and no name."""
+    """Write each name beside its spot (x, y), at the best of ``LABEL_PLACES``.
+
+    That is one where it overlaps no spot and no name, and is clearly nearer to its spot than to any other, if there is.
+    """
     from matplotlib.transforms import Bbox
 
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axis.transData.transform([spot[:2] for spot in spots])]
-    for x, y, name in spots:
+    centres = axis.transData.transform([spot[:2] for spot in spots])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
+    for index, (x, y, name) in enumerate(spots):
+        label = axis.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", fontsize=8)
+        boxes = []
         for offset, align_to in LABEL_PLACES:
-            label = axis.annotate(
-                name, (x, y), offset, textcoords="offset points", ha=align_to, va="center", fontsize=8
-            )
-            box = label.get_window_extent()
-            within = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
-            if (within and not any(box.overlaps(other) for other in taken)) or (offset, align_to) == LABEL_PLACES[-1]:
-                taken.append(box)
-                break
-            label.remove()
+            label.set(position=offset, horizontalalignment=align_to)
+            boxes.append(label.get_window_extent())
+        worths = []
+        for box in boxes:
+            gaps = np.hypot(*np.maximum(0, np.maximum(box.min - centres, centres - box.max)).T)
+            nearer = np.delete(gaps, index).min(initial=np.inf) / gaps[index]
+            is_free = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and not any(map(box.overlaps, taken))
+            worths.append((is_free, min(nearer, NEARER)))
+        best = worths.index(max(worths))
+        label.set(position=LABEL_PLACES[best][0], horizontalalignment=LABEL_PLACES[best][1])
+        taken.append(boxes[best])

@@ -1,12 +1,18 @@
 import copy
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from irvis.benchmarks.peers import tables
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT, draw, timed, to_cells, to_markdown, to_text
 from irvis.runtime.errors import IrvisError
+
+RESULTS = Path(__file__).parents[3] / "docs/results"
 
 
 def form(*latencies_ms, difference=None):
@@ -75,3 +81,16 @@ def test_the_plot_is_drawn_of_what_has_quality(tmp_path):
     with pytest.raises(IrvisError, match=r"no method has a PSNR; give --quality"):
         draw(DOCUMENT, tmp_path / "none.png", "PSNR")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_name_stands_beside_its_own_spot(tmp_path, monkeypatch):
+    """In the plot of the README, whose spots are so near each other that a name has few places."""
+    drawn = []
+    monkeypatch.setattr(tables, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    draw(json.loads((RESULTS / "peers-cpu.json").read_text()), tmp_path / "peers.png")
+    (axis,) = drawn[0].axes
+    spots = axis.transData.transform([label.xy for label in axis.texts])
+    for index, label in enumerate(axis.texts):
+        box = label.get_window_extent()
+        gaps = np.hypot(*np.maximum(0, np.maximum(box.min - spots, spots - box.max)).T)
+        assert gaps.argmin() == index, label.get_text()
