@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deadline-ms", type=_milliseconds, default=DEADLINE_MS, metavar="MS",
         help="from the older capture to the fused frame; slower frames are counted as missed (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument("--smoothing", type=float, default=0.9, help="how slowly the 16-bit range follows the scene")
+    parser.add_argument(
+        "--smoothing", type=float, default=0.9, help="how slowly the 16-bit range follows the scene (%(default)s)"
+    )
     parser.add_argument(
         "--every-frame", action="store_true", help="of recordings: fuse every pair, however long it takes"
     )

@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_outputs, read_bytes, save_figure
+from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure
 from irvis.student.run_log import STEPS, VALIDATIONS, beside
 
 Columns = Dict[str, np.ndarray]
@@ -40,12 +40,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def draw(runs: Sequence[Path], output: Path) -> None:
     """Draw each loss of the runs over the steps, and below them the validation's metrics. Raises FileError."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     labels = _labels(runs)
+    colours = {label: f"C{number}" for number, label in enumerate(labels)}
     losses = {label: read_columns(beside(run, STEPS)) for label, run in labels.items()}
     tables = {label: beside(run, VALIDATIONS) for label, run in labels.items()}
     validations = {name: read_columns(path) for name, path in tables.items() if path.exists()}
@@ -56,25 +52,24 @@ def draw(runs: Sequence[Path], output: Path) -> None:
         raise FileError(f"no loss in {beside(runs[0], STEPS)}; give the path that irvis train -o was given")
     wide = 4
     rows = -(-(len(titles) + len(metrics)) // wide)
-    figure, axes = pyplot.subplots(rows, wide, figsize=(4 * wide, 2.6 * rows), squeeze=False, layout="constrained")
+    figure = new_figure(figsize=(4 * wide, 2.6 * rows))
+    axes = figure.subplots(rows, wide, squeeze=False)
     for axis, title in zip(axes.flat, [*titles, *metrics]):
         axis.set_title(f"{title} (validation)" if title in metrics else title, fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
         axis.grid(alpha=0.3)
         for name, columns in (validations if title in metrics else losses).items():
             if title in columns:
                 points = smoothed(columns["step"], columns[title])
                 marker = "." if len(points[0]) == 1 else ""  # one point has no line
-                axis.plot(*points, label=name, linewidth=1.2, marker=marker)
+                axis.plot(*points, label=name, color=colours[name], linewidth=1.2, marker=marker)
         # With --weighting uncertainty, the loss can be negative.
         if title not in metrics and all((line.get_ydata() > 0).all() for line in axis.lines):
             axis.set_yscale("log")
     for axis in axes.flat[len(titles) + len(metrics) :]:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=8)
-    try:
-        save_figure(figure, output, dpi=80)
-    finally:
-        pyplot.close(figure)
+    save_figure(figure, output, dpi=80)
 
 
 def _labels(runs: Sequence[Path]) -> Dict[str, Path]:

@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="*", help="data sets to train on, such as MSRS/train")
     parser.add_argument("--infrared", type=Path, help="folder of infrared images, instead of a data set")
     parser.add_argument("--visible", type=Path, help="folder of visible images with the same names")
-    parser.add_argument("-o", "--output", type=Path, default=Path("student.safetensors"), help="checkpoint to write")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("student.safetensors"), help="checkpoint to write (%(default)s)"
+    )
     parser.add_argument(
         "--teacher",
         action="append",
@@ -99,14 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         option, help_text = "--downstream-" + field.name, f"{HELP_DOWNSTREAM[field.name]} ({field.default})"
         joint.add_argument(option, type=float, metavar="FLOAT", help=help_text)
     run = parser.add_argument_group("how the training runs")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto: a GPU if there is one)")
     run.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 forward (auto: on a GPU)")
     run.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
     run.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one, not as a CUDA graph")
     run.add_argument("--cache", type=Path, help="folder for the teachers' outputs (default: ~/.cache/irvis/teachers)")
-    run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(default: %(default)s)")
+    run.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="to resume from (%(default)s)")
     run.add_argument("--validation", type=Path, help="data set to validate on; never a test set of your tables")
-    run.add_argument("--validation-pairs", type=int, default=8, metavar="N", help="(default: %(default)s)")
+    run.add_argument("--validation-pairs", type=int, default=8, metavar="N", help="how many of it (%(default)s)")
     run.add_argument("--validate-every", type=int, default=2000, metavar="STEPS", help="(default: %(default)s)")
     run.add_argument("--no-tensorboard", action="store_true", help="do not write OUTPUT.tensorboard")
 

@@ -53,21 +53,17 @@ def check_sheet(output: Path) -> None:
 
 def draw_sheet(rows: Rows, output: Path, bar: Optional[Bar] = None) -> None:
     """Draw rows of tiles; the tiles of a row have one size. Raises FileError."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = max(map(len, rows))
     heights = [max(_height_inches(tile) for tile in row if tile) for row in rows]
     size = columns * TILE_INCHES + (0.8 if bar else 0), sum(heights)
     layout = ConstrainedLayoutEngine(w_pad=PAD_INCHES, h_pad=PAD_INCHES, wspace=0, hspace=0)
-    figure, axes = pyplot.subplots(
-        len(rows), columns, figsize=size, squeeze=False, layout=layout, height_ratios=heights
-    )
+    figure = Figure(figsize=size, layout=layout)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for axis in axes.flat:
         axis.set_axis_off()
     for row, line in zip(rows, axes):
@@ -79,10 +75,8 @@ def draw_sheet(rows: Rows, output: Path, bar: Optional[Bar] = None) -> None:
         scale = ScalarMappable(Normalize(*bar.limits), bar.colours)
         drawn = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.01, aspect=40)
         drawn.set_label(bar.label, fontsize=BAR_POINTS)
-    try:
-        save_figure(figure, output, dpi=DPI)
-    finally:
-        pyplot.close(figure)
+    # Tight, since the layout gives the titles of one row of many tiles a little too little room.
+    save_figure(figure, output, dpi=DPI, bbox_inches="tight", pad_inches=PAD_INCHES)
 
 
 def _height_inches(tile: Tile) -> float:

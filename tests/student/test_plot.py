@@ -8,6 +8,7 @@ pytest.importorskip("matplotlib")
 
 from irvis.runtime.cli import main
 from irvis.runtime.images import read_image
+from irvis.student import plot
 from irvis.student.plot import POINTS, read_columns, smoothed
 
 
@@ -155,3 +156,13 @@ def test_a_format_that_cannot_be_drawn_is_one_line(run, tmp_path, capsys):
 def test_columns_are_numbers_by_name(run):
     columns = read_columns(run.with_name(run.name + ".csv"))
     assert columns["loss"][1] == pytest.approx(0.5)
+
+
+def test_a_run_has_one_colour_also_where_another_has_no_such_loss(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    write(tmp_path / "a.csv", {"step": [1, 2], "loss": [2.0, 1.0]})
+    write(tmp_path / "b.csv", {"step": [1, 2], "loss": [2.0, 1.0], "attention": [2.0, 1.0]})
+    plot.draw([tmp_path / "a", tmp_path / "b"], tmp_path / "c.png")
+    loss, attention = (axis.get_lines() for axis in drawn[0].axes[:2])
+    assert [line.get_color() for line in attention] == [loss[1].get_color()] != [loss[0].get_color()]

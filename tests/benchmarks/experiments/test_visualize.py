@@ -87,6 +87,15 @@ def test_the_colour_bar_of_one_row_is_told_whole(monkeypatch, tmp_path):
     assert whole == [True]
 
 
+@pytest.mark.parametrize("bar", [None, sheets.Bar("inferno", (-1.5, 2.5), features.UNIT)])
+def test_no_title_is_cut(tmp_path, bar):
+    tiles = [Tile("a network\nits student", np.full((150, 150), 200, np.uint8))] * 5
+    sheets.draw_sheet([tiles], tmp_path / "one.png", bar)
+    drawn = cv2.imread(str(tmp_path / "one.png"), cv2.IMREAD_GRAYSCALE)
+    assert (drawn[:2] == 255).all()
+    assert (drawn[:60] < 128).any()
+
+
 def test_teachers_stand_above_their_students(samples, drawn, folder):
     options = ["--teacher", f"{TOY},feature=encode", "--student", "one.safetensors", "-o", "pairs.png"]
     assert run("features", samples, "--pair", "street", "--pair", "smoke", *options) == 0
