@@ -22,6 +22,7 @@ from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.providers import CPU_ONLY
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.spread import spread_by_parts
 
@@ -120,7 +121,9 @@ def compare(half: HalfPrecision, full: OnnxRuntimeBackend, name: str, planes: Pl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis fp16``."""
-    parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of any size (irvis export --dynamic)")
+    parser.add_argument(
+        "models", type=find_model, nargs="+", metavar="ONNX", help="of any size, or irvis's own: student, fast"
+    )
     parser.add_argument("--pairs", type=Path, nargs="+", default=[], metavar="FOLDER", help="data sets")
     parser.add_argument(
         "--limit", type=parse_count, metavar="N", help="take N pairs of each, evenly spread (default: all)"

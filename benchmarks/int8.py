@@ -18,6 +18,7 @@ from irvis.export.int8_emulation import Int8Emulation
 from irvis.export.sample_frames import find_pairs, read_frames, to_planes
 from irvis.runtime.columns import align
 from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 from irvis.runtime.spread import spread_by_parts
 
@@ -93,7 +94,9 @@ def _read(pairs: Sequence[Pair], size: Tuple[int, int]) -> Iterator[np.ndarray]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis int8``."""
-    parser.add_argument("models", type=Path, nargs="+", metavar="ONNX", help="of planes")
+    parser.add_argument(
+        "models", type=find_model, nargs="+", metavar="ONNX", help="of planes, or irvis's own: student, fast"
+    )
     parser.add_argument("--calibrate", type=Path, required=True, metavar="FOLDER", help="pairs to find the ranges on")
     parser.add_argument(
         "--pairs", type=Path, nargs="+", required=True, metavar="FOLDER", help="data sets to measure on"

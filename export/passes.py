@@ -15,6 +15,7 @@ from irvis.export.fused_groups import KINDS as FUSED_KINDS
 from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.errors import ModelError, printable
 from irvis.runtime.files import check_outputs, new_figure, save_figure, write_json
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import format_size, parse_size
 
 KINDS = (*FUSED_KINDS, CONVERSION)
@@ -56,8 +57,10 @@ class Traffic(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis passes``."""
-    parser.add_argument("plain", type=Path, help="ONNX of irvis export --plain")
-    parser.add_argument("deploy", type=Path, help="ONNX of irvis export, to compare with it")
+    parser.add_argument("plain", type=find_model, help="ONNX of irvis export --plain")
+    parser.add_argument(
+        "deploy", type=find_model, help="ONNX of irvis export, or irvis's own (student, fast), to compare with it"
+    )
     parser.add_argument(
         "--size", type=parse_size, metavar="HEIGHTxWIDTH", help="size for ONNX files that take any (default: 480x640)"
     )

@@ -27,6 +27,7 @@ from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.samples import SCENES, make_scene
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, MINIMUM, format_size, parse_size
 from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
@@ -47,7 +48,9 @@ Planes = Tuple[np.ndarray, np.ndarray]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis export``."""
-    parser.add_argument("checkpoint", type=Path, help="student.safetensors, or a .pt or .pth state dict")
+    parser.add_argument(
+        "checkpoint", type=Path, help="student.safetensors, a .pt or .pth state dict, or irvis's own: student or fast"
+    )
     parser.add_argument("-o", "--output", type=Path, help="ONNX to write (default: beside the checkpoint)")
     parser.add_argument(
         "--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="frame size (default: 480x640)"
@@ -72,12 +75,13 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.checkpoint.name:  # "", as of a shell's variable that is not set
         raise FileError(f"checkpoint not found: {arguments.checkpoint}")
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
-    check_outputs([output], [arguments.checkpoint])
+    checkpoint = find_model(arguments.checkpoint, ".safetensors")
+    check_outputs([output], [checkpoint])
     if output.suffix.lower() != ".onnx":
         raise FileError(f"an ONNX is a .onnx file. Got {output}")
     size = None if arguments.dynamic else arguments.size
-    student = load_student(arguments.checkpoint)
-    properties = {"checkpoint": printable(arguments.checkpoint.name), "checkpoint_sha256": sha256(arguments.checkpoint)}
+    student = load_student(checkpoint)
+    properties = {"checkpoint": printable(checkpoint.name), "checkpoint_sha256": sha256(checkpoint)}
     plain, frames = arguments.plain, arguments.frames
     pairs = _read_pairs(arguments.pairs, frames) if arguments.pairs else sample_pairs(arguments.size, frames)
     error = export(student, output, size, plain=plain, frames=frames, properties=properties, pairs=pairs)

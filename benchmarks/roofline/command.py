@@ -18,7 +18,8 @@ from irvis.benchmarks.roofline.report import draw, to_markdown, to_text, write_r
 from irvis.benchmarks.roofline.work import ITEMSIZE
 from irvis.export.layer_profile import read_profile
 from irvis.runtime.errors import IrvisError
-from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
+from irvis.runtime.files import check_outputs, check_outputs_apart, write_text
+from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import format_size, parse_size
 
 DEFAULT_DEVICE = "xavier-maxn"
@@ -27,7 +28,7 @@ DEFAULT_DEVICE = "xavier-maxn"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis roofline``."""
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="ONNX", help="plain and deploy form, or another ONNX of planes"
+        "models", type=find_model, nargs="+", metavar="ONNX", help="ONNX of planes, or irvis's own: student, fast"
     )
     parser.add_argument(
         "--device", choices=names(), metavar="NAME", help=f"{', '.join(names())} (default: {DEFAULT_DEVICE})"
@@ -77,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
         write_rooflines(found, arguments.json)
     if arguments.markdown:
         tables = "\n\n".join(to_markdown(each, arguments.top) for each in found)
-        write_bytes(arguments.markdown, (tables + "\n").encode())
+        write_text(arguments.markdown, tables + "\n")
     if arguments.plot:
         draw(found, arguments.plot)
     for path in outputs:

@@ -23,7 +23,7 @@ class Settings:
     infrared_topic: str = _setting("infrared", "topic of infrared images, 8 or 16 bits")
     visible_topic: str = _setting("visible", "topic of visible images, 8 bits, colour or grey")
     fused_topic: str = _setting("fused", "topic to publish on")
-    engine: str = _setting("", ".onnx or .engine; if empty, the student that irvis ships")
+    engine: str = _setting("", ".onnx, .engine, or irvis's own: student or fast; if empty, student")
     engine_cache: str = _setting("", "folder: run the .onnx by its TensorRT engine from there, built on first use")
     registration: str = _setting("", "file written by `irvis calibrate`; if empty, the cameras are registered already")
     crop: bool = _setting(False, "fuse only what both cameras see")

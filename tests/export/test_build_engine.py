@@ -73,6 +73,14 @@ def test_a_folder_as_onnx(capsys: pytest.CaptureFixture, tmp_path: Path) -> None
     assert "cannot read ONNX" in failure(capsys, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "/"])  # as from a shell variable that is not set
+def test_names_that_are_empty(capsys: pytest.CaptureFixture, onnx: Path, name: str) -> None:
+    assert failure(capsys, name) == f"build_engine.py: cannot read ONNX {Path(name)}: Is a directory\n"
+    wanted = f"build_engine.py: cannot write {Path(name)}: it is a folder\n"
+    assert failure(capsys, onnx, "-o", name) == wanted
+    assert failure(capsys, onnx, "-o", name, "--profile") == wanted
+
+
 def test_unwritable_output(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for output in (tmp_path / "file" / "a.engine", tmp_path / "file" / "deeper" / "a.engine", tmp_path):

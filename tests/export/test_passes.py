@@ -67,6 +67,12 @@ def test_passes_do_not_depend_on_the_size(graphs):
         assert small.passes > large.passes
 
 
+def test_a_shipped_student_is_given_by_its_name(graphs, tmp_path, capsys):
+    code, _, err = run(capsys, graphs[0], "fast", "--json", tmp_path / "p.json")
+    assert (code, err) == (0, [])
+    assert json.loads((tmp_path / "p.json").read_text())["deploy"]["file"] == "fast.onnx"
+
+
 def test_a_fixed_size_counts_as_any_size_does(graphs, tmp_path):
     student = Student().eval()
     planes = tuple(np.random.default_rng(0).integers(0, 256, (2, 48, 64), np.uint8))

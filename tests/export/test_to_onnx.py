@@ -258,6 +258,15 @@ def test_the_command_writes_beside_the_checkpoint_and_checks_on_given_pairs(chec
     assert f"PyTorch on {count} pairs" in said
 
 
+def test_a_shipped_student_is_given_by_its_name_and_written_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "student").mkdir()  # as in a checkout, where a folder has that name
+    code, _, err = run(capsys, "student", "--size", "16x24")
+    assert (code, err) == (0, [])
+    student = load_student(find_model("student", ".safetensors"))
+    assert difference(tmp_path / "student.onnx", student, (16, 24)) <= 1e-5
+
+
 @pytest.mark.parametrize("checkpoint", ["", ".", "/"])
 def test_a_checkpoint_without_a_name_is_one_line(capsys, checkpoint):
     code, said, (trouble,) = run(capsys, checkpoint)
