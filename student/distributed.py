@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
@@ -103,7 +104,10 @@ def processes(device: str) -> Iterator[Processes]:
     if rank:
         logging.getLogger("irvis").setLevel(logging.ERROR)  # the first process warns for all
     try:
-        yield Processes(rank, world, place)
+        with warnings.catch_warnings():
+            # In channels-last, gradients of 1x1 convolutions have other strides than DDP's buckets: copied, not wrong.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield Processes(rank, world, place)
     finally:
         if world > 1:
             dist.destroy_process_group()
