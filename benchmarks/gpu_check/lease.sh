@@ -10,6 +10,7 @@
 set -uo pipefail
 parts=$1 count=$2 work=$(mkdir -p "$3" && cd "$3" && pwd) seconds=$4
 tree=$work/tree out=$work/out torch_python=${TORCH_PYTHON:-python3}
+[[ $torch_python != */* ]] || torch_python=$(cd "$(dirname "$torch_python")" && pwd)/$(basename "$torch_python")
 mkdir -p "$out"
 left() { echo $((seconds - SECONDS)); }
 

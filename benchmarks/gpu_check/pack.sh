@@ -7,6 +7,7 @@
 set -euo pipefail
 out=$(mkdir -p "$1" && cd "$1" && pwd) data=$(cd "$2" && pwd) teachers=$(cd "$3" && pwd)
 kit=${4:+$(cd "$4" && pwd)} python=${PYTHON:-python3}
+[[ $python != */* ]] || python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 cd "$(dirname "$0")/../.."
 here=$PWD tree=$out/tree models=$out/tree/models
 read -ra runs <<< "${RUNS:-benchmarks/gpu_check/runs.json paper-SHIP}"

@@ -27,9 +27,9 @@ def packed(tmp_path: Path, *kit: str) -> List[str]:
     (tmp_path / "teachers/SHIP.safetensors").write_text("weights")
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
-    environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "PART": "1M"}
-    command = [str(PACK), *(str(tmp_path / name) for name in ("parts", "data", "teachers", *kit))]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    environment = {**os.environ, "PYTHON": "./python", "PART": "1M"}
+    command = [str(PACK), "parts", "data", "teachers", *kit]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE)
     parts = sorted((tmp_path / "parts").glob("part.*"))
     assert [part.name for part in parts[:2]] == ["part.00", "part.01"]
     with tarfile.open(fileobj=BytesIO(b"".join(part.read_bytes() for part in parts))) as archive:
