@@ -13,6 +13,7 @@ from irvis.benchmarks.data_sets import data_set_name
 from irvis.export.acceptance import PAIRS_AT_MOST, compare, summarise
 from irvis.export.sample_frames import resized
 from irvis.runtime import Fuser
+from irvis.runtime.errors import printable
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.providers import CPU_ONLY
@@ -54,7 +55,7 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path], resi
         data_set=data_set_name(folder),
         pairs=len(chosen),
         of=len(pairs),
-        reference=reference.name if reference is not None else None,
+        reference=printable(reference.name) if reference is not None else None,
         error={name: value for name, value in summarise(errors).items() if name != "pairs"} if errors else None,
         quality={name: float(np.mean([row[name] for row in qualities])) for name in qualities[0]}
         if qualities

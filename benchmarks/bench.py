@@ -24,16 +24,19 @@ try:
     from irvis.export.onnx_wire import is_onnx
     from irvis.runtime import Fuser, IrvisError
     from irvis.runtime.cli import guarded, parse
-    from irvis.runtime.files import check_outputs, read_bytes, sha256, write_bytes
+    from irvis.runtime.files import check_outputs, read_bytes, sha256, write_text
     from irvis.runtime.pairs import files_of, pairs_of
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
-except ModuleNotFoundError as error:
-    if __name__ != "__main__":
+except ImportError as error:
+    if error.name == "irvis":
+        sys.exit(f"bench.py: irvis is not installed: run `pip install -e .` in {Path(__file__).resolve().parents[1]}")
+    if Path(sys.argv[0]).name != "bench.py":  # imported by another command, which says it
         raise
-    clone = Path(__file__).resolve().parents[1]
-    raise SystemExit(f"bench.py: {error.name} is not installed: run `pip install -e .` in {clone}") from None
+    from irvis.runtime.imports import import_failure
+
+    sys.exit(f"bench.py: {import_failure(error, 'it comes with `pip install -e .` or with JetPack')}")
 
 __all__ = ["PAPER", "bench", "heading", "main"]
 
@@ -97,7 +100,7 @@ def bench(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_report(arguments.json, document)
     if arguments.markdown is not None:
-        write_bytes(arguments.markdown, to_markdown([document]).encode())
+        write_text(arguments.markdown, to_markdown([document]))
     if arguments.plot is not None:
         draw(document, arguments.plot)
     if failure is not None:

@@ -6,8 +6,6 @@ product, such as attention's, every convolution called as a function, and the Fo
 """
 
 import argparse
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -18,12 +16,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.peers.tables import DEPLOY_FORM
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.export.deploy import DeployStudent
 from irvis.runtime.columns import align
-from irvis.runtime.files import check_outputs, write_bytes, write_json
+from irvis.runtime.files import check_outputs, write_json, write_text
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
 from irvis.student.checkpoint import load_student
@@ -136,12 +135,8 @@ def _printed(row: Optional[PublishedCost], mark: str = "") -> Tuple[str, ...]:
 
 def to_csv(costs: Sequence[Cost]) -> str:
     """Return every figure unrounded, and the paper's."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*Cost._fields, *(f"published_{name}" for name in PublishedCost._fields)])
-    for cost in costs:
-        writer.writerow([*cost, *COMPLEXITY.get(cost.name, ())])
-    return stream.getvalue()
+    head = [*Cost._fields, *(f"published_{name}" for name in PublishedCost._fields)]
+    return csv_text(head, [[*cost, *COMPLEXITY.get(cost.name, ())] for cost in costs])
 
 
 def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
@@ -183,9 +178,9 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{format_size(size)} (HEIGHTxWIDTH), multiply-adds in G, parameters in M\n")
     print(align([HEAD, *to_cells(costs, size)]), "\n".join(NOTES), sep="\n\n", flush=True)
     if arguments.markdown is not None:
-        write_bytes(arguments.markdown, to_markdown(to_json(costs, size)).encode())
+        write_text(arguments.markdown, to_markdown(to_json(costs, size)))
     if arguments.csv is not None:
-        write_bytes(arguments.csv, to_csv(costs).encode())
+        write_text(arguments.csv, to_csv(costs))
     if arguments.json is not None:
         write_json(arguments.json, to_json(costs, size))
     return 0

@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+from irvis.runtime.errors import printable
+
 
 def data_set_name(folder: Path) -> str:
-    """Return a data set's name, the last two parts of its folder's path: ``/data/TNO/test`` -> ``"TNO/test"``."""
-    return "/".join(folder.resolve().parts[-2:])
+    """Return a data set's name, the last two parts of its folder's path: ``/data/TNO/test`` -> ``"TNO/test"``.
+
+    What a terminal or a table could not show, such as a line break, is escaped.
+    """
+    return printable("/".join(folder.resolve().parts[-2:]))
 
 
 def counted(pairs: int, data_set: str) -> str:

@@ -14,7 +14,7 @@ from irvis.benchmarks.markdown import fill, table
 from irvis.benchmarks.peers import tables as peer_tables
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, one_line
-from irvis.runtime.files import parse_json, read_bytes, write_bytes
+from irvis.runtime.files import parse_json, read_bytes, write_text
 
 Document = Dict[str, Any]
 
@@ -84,7 +84,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _write(root: Path) -> int:
     for path, page, wanted in list(filled_pages(root)):
         if wanted != page:
-            write_bytes(path, wanted.encode())
+            write_text(path, wanted)
             print(f"wrote {path}")
     for name, (kind, document) in read_results(root).items():
         if kind.draw is not None:

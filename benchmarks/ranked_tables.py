@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from irvis.benchmarks.markdown import table
-from irvis.runtime.files import write_bytes
+from irvis.runtime.files import write_text
 
 DIGITS = 4  # after the point
 TICK = "✓"
@@ -63,7 +63,7 @@ def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[
     )
     files = table_files(folder, name)
     for file, content in zip(files, contents):
-        write_bytes(file, content.encode())
+        write_text(file, content)
     return files
 
 

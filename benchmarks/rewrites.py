@@ -25,7 +25,7 @@ from irvis.export.passes import count_traffic
 from irvis.runtime.cli import guarded
 from irvis.runtime.columns import align
 from irvis.runtime.errors import ModelError
-from irvis.runtime.files import check_outputs, write_bytes
+from irvis.runtime.files import check_outputs, write_text
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import format_size
 from irvis.student.checkpoint import load_student
@@ -77,7 +77,7 @@ def measure(arguments: argparse.Namespace) -> int:
     )
     print(align(rows_of(worths)))
     if arguments.markdown is not None:
-        write_bytes(arguments.markdown, to_markdown(worths).encode())
+        write_text(arguments.markdown, to_markdown(worths))
     return 0
 
 

@@ -12,7 +12,6 @@ small machine keeps up; leaks do not need large ones. Memory, descriptors, threa
 import argparse
 import asyncio
 import csv
-import io
 import json
 import os
 import subprocess
@@ -26,9 +25,10 @@ from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tupl
 import aiohttp
 import numpy as np
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.runtime.cli import INTERRUPTED, guarded
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure, write_bytes
+from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure, write_text
 from irvis.runtime.images import write_image
 from irvis.runtime.samples import make_scene
 
@@ -216,9 +216,7 @@ def _soak(arguments: argparse.Namespace) -> int:
             process.terminate()
         said, _ = process.communicate()
     if arguments.csv is not None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([Sample._fields, *samples])
-        write_bytes(arguments.csv, text.getvalue().encode())
+        write_text(arguments.csv, csv_text(Sample._fields, samples))
     print(said.strip())
     print(report(samples), flush=True)
     if interrupted:

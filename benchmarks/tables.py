@@ -1,10 +1,9 @@
 """Fusion quality as a table: for the terminal, as Markdown, and as CSV."""
 
-import csv
-import io
 import math
 from typing import Dict, List, NamedTuple, Optional
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import NOT_COMPARABLE
 
@@ -68,14 +67,13 @@ def to_markdown(results: List[Quality]) -> str:
 
 def to_csv(results: List[Quality]) -> str:
     """Return every figure unrounded, one row per data set and method; an empty cell was not published."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["data_set", "pairs", "fused_by", "kind", *results[0].metrics])
-    for quality in results:
-        for row in quality.rows:
-            values = [row.values.get(name, "") for name in quality.metrics]
-            writer.writerow([quality.data_set, quality.pairs, row.fused_by, row.kind, *values])
-    return stream.getvalue()
+    rows = [
+        [quality.data_set, quality.pairs, row.fused_by, row.kind]
+        + [row.values.get(name, "") for name in quality.metrics]
+        for quality in results
+        for row in quality.rows
+    ]
+    return csv_text(["data_set", "pairs", "fused_by", "kind", *results[0].metrics], rows)
 
 
 def has_published(results: List[Quality]) -> bool:

@@ -17,12 +17,15 @@ try:
     from irvis.export.engine import build_engine
     from irvis.export.spinner import is_at_work
     from irvis.runtime.cli import INTERRUPTED, guarded, parse
+    from irvis.runtime.files import check_writable
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sizes import format_size, parse_size
-except ModuleNotFoundError as missing:
-    if missing.name != "irvis":
-        sys.exit(f"build_engine.py: {missing.name} is not installed: it comes with `pip install -e .` or with JetPack")
-    sys.exit("build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository")
+except ImportError as error:
+    if error.name == "irvis":
+        sys.exit("build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository")
+    from irvis.runtime.imports import import_failure
+
+    sys.exit(f"build_engine.py: {import_failure(error, 'it comes with `pip install -e .` or with JetPack')}")
 
 PROGRAM = "build_engine.py"
 
@@ -163,7 +166,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the engine and print its properties. Raises FileError and ModelError."""
     onnx, engine = find_model(arguments.onnx), arguments.output
     if engine is None:
-        engine = onnx.with_suffix(".engine") if onnx == arguments.onnx else Path(onnx.stem + ".engine")
+        engine = (onnx.parent if onnx == arguments.onnx else Path()) / f"{onnx.stem}.engine"
+    check_writable(engine)  # before other names are made from it, which fails for ""
     options = BuildOptions(
         precision=arguments.precision,
         size=arguments.size,

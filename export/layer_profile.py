@@ -174,10 +174,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("profile", type=Path, help="JSON that build_engine.py --profile wrote")
     parser.add_argument("-o", "--output", type=Path, metavar="PNG", help="picture to write (default: beside it)")
     arguments = parser.parse_args(argv)
-    output = arguments.output or arguments.profile.with_suffix(".png")
 
     def draw() -> int:
         document = read_profile(arguments.profile)
+        output = arguments.output or arguments.profile.with_suffix(".png")
         try:
             draw_profile(document, output)
         except ImportError as error:

@@ -12,6 +12,7 @@ import threading
 from typing import IO, Any, Callable, List, NamedTuple, Optional
 
 from irvis.runtime.errors import IrvisError, one_line
+from irvis.runtime.imports import import_failure
 from irvis.runtime.version import irvis_version
 
 
@@ -186,14 +187,8 @@ def _import(command: Subcommand) -> Any:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         return importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        if (error.name or "irvis").split(".")[0] == "irvis":
-            raise
-        raise IrvisError(f"{error.name} is not installed: pip install 'irvis[{command.extra}]'") from error
-    except ImportError as error:  # such as an OpenCV that lacks libGL.so.1
-        if (error.name or "").split(".")[0] == "irvis":
-            raise
-        raise IrvisError(f"a package cannot be imported ({one_line(error)}); `irvis doctor` says which") from error
+    except ImportError as error:
+        raise import_failure(error, f"pip install 'irvis[{command.extra}]'") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple, Union
 
@@ -39,6 +40,16 @@ def write_safetensors(path: PathLike, tensors: Dict[str, torch.Tensor], metadata
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors are aligned
     write_bytes(path, len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def save_state(path: PathLike, state: Dict[str, Any]) -> None:
+    """Write what a stopped training resumes from, by ``torch.save``, whole or not at all. Raises FileError.
+
+    It goes through memory: on a full disk torch raises a RuntimeError that does not say so.
+    """
+    stream = BytesIO()
+    torch.save(state, stream)
+    write_bytes(path, stream.getvalue())
 
 
 def load_student(path: Union[str, Path]) -> Student:

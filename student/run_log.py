@@ -15,7 +15,7 @@ STEPS, VALIDATIONS, PICTURE = ".csv", ".validation.csv", ".jpg"
 
 def beside(output: Path, ending: str) -> Path:
     """Return the path of a file beside a run's output: the output's name with ``ending`` appended."""
-    return output.with_name(output.name + ending)
+    return Path(f"{output}{ending}")  # not with_name, which fails for "": the check of the output itself says more
 
 
 class Table:

@@ -19,9 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError, one_line
-from irvis.runtime.files import replacing, sha256
+from irvis.runtime.files import sha256
 from irvis.student.augment import augment
-from irvis.student.checkpoint import load_student
+from irvis.student.checkpoint import load_student, save_state
 from irvis.student.datasets import to_unit
 from irvis.student.distributed import Processes
 from irvis.student.downstream import Downstream
@@ -231,8 +231,7 @@ class Trainer:
             "step": self.step,
             "random": self._random_states(),
         }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
+        save_state(path, state)
 
     def _random_states(self) -> Dict[str, Tensor]:
         """Return the states of the random number generators, which a downstream task may use."""

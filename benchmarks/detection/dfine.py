@@ -25,8 +25,8 @@ from irvis.benchmarks.detection.dfine_networks import published_network, random_
 from irvis.benchmarks.detection.objects import Detections
 from irvis.benchmarks.detection.precision import MOST, average_precisions, mean_precision
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import replacing
 from irvis.runtime.images import read_image
+from irvis.student.checkpoint import save_state
 
 # Peak learning rates: for published weights the authors' own, scaled to a batch of 32; for random ones a higher rate.
 FINE_TUNING, FROM_SCRATCH = 2e-4, 1e-3
@@ -68,8 +68,7 @@ class DFine:
                 state["best"] = precision
                 state["best_network"] = {name: value.clone() for name, value in self.network.state_dict().items()}
             state.update(epoch=epoch + 1, network=self.network.state_dict(), optimizer=self.optimizer.state_dict())
-            with replacing(file) as temporary:
-                torch.save(state, temporary)
+            save_state(file, state)
         self.network.load_state_dict(state["best_network"])
 
     def detect(self, image: np.ndarray) -> Detections:

@@ -5,13 +5,14 @@ The last line printed is JSON: what was found, or the trouble.
 
 import importlib
 import json
+import os
 import re
 import sys
 import time
 from importlib import metadata
 from typing import Any, Callable, Dict, List, Optional
 
-from irvis.runtime.errors import ModelError, one_line
+from irvis.runtime.errors import FileError, ModelError, one_line
 
 Found = Dict[str, Any]
 SMOKE_SIZE = (96, 128)  # (H, W)
@@ -91,6 +92,8 @@ def probe_engine(path: str) -> Found:
     from irvis.runtime.sidecar import check_machine, read_engine, read_sidecar
     from irvis.runtime.tensorrt_messages import import_tensorrt
 
+    if os.path.isdir(path):  # such as the root, which has no name to make that of a sidecar from
+        raise FileError(f"cannot read engine {path}: it is a folder")
     sidecar = read_sidecar(path)
     read_engine(path, sidecar)
     trt, gpu = import_tensorrt(), Gpu()

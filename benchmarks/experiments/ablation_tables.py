@@ -1,11 +1,10 @@
 """The ablation as tables: Markdown and LaTeX like Table 3, beside the published figures, and CSV."""
 
-import csv
-import io
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Dict, List, NamedTuple, Sequence
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.published import ABLATION, METRICS, NOT_COMPARABLE
 from irvis.benchmarks.ranked_tables import BEST, DIGITS, SECOND, TICK, Cell, RankedTable, ranks, write_tables
 from irvis.benchmarks.tables import FOOTNOTE, MARK, PUBLISHED
@@ -69,11 +68,10 @@ def describe(figures: Figures, setting: Setting) -> str:
 
 def to_csv(figures: Figures, setting: Setting) -> str:
     """Return every figure unrounded, one row per variant; with one seed the standard deviation is an empty cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     kinds = ("mean", "std", PUBLISHED)
     head = ["configuration", *PARTS, "parameters", "steps", "seeds", "teachers"]
-    writer.writerow([*head, *(f"{name}_{kind}" for name in METRICS for kind in kinds)])
+    head += [f"{name}_{kind}" for name in METRICS for kind in kinds]
+    rows = []
     for variant in VARIANTS:
         parts = [int(part not in variant.lacks) for part in PARTS]
         row = [variant.name, *parts, parameters(variant), setting.steps, setting.seeds]
@@ -81,8 +79,8 @@ def to_csv(figures: Figures, setting: Setting) -> str:
         for name, published in zip(METRICS, ABLATION[variant.name]):
             values = _values(figures[variant], name)
             row += [mean(values), stdev(values) if len(values) > 1 else "", published]
-        writer.writerow(row)
-    return stream.getvalue()
+        rows.append(row)
+    return csv_text(head, rows)
 
 
 def parameters(variant: Variant) -> int:

@@ -1,10 +1,9 @@
 """Section 4.6 as a table: each teacher, and below it its student with the difference."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.data_sets import counted
 from irvis.benchmarks.experiments.ablation import DataSet
 from irvis.benchmarks.published import METRICS
@@ -80,13 +79,9 @@ def describe(couples: Sequence[Couple], test: DataSet) -> str:
 
 def to_csv(couples: Sequence[Couple]) -> str:
     """Return every figure unrounded, two rows per couple; a teacher has no cosine."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["teacher", "network", "steps", *MEASURED, COSINE])
+    rows = []
     for couple in couples:
         for kind, figures in (("teacher", couple.of_teacher), ("student", couple.of_student)):
             steps = couple.steps if kind == "student" and couple.steps is not None else ""
-            writer.writerow(
-                [couple.teacher, kind, steps, *(figures[name] for name in MEASURED), figures.get(COSINE, "")]
-            )
-    return stream.getvalue()
+            rows.append([couple.teacher, kind, steps, *(figures[name] for name in MEASURED), figures.get(COSINE, "")])
+    return csv_text(["teacher", "network", "steps", *MEASURED, COSINE], rows)

@@ -5,13 +5,12 @@ three, at 480x640. With ``--quick`` it also times the student on a few frames.
 """
 
 import argparse
-import csv
-import io
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Sequence
 
 from irvis.benchmarks import complexity
 from irvis.benchmarks.complexity import NOTES, TEN_TIMES, Cost
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.experiments.timings import Timings, read_timings, split_report
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
@@ -143,15 +142,13 @@ def describe(timings: Sequence[Timings], quick: bool = False) -> str:
 def to_csv(costs: Sequence[Cost], timings: Sequence[Timings]) -> str:
     """Return every figure unrounded, the published ones as printed."""
     by_name = {cost.name: cost for cost in costs}
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     measured = [f"{found.title} [{n}]_{kind}_ms" for n, found in enumerate(timings, 1) for kind in ("mean", "std")]
     published = [f"published_{field}" for field in PublishedCost._fields]
-    writer.writerow(["method", *Cost._fields[1:], *published, *measured])
+    rows = []
     for name in names_of(costs, timings):
         counts = by_name[name][1:] if name in by_name else [""] * len(Cost._fields[1:])
         times: List[object] = []
         for found in timings:
             times += found.times_ms.get(name, ("", ""))
-        writer.writerow([name, *counts, *COMPLEXITY.get(name, [""] * len(published)), *times])
-    return stream.getvalue()
+        rows.append([name, *counts, *COMPLEXITY.get(name, [""] * len(published)), *times])
+    return csv_text(["method", *Cost._fields[1:], *published, *measured], rows)

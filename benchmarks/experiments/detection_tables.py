@@ -1,12 +1,11 @@
 """Detection as tables: average precisions in the form of the paper's Table 6, with its own figures below."""
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.detection.detector import Settings
 from irvis.benchmarks.detection.objects import CLASSES
 from irvis.benchmarks.ranked_tables import Cell, RankedTable, ranks, write_tables
@@ -87,12 +86,10 @@ def describe(setting: Setting, published: bool) -> str:
 
 def to_csv(rows: Sequence[Row], setting: Setting) -> str:
     """Return every figure unrounded, one row per method; an empty cell is a class without test objects."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["method", "kind", *setting.classes, MEAN])
-    for row in rows:
-        writer.writerow([row.name, row.kind, *("" if math.isnan(value) else value for value in _columns(row))])
-    return stream.getvalue()
+    return csv_text(
+        ["method", "kind", *setting.classes, MEAN],
+        [[row.name, row.kind, *("" if math.isnan(value) else value for value in _columns(row))] for row in rows],
+    )
 
 
 def _columns(row: Row) -> List[float]:

@@ -1,16 +1,15 @@
 """Quality as tables: one per data set beside the published figures, one of students against teachers, and CSV."""
 
-import csv
-import io
 from pathlib import Path
 from statistics import mean
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.experiments.methods import Method
 from irvis.benchmarks.published import METRICS, NOT_COMPARABLE, PAIRS, QUALITY, published_set
 from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, write_tables
 from irvis.benchmarks.tables import BASELINE, FOOTNOTE, MARK, MODEL, PUBLISHED, Quality, Row, to_csv
-from irvis.runtime.files import write_bytes
+from irvis.runtime.files import write_text
 from irvis.runtime.pairs import Pair
 
 MEAN = "mean of the inputs"
@@ -50,7 +49,7 @@ def write_quality(folder: Path, methods: Sequence[Method], measured: Sequence[Me
     rows = versus(methods, measured)
     if rows:
         files += write_tables(folder, "quality-students", students_table(rows, measured), students_csv(rows))
-    write_bytes(folder / "quality-pairs.csv", pairs_csv(methods, measured).encode())
+    write_text(folder / "quality-pairs.csv", pairs_csv(methods, measured))
     return [*files, folder / "quality-pairs.csv"]
 
 
@@ -128,7 +127,7 @@ def pairs_csv(methods: Sequence[Method], measured: Sequence[Measured]) -> str:
     """Return every pair's metrics, so that a difference can be tested for its significance."""
     head = ["data_set", "pair", "method", *METRICS]
     names = [*(method.name for method in methods), MEAN]
-    return _to_csv(
+    return csv_text(
         head,
         [
             [found.name, pair.name, name, *(row[metric] for metric in METRICS)]
@@ -175,7 +174,7 @@ def students_table(rows: Sequence[Versus], measured: Sequence[Measured]) -> Rank
 def students_csv(rows: Sequence[Versus]) -> str:
     """Return the same figures unrounded."""
     head = [f"{metric}_{kind}" for metric in METRICS for kind in ("difference", "better")]
-    return _to_csv(
+    return csv_text(
         ["student", "teacher", "data_set", "pairs", *head],
         [[*row[:4], *(part for m in METRICS for part in (row.differences[m], row.better[m]))] for row in rows],
     )
@@ -208,9 +207,3 @@ def _counted(found: Measured) -> str:
     share = f"{count} of the {found.held} pairs" if count < found.held else f"{count} pair{'s' if count > 1 else ''}"
     spread = ", evenly spread" if count < found.held else ""
     return f"{share} of {found.name}{spread}{f', cut to {found.side}x{found.side}' if found.side else ''}"
-
-
-def _to_csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([head, *rows])
-    return stream.getvalue()

@@ -29,7 +29,7 @@ from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
 from irvis.export.to_onnx import sample_pairs
 from irvis.runtime.errors import IrvisError, ModelError, one_line
-from irvis.runtime.files import check_outputs, write_bytes, write_json
+from irvis.runtime.files import check_outputs, write_json, write_text
 from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
@@ -252,7 +252,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, document)
     if arguments.markdown is not None:
-        write_bytes(arguments.markdown, to_markdown(document).encode())
+        write_text(arguments.markdown, to_markdown(document))
     if arguments.plot is not None:
         draw(document, arguments.plot, arguments.metric)
     return 0

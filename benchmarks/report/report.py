@@ -11,6 +11,7 @@ from irvis.benchmarks.machine.board import Board
 from irvis.benchmarks.machine.energy import Energy
 from irvis.benchmarks.machine.requirements import find_doubts
 from irvis.benchmarks.report.stability import History, Stability, judge
+from irvis.runtime.errors import printable
 from irvis.runtime.sizes import format_size
 from irvis.runtime.version import irvis_version
 
@@ -115,7 +116,7 @@ class Report:
             "stability": asdict(stability),
             "board": asdict(self.board),
             "verified_mode": self.verified_mode,
-            "model": {**self.model._asdict(), "file": self.model.file.name},
+            "model": {**self.model._asdict(), "file": printable(self.model.file.name)},
             "backend": self.backend,
             "size": _size(self.size),
             "model_size": _size(self.model_size) if self.model_size else None,

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ XAVIER = Board(
     gpu_clock=GpuClock(1377000000, 1377000000, 1377000000),
     clocks_locked=True,
 )
+# What pip makes of the command begins like this.
+INSTALLED = "import sys; sys.argv[0] = '/usr/bin/bench.py'; from irvis.benchmarks.bench import main"
 WORKSTATION = Board("bench-01", "Intel Xeon", "x86_64", "Debian 12", "3.11.7", is_jetson=False)
 
 
@@ -309,6 +312,15 @@ def test_a_clone_that_is_not_installed_gets_one_line_saying_what_to_run():
     assert "pip install -e ." in message
 
 
+@pytest.mark.parametrize("how", [[SCRIPT], ["-m", "irvis.benchmarks.bench"], ["-c", INSTALLED]])
+def test_a_package_that_cannot_be_imported_is_one_line(how, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, *how], capture_output=True, text=True, env=environment)
+    wanted = "bench.py: a package cannot be imported (libGL.so.1: cannot open); `irvis doctor` says which\n"
+    assert (done.returncode, done.stderr) == (1, wanted)
+
+
 def test_a_camera_s_rate_error_and_quality_table_and_picture(size, samples, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     files = [tmp_path / name for name in ("a.json", "a.md", "a.png")]
@@ -323,6 +335,23 @@ def test_a_camera_s_rate_error_and_quality_table_and_picture(size, samples, tmp_
     assert report["accuracy"]["error"]["worst_psnr_db"] == 200
     assert files[1].read_text().count("\n") == 3
     assert files[2].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "two\nlines"], ids=["not UTF-8", "a line break"])
+def test_a_report_of_odd_names_can_be_read_again(name, size, samples, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    model, pairs = tmp_path / f"{name}.onnx", tmp_path / name
+    shutil.copy(SHIPPED_MODEL, model)
+    shutil.copytree(samples, pairs)
+    report, table = tmp_path / "a.json", tmp_path / "a.md"
+    given = ["--onnx", model, "--pairs", pairs, "--reference", model, "--json", report, "--markdown", table]
+    assert main(arguments(size, *given, "--plot", tmp_path / "a.png")) == 0
+    capsys.readouterr()
+    assert main(["table", str(report)]) == 0
+    printed = capsys.readouterr().out
+    assert printed == table.read_text(encoding="utf-8")
+    assert f"| {name.encode('unicode_escape').decode()}.onnx; " in printed
+    assert main(["plot", str(report), "-o", str(tmp_path / "b.png")]) == 0
 
 
 def test_a_bad_pair_costs_the_accuracy_but_not_the_latencies(size, capsys, tmp_path):

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 
@@ -52,6 +53,12 @@ def test_latex_is_escaped_and_has_the_same_cells():
         r"50 \% &  & \underline{0.4000} \\",
         r"c &  & 0.3000 \\",
     ]
+
+
+def test_a_name_that_is_not_utf_8_is_written(tmp_path):
+    found = FOUND._replace(rows=[[Cell(os.fsdecode(b"caf\xe9")), Cell(""), Cell("0.5")]])
+    for file in write_tables(tmp_path, "nine", found, os.fsdecode(b"caf\xe9,0.5\n")):
+        assert r"caf\udce9" in file.read_text(encoding="utf-8")
 
 
 def test_the_files_have_one_table(tmp_path):

@@ -190,8 +190,8 @@ def test_folders_without_pairs_are_found_before_tensorrt_is_asked(
     assert "folder not found" in failure(capsys, onnx, "--pairs", tmp_path / "none")
 
 
-def run_command(command: List[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def run_command(command: List[str], folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **variables})
 
 
 @pytest.mark.parametrize("how", [[str(SCRIPT)], ["-m", "irvis.export.build_engine"]])
@@ -199,6 +199,13 @@ def test_as_a_script_and_as_a_module(tmp_path: Path, how: List[str]) -> None:
     process = run_command([sys.executable, *how, "no.onnx"], tmp_path)
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == "build_engine.py: ONNX not found: no.onnx\n"
+
+
+def test_a_package_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")
+    process = run_command([sys.executable, str(SCRIPT)], tmp_path, PYTHONPATH=str(tmp_path))
+    wanted = "build_engine.py: a package cannot be imported (libGL.so.1: cannot open); `irvis doctor` says which\n"
+    assert (process.returncode, process.stderr) == (1, wanted)
 
 
 def test_where_irvis_is_not_installed(tmp_path: Path) -> None:

@@ -256,6 +256,12 @@ def test_a_file_that_is_no_profile(tmp_path: Path, content: str) -> None:
         read_profile(path)
 
 
+@pytest.mark.parametrize("profile", ["", "/"])  # as from a shell variable that is not set
+def test_a_profile_without_a_name(profile: str, capsys: pytest.CaptureFixture) -> None:
+    assert layer_profile.main([profile]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_missing_profile(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert layer_profile.main([str(tmp_path / "no.json")]) == 1
     assert capsys.readouterr().err == f"{layer_profile.PROGRAM}: profile not found: {tmp_path / 'no.json'}\n"

@@ -317,6 +317,7 @@ def test_two_processes_give_the_losses_of_one(samples, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1
     assert done.stderr.count("have no partner") == 1
+    assert "Grad strides" not in done.stderr
     for one, other in zip(rows_of(alone), rows_of(together)):
         for name, value in one.items():
             assert float(other[name]) == pytest.approx(float(value), rel=2e-4, abs=1e-7), name
@@ -702,6 +703,9 @@ def test_two_folders_are_a_data_set_too_and_an_epoch_counts_the_crops(samples, t
 def test_an_output_that_cannot_be_written_is_said_before_training(samples, tmp_path, capsys):
     assert main(["train", str(samples), "-o", str(tmp_path), *OPTIONS]) == 1
     assert capsys.readouterr().err == f"irvis train: cannot write {tmp_path}: it is a folder\n"
+    for output, told in {"": ".", "/": "/"}.items():  # as from a shell variable that is not set
+        assert main(["train", str(samples), "-o", output, *OPTIONS]) == 1
+        assert capsys.readouterr().err == f"irvis train: cannot write {told}: it is a folder\n"
 
 
 def test_no_file_beside_the_output_takes_the_place_of_an_input(samples, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import math
+import resource
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -281,6 +282,21 @@ def test_a_state_of_before_there_were_strides_is_resumed(tmp_path):
     resumed = Trainer(SMALL, CROPS)
     resumed.restore(tmp_path / "run.state")
     assert resumed.step == 2
+
+
+def test_a_disk_that_fills_up_while_a_state_is_saved_is_one_line(tmp_path):
+    path, trainer = tmp_path / "a.state", Trainer(SMALL, CROPS)
+    trainer.save(path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # no root needed, as for a small disk
+    try:
+        with pytest.raises(FileError, match=r"cannot write .*a\.state: File too large"):
+            trainer.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.state"]
+    assert path.read_bytes() == before
 
 
 def test_steps_beyond_the_last_are_refused():

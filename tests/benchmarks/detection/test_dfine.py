@@ -1,4 +1,5 @@
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -82,6 +83,17 @@ def test_stopped_it_goes_on_to_the_same(examples, tmp_path, monkeypatch):
 def test_too_small_a_side_is_one_line(examples, tmp_path):
     with pytest.raises(IrvisError, match="has 100 queries, but only 84 places in an image of 64x64; give a larger"):
         DFine(CLASSES, None, "cpu").fit(examples, examples[:1], SETTINGS._replace(side=64), tmp_path)
+
+
+def test_a_disk_that_fills_up_is_one_line(examples, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(FileError, match=r"cannot write .*state\.pt: File too large"):
+            DFine(CLASSES, None, "cpu").fit(examples[:2], examples[:1], SETTINGS._replace(epochs=1), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_what_is_no_state_is_refused(examples, tmp_path):

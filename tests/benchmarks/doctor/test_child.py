@@ -71,6 +71,11 @@ def test_the_shipped_student_fuses_a_pair():
     assert found["latency_ms"] > 0
 
 
+def test_a_folder_is_no_engine(tmp_path):
+    for folder in ("/", tmp_path):
+        assert ask_child("engine", str(folder)) == Answer({}, f"cannot read engine {folder}: it is a folder")
+
+
 def test_an_engine_without_its_sidecar_or_with_other_bytes_is_refused(tmp_path):
     from irvis.runtime.sidecar import Sidecar, write_sidecar
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 
 import pytest
@@ -54,6 +55,13 @@ def test_a_name_that_a_terminal_would_obey_is_shown_escaped(graphs, capsys, tmp_
     assert (code, err) == (0, "")
     assert "\\x1b]0;yours" in out
     assert "\x1b" not in out
+
+
+def test_a_name_that_is_not_utf_8_is_written(graphs, capsys, tmp_path):
+    model, table = tmp_path / os.fsdecode(b"caf\xe9.onnx"), tmp_path / "a.md"
+    model.write_bytes(graphs[1].read_bytes())
+    assert run(capsys, model, "--size", "48x64", "--precision", "fp16", "--markdown", table)[::2] == (0, "")
+    assert r"caf\udce9.onnx, 48x64" in table.read_text(encoding="utf-8")
 
 
 def test_the_bytes_are_those_of_irvis_passes(graphs, capsys, tmp_path):
