@@ -29,6 +29,9 @@ try:
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+except KeyboardInterrupt:
+    print("bench.py: interrupted", file=sys.stderr)
+    sys.exit(130)
 except ImportError as error:
     if error.name == "irvis":
         sys.exit(f"bench.py: irvis is not installed: run `pip install -e .` in {Path(__file__).resolve().parents[1]}")

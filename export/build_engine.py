@@ -20,6 +20,9 @@ try:
     from irvis.runtime.files import check_writable
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sizes import format_size, parse_size
+except KeyboardInterrupt:
+    print("build_engine.py: interrupted", file=sys.stderr)
+    sys.exit(130)
 except ImportError as error:
     if error.name == "irvis":
         sys.exit("build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository")

@@ -312,6 +312,13 @@ def test_a_clone_that_is_not_installed_gets_one_line_saying_what_to_run():
     assert "pip install -e ." in message
 
 
+def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path):
+    (tmp_path / "cv2.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (130, "bench.py: interrupted\n")
+
+
 @pytest.mark.parametrize("how", [[SCRIPT], ["-m", "irvis.benchmarks.bench"], ["-c", INSTALLED]])
 def test_a_package_that_cannot_be_imported_is_one_line(how, tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")

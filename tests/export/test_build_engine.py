@@ -201,6 +201,12 @@ def test_as_a_script_and_as_a_module(tmp_path: Path, how: List[str]) -> None:
     assert process.stderr == "build_engine.py: ONNX not found: no.onnx\n"
 
 
+def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    process = run_command([sys.executable, str(SCRIPT)], tmp_path, PYTHONPATH=str(tmp_path))
+    assert (process.returncode, process.stderr) == (130, "build_engine.py: interrupted\n")
+
+
 def test_a_package_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")
     process = run_command([sys.executable, str(SCRIPT)], tmp_path, PYTHONPATH=str(tmp_path))

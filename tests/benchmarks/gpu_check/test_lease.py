@@ -125,9 +125,9 @@ def test_a_step_that_does_not_end_is_ended_with_the_time(parts: Path, tmp_path: 
     hangs = CHECK + "import time\ntime.sleep(600 * (sys.argv[2] == 'accuracy'))\n"
     (parts / "tree/irvis/benchmarks/gpu_check/__main__.py").write_text(hangs)
     work, begun = tmp_path / "work", time.monotonic()
-    running = lease(pack(parts), len(list(parts.glob("part.*"))), work, 20)
+    running = lease(pack(parts), len(list(parts.glob("part.*"))), work, 30)
     said = running.communicate(timeout=120)[0].splitlines()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 90
     assert [line.split()[2] for line in said if " s: " in line] == ["build", "accuracy"]
     assert said[-1] == "the time is up"
     with tarfile.open(work / "out.tgz") as archive:
