@@ -6,21 +6,16 @@ map by its L2 norm. Here the divisor is that norm over the root of the map's siz
 do not depend on the size: maps then compare as in eq. 2.
 """
 
-from functools import partial
-from pathlib import Path
 from typing import Callable, Sequence, Tuple
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irvis.student.checkpoint import load_student
 from irvis.student.datasets import unit_planes
 from irvis.student.losses import SHORTEST, attention_map, attention_map_loss
-from irvis.student.network import Student
-from irvis.student.teachers.load import Device, repeatable_output
+from irvis.student.teachers.load import repeatable_output
 from irvis.student.teachers.network import Output
 
 # (infrared, visible) of (B, 1, H, W) in [0, 1] -> (feature, fused), as every Teacher returns them
@@ -30,11 +25,6 @@ PERCENTILES = (1, 99)  # of the values, the ends of a colour scale: a few hot pi
 COLOURS = "inferno"
 PERIOD = 16  # pixels; shorter periods count as detail
 SHARE = 0.8  # weight of the colours where they lie over the image
-
-
-def open_student(checkpoint: Path, device: Device = "cpu") -> Network:
-    """Return a student as a Network. Raises IrvisError."""
-    return partial(_run, load_student(checkpoint).to(device))
 
 
 def attention(network: Network, infrared: np.ndarray, luminance: np.ndarray) -> Tensor:
@@ -86,10 +76,3 @@ def over_image(heat: np.ndarray, luminance: np.ndarray, limits: Tuple[float, flo
     unit = (heat - low) / max(high - low, SHORTEST)
     colours = np.ascontiguousarray(colormaps[COLOURS](unit.clip(0, 1), bytes=True)[:, :, 2::-1])
     return cv2.addWeighted(colours, SHARE, cv2.cvtColor(luminance, cv2.COLOR_GRAY2BGR), 1 - SHARE, 0)
-
-
-def _run(student: Student, infrared: Tensor, visible: Tensor) -> Output:
-    device = next(student.parameters()).device
-    with torch.no_grad():
-        fused, feature = student(infrared.to(device), visible.to(device), return_feature=True)
-    return feature, fused

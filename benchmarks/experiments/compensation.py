@@ -40,8 +40,9 @@ from irvis.student.ablation import FULL
 from irvis.student.checkpoint import read_metadata
 from irvis.student.datasets import unit_planes
 from irvis.student.distributed import Processes, processes
-from irvis.student.heatmaps import Network, detail_share, heat_map, open_student, similarity
+from irvis.student.heatmaps import Network, detail_share, heat_map, similarity
 from irvis.student.losses import attention_map, sobel_magnitude
+from irvis.student.teachers.any_student import StudentTeacher
 from irvis.student.teachers.load import PublishedTeacher, Teacher, open_teachers, repeatable_output
 from irvis.student.teachers.network import CASTS
 from irvis.student.train import RunOptions, train
@@ -102,7 +103,7 @@ def main(arguments: argparse.Namespace) -> int:
             print(f"trained into {arguments.output}; give --test to measure")
             return 0
         files = [given.get(teacher.name) or runs[teacher].checkpoint for teacher in teachers]
-        students = [open_student(file, among.device) for file in files]
+        students = [StudentTeacher(file, among.device) for file in files]
         couples = [
             Couple(teacher.name, *_told(file), **_figures(teacher, file, student, test, arguments.output))
             for teacher, file, student in zip(teachers, files, students)

@@ -18,7 +18,8 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.pairs import files_of
 from irvis.runtime.shipped import find_model
-from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, open_student, over_image, similarity, span
+from irvis.student.heatmaps import COLOURS, Network, attention, heat_map, over_image, similarity, span
+from irvis.student.teachers.any_student import StudentTeacher
 from irvis.student.teachers.load import open_teacher, teacher_file
 
 SCALES = {
@@ -81,7 +82,7 @@ def main(arguments: argparse.Namespace) -> int:
     files = [split_student(text, names) for text in arguments.student or default]
     inputs = [*files_of(pairs_at_hand(arguments)), *map(teacher_file, arguments.teacher), *(file for _, file in files)]
     check_outputs_apart([arguments.output], inputs)
-    students = [Shown(file.stem, open_student(file), teacher) for teacher, file in files]
+    students = [Shown(file.stem, StudentTeacher(file), teacher) for teacher, file in files]
     shown = [Shown(teacher.name, teacher) for teacher in teachers]
     draw_features(scenes, shown, students, arguments.scale, arguments.output)
     print(f"wrote {arguments.output}")

@@ -5,8 +5,9 @@ torch = pytest.importorskip("torch")
 
 from irvis.student.checkpoint import save_student
 from irvis.student.datasets import unit_planes
-from irvis.student.heatmaps import attention, detail_share, heat_map, open_student, over_image, similarity, span
+from irvis.student.heatmaps import attention, detail_share, heat_map, over_image, similarity, span
 from irvis.student.network import Student, StudentConfig
+from irvis.student.teachers.any_student import StudentTeacher
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def test_a_student_is_a_network_and_its_map_is_the_signed_mean_over_channels(tmp
     torch.manual_seed(0)
     student = Student(StudentConfig(8, 2, 1, 1)).eval()
     save_student(tmp_path / "student.safetensors", student)
-    network = open_student(tmp_path / "student.safetensors")
+    network = StudentTeacher(tmp_path / "student.safetensors")
     with torch.no_grad():
         fused, feature = student(*unit_planes(*planes), return_feature=True)
     assert all(torch.equal(*both) for both in zip(network(*unit_planes(*planes)), (feature, fused)))

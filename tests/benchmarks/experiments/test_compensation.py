@@ -18,6 +18,7 @@ from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.student.checkpoint import load_student, save_student
 from irvis.student.network import Student, StudentConfig
+from irvis.student.teachers.any_student import StudentTeacher
 from irvis.student.teachers.load import open_teacher
 from irvis.student.trainer import Trainer
 from irvis.student.validation import fuse_planes
@@ -168,7 +169,7 @@ def test_a_teacher_that_draws_random_numbers_has_the_same_figures_at_every_run(s
             noise = 0.1 * torch.randn_like(infrared)
             return infrared + noise, visible + noise
 
-    student, test = compensation.open_student("given.safetensors"), compensation.test_set_of(samples, True)
+    student, test = StudentTeacher("given.safetensors"), compensation.test_set_of(samples, True)
     assert compensation.measure(Noisy(), student, test) == compensation.measure(Noisy(), student, test)
 
 
@@ -176,7 +177,7 @@ def test_a_teacher_has_the_bits_of_its_authors(samples):
     infrared, visible = read_luminance(pairs_of(samples)[0])
     test = compensation.test_set_of(samples, True)
     teacher = open_teacher(f"{TOY},feature=encode")
-    figures = compensation.measure(teacher, compensation.open_student("given.safetensors"), test)
+    figures = compensation.measure(teacher, StudentTeacher("given.safetensors"), test)
     _, fused = teacher(*(torch.from_numpy(plane / np.float32(255))[None, None] for plane in (infrared, visible)))
     levels = np.rint(fused[0, 0].numpy().clip(0, 1) * 255)
     wanted = published_metrics(infrared.astype(float), visible.astype(float), levels)
