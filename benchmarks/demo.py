@@ -48,7 +48,8 @@ def main(arguments: argparse.Namespace) -> int:
             raise FileError("none of the pairs could be fused")
         picture = output / "side_by_side.png"
         write_image(picture, stack_rows([_row(pair, output) for pair in fused[:PICTURE_ROWS]]))
-        print(f"wrote {picture}: {min(len(fused), PICTURE_ROWS)} rows of infrared, visible, fused")
+        rows = min(len(fused), PICTURE_ROWS)
+        print(f"wrote {picture}: {rows} row{'s' * (rows > 1)} of infrared, visible, fused")
         _print_latency(fuser, fused[0])
     return 1 if failures else 0
 

@@ -75,9 +75,10 @@ def draw(found: Sequence[Roofline], output: Path) -> None:
 def _peaks(found: Roofline) -> str:
     device, units = found.device, found.device.tflops[found.precision]
     fitting_mb = CACHE_SHARE * device.cache_mb
+    unit = "TOP/s" if found.precision == "int8" else "TFLOP/s"
     return (
         f"peaks: {device.dram_gb_per_s:.1f} GB/s, {device.cache_gb_per_s:.0f} for tensors up to {fitting_mb:.3g} MB "
-        f"(cache); {units['matrix']:.3g} TFLOP/s in matrices, {units['vector']:.3g} in vectors; "
+        f"(cache); {units['matrix']:.3g} {unit} in matrices, {units['vector']:.3g} in vectors; "
         f"{device.overhead_us[1]:.2g} us per kernel"
     )
 
@@ -196,7 +197,7 @@ def _draw_roof(axis: Any, shown: Sequence[Roofline]) -> None:
         for each, marker in zip(shown, MARKERS):
             axis.scatter([], [], color="grey", marker=marker, label=each.model)
     axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s", title="groups over 1 MB")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6, loc="lower right")
 
 
 def _draw_kinds(axis: Any, shown: Sequence[Roofline]) -> None:

@@ -37,6 +37,7 @@ def test_a_xavier_is_estimated_in_each_precision(graphs, capsys, tmp_path):
         (name, precision) for name in ("plain.onnx", "deploy.onnx") for precision in ("fp32", "fp16", "int8")
     ]
     assert out.count("an estimate, not a measurement") == 6
+    assert (out.count(" TFLOP/s in matrices"), out.count(" TOP/s in matrices")) == (4, 2)
     for each in found:
         low, middle, high = each["estimate_ms"]
         bound_ms = sum(group["bound_ms"] for group in each["groups"])
