@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 try:
+    from irvis.runtime.imports import importing_for
+except ModuleNotFoundError as error:
+    if error.name != "irvis":
+        raise
+    sys.exit(f"bench.py: irvis is not installed: run `pip install -e .` in {Path(__file__).resolve().parents[1]}")
+
+with importing_for("bench.py"):
     from irvis.benchmarks.accuracy import Accuracy, measure_accuracy
     from irvis.benchmarks.machine.board import Board, read_board
     from irvis.benchmarks.machine.requirements import require_locked_clocks, require_mode, set_mode
@@ -19,7 +26,7 @@ try:
     from irvis.benchmarks.report import compare as compare_reports
     from irvis.benchmarks.report.file import read_report, write_report
     from irvis.benchmarks.report.plot import draw, require_matplotlib
-    from irvis.benchmarks.report.report import PAPER, Model, Report, heading
+    from irvis.benchmarks.report.report import Model, Report
     from irvis.benchmarks.report.text import to_markdown, to_text
     from irvis.export.onnx_wire import is_onnx
     from irvis.runtime import Fuser, IrvisError
@@ -29,19 +36,6 @@ try:
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sidecar import read_sidecar
     from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
-except KeyboardInterrupt:
-    print("bench.py: interrupted", file=sys.stderr)
-    sys.exit(130)
-except ImportError as error:
-    if error.name == "irvis":
-        sys.exit(f"bench.py: irvis is not installed: run `pip install -e .` in {Path(__file__).resolve().parents[1]}")
-    if Path(sys.argv[0]).name != "bench.py":  # imported by another command, which says it
-        raise
-    from irvis.runtime.imports import import_failure
-
-    sys.exit(f"bench.py: {import_failure(error, 'it comes with `pip install -e .` or with JetPack')}")
-
-__all__ = ["PAPER", "bench", "heading", "main"]
 
 PRECISIONS = ("FP32", "FP16", "INT8")
 

@@ -19,9 +19,9 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from irvis.benchmarks.bench import heading
 from irvis.benchmarks.forms import add_common_arguments, export_form, largest_difference, open_form, run_eager
 from irvis.benchmarks.machine.board import Board, read_board
+from irvis.benchmarks.report.report import heading
 from irvis.benchmarks.turns import Quartiles, Run, ratio, time_forms
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes

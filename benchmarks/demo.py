@@ -6,9 +6,9 @@ from typing import List
 
 import numpy as np
 
-from irvis.benchmarks.bench import PAPER
 from irvis.benchmarks.latency import measure, summarize
 from irvis.benchmarks.machine.board import read_board
+from irvis.benchmarks.report.report import PAPER
 from irvis.runtime import engine_cache
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import check_outputs_apart

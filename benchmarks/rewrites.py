@@ -14,10 +14,10 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from tqdm import tqdm
 
-from irvis.benchmarks.bench import heading
 from irvis.benchmarks.compare import DEPLOY
 from irvis.benchmarks.forms import add_common_arguments, export_form, largest_difference, open_form
 from irvis.benchmarks.machine.board import read_board
+from irvis.benchmarks.report.report import heading
 from irvis.benchmarks.turns import Quartiles, Run, ratio, time_forms
 from irvis.benchmarks.undone import UNDO, without
 from irvis.export.deploy import DeployStudent

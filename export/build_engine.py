@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 try:
+    from irvis.runtime.imports import importing_for
+except ModuleNotFoundError as error:
+    if error.name != "irvis":
+        raise
+    sys.exit("build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository")
+
+with importing_for("build_engine.py"):
     from irvis.export.build_options import MIB, BuildOptions
     from irvis.export.engine import build_engine
     from irvis.export.spinner import is_at_work
@@ -20,15 +27,6 @@ try:
     from irvis.runtime.files import check_writable
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sizes import format_size, parse_size
-except KeyboardInterrupt:
-    print("build_engine.py: interrupted", file=sys.stderr)
-    sys.exit(130)
-except ImportError as error:
-    if error.name == "irvis":
-        sys.exit("build_engine.py: irvis is not installed: run `pip install -e .` in the root of its repository")
-    from irvis.runtime.imports import import_failure
-
-    sys.exit(f"build_engine.py: {import_failure(error, 'it comes with `pip install -e .` or with JetPack')}")
 
 PROGRAM = "build_engine.py"
 

@@ -12,7 +12,7 @@ import threading
 from typing import IO, Any, Callable, List, NamedTuple, Optional
 
 from irvis.runtime.errors import IrvisError, one_line
-from irvis.runtime.imports import import_failure
+from irvis.runtime.imports import importing
 from irvis.runtime.version import irvis_version
 
 
@@ -183,14 +183,8 @@ def _run(name: str, argv: List[str]) -> int:
 
 
 def _import(command: Subcommand) -> Any:
-    # Signals wait until it is imported: numpy and OpenCV turn a KeyboardInterrupt into an ImportError.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    try:
+    with importing(f"pip install 'irvis[{command.extra}]'"):
         return importlib.import_module(command.module)
-    except ImportError as error:
-        raise import_failure(error, f"pip install 'irvis[{command.extra}]'") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 if __name__ == "__main__":

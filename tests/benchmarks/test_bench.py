@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from irvis.benchmarks import bench, measurement
-from irvis.benchmarks.bench import heading, main
+from irvis.benchmarks.bench import main
 from irvis.benchmarks.machine.board import Board, read_board
 from irvis.benchmarks.machine.clocks import GpuClock
 from irvis.benchmarks.report.file import find_fault, load_schema, read_report, write_report
+from irvis.benchmarks.report.report import heading
 from irvis.benchmarks.report.text import to_text
 from irvis.runtime import Fuser, IrvisError
 from irvis.runtime.files import sha256
