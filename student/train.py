@@ -159,6 +159,8 @@ def _check_output(output: Path, init: Optional[Path], pairs: Sequence[Pair]) -> 
 
 
 def _warn_of_trained_on(pairs: Sequence[Pair], validation: Sequence[Pair]) -> None:
+    if not validation:
+        return
     trained_on = {file.resolve() for file in files_of(pairs)}
     count = sum(pair.visible.resolve() in trained_on for pair in validation)
     if count:

@@ -35,23 +35,24 @@ keep() {
     mv "$work/out.part" "$work/out.tgz"
 }
 
-check() { # PART [OPTION ...], as for gpu_check
+gpu_check() { # PYTHON ARGUMENT ...: ended when the time is up; not started then, since to timeout 0 is no limit
   local limit
   limit=$(left)
-  [ "$limit" -gt 0 ] || return # to timeout, 0 is no limit
+  [ "$limit" -gt 0 ] &&
+    (cd "$tree" && PYTHONPATH=$tree timeout -k 10 "$limit" "$1" -m irvis.benchmarks.gpu_check "$out" "${@:2}")
+}
+
+check() { # PART [OPTION ...], as for gpu_check
+  [ "$(left)" -gt 0 ] || return
   echo "$SECONDS s: $*"
-  (cd "$tree" && PYTHONPATH=$tree timeout -k 10 "$limit" "$work/kit/python3.8" -m irvis.benchmarks.gpu_check "$out" \
-    "$@" --data data --models models --torch-python "$torch_python" --seconds "$limit") >> "$out/check.log" 2>&1 ||
+  gpu_check "$work/kit/python3.8" "$@" --data data --models models --torch-python "$torch_python" \
+    --seconds "$(left)" >> "$out/check.log" 2>&1 ||
     if [ "$(left)" -gt 0 ]; then tail -n 1 "$out/check.log"; else echo "the time is up"; fi
   keep
 }
 
 quality() { # of what accuracy fused: needs scikit-image, as TORCH_PYTHON's machine has it, and no GPU
-  local limit
-  limit=$(left)
-  [ "$limit" -gt 0 ] || return
-  (cd "$tree" && PYTHONPATH=$tree timeout -k 10 "$limit" "$torch_python" -m irvis.benchmarks.gpu_check "$out" quality) \
-    >> "$out/quality.log" 2>&1
+  gpu_check "$torch_python" quality >> "$out/quality.log" 2>&1
 }
 
 build() { # NAME ...: these engines, one after the other
