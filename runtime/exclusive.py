@@ -36,15 +36,19 @@ def exclusive(method: Method) -> Method:
 
 
 class Birthplace:
-    """The process in which a CUDA object was created; a fork has a copy of its memory, but no GPU behind it."""
+    """The process in which an object was created of which a fork has the memory, but not the GPU or threads behind it.
 
-    def __init__(self) -> None:
-        self._process = os.getpid()
+    Args:
+        lost: says what does not survive the fork, for the error.
+    """
+
+    def __init__(self, lost: str = "CUDA does not survive a fork") -> None:
+        self._process, self._lost = os.getpid(), lost
 
     def check(self, what: str) -> None:
         """Raise ModelError, naming ``what``, if called in another process."""
         if os.getpid() != self._process:
             raise ModelError(
-                f"{what} was opened in process {self._process}, which was forked since, and CUDA does not survive a "
-                "fork: open it in the process that uses it (with multiprocessing, use the start method spawn)"
+                f"{what} was opened in process {self._process}, which was forked since, and {self._lost}: "
+                "open it in the process that uses it (with multiprocessing, use the start method spawn)"
             )

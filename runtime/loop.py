@@ -5,15 +5,16 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+import cv2
 import numpy as np
 
+from irvis.runtime.at_exit import close_at_exit
 from irvis.runtime.backend import Backend
 from irvis.runtime.cameras.matcher import FramePair
 from irvis.runtime.cameras.nvidia import load_dispatch
 from irvis.runtime.cameras.pairing import SLOP_S, PairedSources
 from irvis.runtime.engine_cache import is_building
-from irvis.runtime.exclusive import exclusive
-from irvis.runtime.frames import to_levels
+from irvis.runtime.exclusive import Birthplace, exclusive
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.latencies import Latencies
 from irvis.runtime.mailbox import Mailbox
@@ -95,12 +96,14 @@ class FusionLoop:
         self._given: Optional[_Job] = None
         self._last_s = self._interval_s = self._skew_ms = 0.0
         self._failure: Optional[BaseException] = None
+        self._birthplace = Birthplace("its threads do not survive a fork")
         self._opened = threading.Event()
         self._fuser: Optional[Fuser] = None
         self._pairs: Optional[PairedSources] = None
         load_dispatch()
         # Only the thread that opened an engine may run it.
         self._threads = [threading.Thread(target=self._infer, args=(model, fuser_options), name="infer", daemon=True)]
+        close_at_exit(self)
         try:
             self._threads[0].start()
             self._opened.wait()
@@ -119,6 +122,7 @@ class FusionLoop:
         Raises FrameError or ModelError if a pair cannot be fused, EndedEarly after the last of a cut-off recording;
         either once all pairs before it were read.
         """
+        self._birthplace.check("the loop")
         job = self._inferred.take(timeout_s)
         if job is None:
             if self.ended:  # otherwise pairs from before the failure are still in the model
@@ -227,7 +231,9 @@ class FusionLoop:
         fused = fuser.finish(work, work.buffers("out", work.visible.shape))
         seen = work.infrared
         if seen.dtype != np.uint8:
-            seen = to_levels(seen, work.buffers("levels of infrared", seen.shape), work.buffers)
+            # As to_levels does without its buffer: ``prepare`` may use that at the model's size, and a buffer that
+            # changes its size twice a frame is allocated anew each time. No value is negative here.
+            seen = cv2.convertScaleAbs(seen, work.buffers("shown infrared", seen.shape), alpha=255.0)
         post_ms = (time.perf_counter() - started_s) * 1e3
         now_s = time.monotonic()
         # The stamps of a recording that is not played at its own pace are not from this clock.

@@ -39,7 +39,7 @@ class VideoFileReader:
         frame = self._video.next_frame(buffers)
         if frame is None:
             self._video.check_end()
-        if frame is None and self._loop and self._video.read:
+        if frame is None and self._loop:
             self._video.close()
             self._video = _Video(self._path)
             frame = self._video.next_frame(buffers)

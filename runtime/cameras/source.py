@@ -9,10 +9,12 @@ from typing import Callable, Iterator, List, Optional, Union
 
 import cv2
 
+from irvis.runtime.at_exit import close_at_exit
 from irvis.runtime.cameras.frame import Frame, FramePool, each
 from irvis.runtime.cameras.reader import Reader, open_reader
 from irvis.runtime.cameras.uri import CAMERAS, SourceUri, parse_uri, without_passwords
 from irvis.runtime.errors import EndedEarly, FileError, FrameError, IrvisError, one_line
+from irvis.runtime.exclusive import Birthplace
 
 STALLED_S = 0.7  # without a frame; for a slower camera, 2.5 of its intervals
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0  # between attempts to reopen a lost camera
@@ -100,6 +102,7 @@ class Source:
         self.ended = False
         self.failure: Optional[BaseException] = None  # the error that ended the source, if one did
         self.cut_off: Optional[EndedEarly] = None  # of a truncated recording: raised once all its frames were read
+        self._birthplace = Birthplace("its thread does not survive a fork")
         self._open_again = open_again or (lambda: open_reader(uri, role))
         self._reader = _open_in_time(self._open_again, uri)
         self._realtime, self._delay_s = realtime, delay_s
@@ -122,6 +125,7 @@ class Source:
     def start(self, epoch_s: Optional[float] = None) -> "Source":
         """Start grabbing and return the source; ``epoch_s`` is when a recording starts, by time.monotonic()."""
         self._epoch_s = self._alive_s = time.monotonic() if epoch_s is None else epoch_s
+        close_at_exit(self)
         self._thread.start()
         return self
 
@@ -148,6 +152,7 @@ class Source:
 
     def check(self) -> str:
         """Return the state; log a warning when frames stop arriving."""
+        self._birthplace.check(self.name)
         status = self.status
         silent_s = time.monotonic() - self._alive_s
         waits = not self._realtime  # for the consumer: then silence says nothing about the camera
@@ -295,14 +300,13 @@ def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
     """Open a source; a camera in a thread that can be abandoned, since OpenCV waits for some pipelines for ever."""
     if uri.scheme not in CAMERAS:
         return opens()
-    result: List[Union[Reader, BaseException]] = []
-    left = threading.Event()
+    result: List[Union[Reader, BaseException, None]] = []  # None: given up. Whichever comes first counts.
 
     def attempt() -> None:
         try:
             reader = opens()
             result.append(reader)
-            if left.is_set():
+            if result[0] is not reader:
                 reader.close()  # it opened too late, and must not block the camera for the next attempt
         except BaseException as error:
             result.append(error)
@@ -310,12 +314,13 @@ def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
     thread = threading.Thread(target=attempt, name=f"open {uri.text}", daemon=True)
     thread.start()
     thread.join(OPEN_S)
-    if not result:
-        left.set()
+    result.append(None)
+    found = result[0]
+    if found is None:
         raise FileError(f"{uri.text} did not open within {OPEN_S:g} s; try the same with gst-launch-1.0 or v4l2-ctl")
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def open_source(uri: str, role: str, *, realtime: bool = True, delay_s: float = 0.0) -> Source:

@@ -102,6 +102,18 @@ def test_a_frame_stays_while_the_next_is_awaited_in_vain():
         assert any(picture is frame.visible for picture in released)
 
 
+def test_while_a_frame_is_given_back_each_stage_has_memory_for_its_next(folders):
+    with FusionLoop(*folders, NoNetwork(), realtime=False) as loop:
+        release = loop._release
+
+        def slowly(job):
+            time.sleep(0.05)  # the next frame has been taken: all stages go on by one pair
+            release(job)
+
+        loop._release = slowly
+        assert [frame.number for frame in loop] == list(range(12))
+
+
 def test_what_comes_before_a_failure_is_read_first_whatever_the_timeout(folders):
     write_image(f"{folders[1]}/03.png", np.zeros((8, 8), np.uint8))
     network = Gated(1)
@@ -206,6 +218,19 @@ def peak_bytes(loop, frames):
 def test_nothing_of_a_frames_size_is_allocated_once_warm(bits, registered):
     with open_loop((480, 640), bits, registered=registered) as loop:
         assert peak_bytes(loop, 20) < 480 * 640 / 2  # a frame has 480 * 640 bytes at least
+
+
+class SmallFrames(NoNetwork):
+    """A network of half the size that takes frames."""
+
+    size, takes_frames = (240, 320), True
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_nor_where_frames_are_resized_for_the_model(bits):
+    scene = "test://street?height=480&width=640"
+    with FusionLoop(f"{scene}&bits={bits}", scene, SmallFrames(), realtime=False, resize=True) as loop:
+        assert peak_bytes(loop, 20) < 480 * 640 / 2
 
 
 def test_with_onnx_runtime_nothing_of_a_frames_size_is_allocated_either():
@@ -424,3 +449,16 @@ def test_every_pair_is_fused_or_skipped_or_on_its_way():
     assert status["skipped"] > 0
     assert status["paired"] - status["fused"] - status["skipped"] <= 6  # before, in and behind each of the stages
     assert status["deadline_ms"] == 33  # by default, what a camera of 30 Hz leaves
+
+
+def test_in_a_fork_it_says_that_its_threads_are_not_there(in_a_fork):
+    with FusionLoop(SCENE, SCENE, NoNetwork()) as loop:
+        loop.read()
+        assert "was forked since, and its threads do not survive a fork" in in_a_fork(lambda: loop.read(timeout_s=5))
+        assert loop.read() is not None
+
+
+def test_in_a_fork_paired_sources_say_that_their_threads_are_not_there(in_a_fork):
+    with PairedSources(f"{SCENE}&fps=2", f"{SCENE}&fps=2") as sources:
+        sources.read().release()
+        assert "its thread does not survive a fork" in in_a_fork(lambda: sources.read(timeout_s=5))

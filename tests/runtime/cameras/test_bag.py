@@ -165,6 +165,17 @@ def test_a_damaged_message_costs_that_frame(bag):
         assert source.status.bad == 1
 
 
+def test_a_loop_of_which_no_message_can_be_read_ends(bag):
+    file = damageable(bag)
+    file.write_bytes(file.read_bytes().replace(b"mono16", b"\xff" * 6))
+    reader = BagReader(parse_uri(f"bag:{bag}?topic=/ir&loop=1"), "infrared")
+    for _ in range(5):
+        with pytest.raises(FileError, match="is damaged"):
+            reader.read(Buffers())
+    assert reader.read(Buffers()) is None
+    reader.close()
+
+
 def test_no_damage_shows_a_traceback(bag):
     file = damageable(bag)
     whole, chance = file.read_bytes(), random.Random(1)

@@ -87,6 +87,7 @@ class Device:
 
     def __init__(self, modes, frame, stamp_ms):
         self.values, self.modes, self.frame, self.stamp_ms = {}, modes, frame, stamp_ms
+        self.released = False
 
     def __call__(self, *_):
         return self
@@ -112,7 +113,7 @@ class Device:
         return True, self.frame
 
     def release(self):
-        pass
+        self.released = True
 
 
 def fourcc(text):
@@ -131,8 +132,16 @@ def test_y16_is_asked_for_and_comes_as_16_bits(monkeypatch):
     reading = reader.read(Buffers())
     np.testing.assert_array_equal(reading.image, frame)
     assert reading.stamp_s == pytest.approx(5000 - 0.04)  # the driver's stamp
-    device.stamp_ms = lambda: 0.0
-    assert reader.read(Buffers()).stamp_s == 5000  # a driver without stamps
+    for other_s in (0.0, 4990.0, 5000.5):  # a driver without stamps, or of another clock
+        device.stamp_ms = lambda other_s=other_s: 1e3 * other_s
+        assert reader.read(Buffers()).stamp_s == 5000
+
+    def decode(_):
+        clock[0] += 0.02
+        return True, frame
+
+    device.retrieve = decode
+    assert reader.read(Buffers()).stamp_s == 5000  # when it came, not when it was decoded
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["rows", "flat"])  # as OpenCV up to 4.9 and from 4.11 gives it
@@ -162,6 +171,18 @@ def test_a_camera_of_y16_alone_keeps_its_16_bits(monkeypatch, option, newer):
         assert CameraReader(parse_uri("v4l2:///dev/video1"), "visible").read(Buffers()).image.shape == (24, 32, 3)
 
 
+def test_a_grey_camera_of_8_bits_comes_in_rows_too(monkeypatch):
+    raw = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    modes = {
+        cv2.CAP_PROP_FOURCC: [fourcc("GREY")],
+        cv2.CAP_PROP_FRAME_WIDTH: [32.0],
+        cv2.CAP_PROP_FRAME_HEIGHT: [24.0],
+    }
+    monkeypatch.setattr(cv2, "VideoCapture", Device(modes, raw.reshape(1, -1), lambda: 0.0))
+    reader = CameraReader(parse_uri("v4l2:///dev/video0"), "infrared")
+    np.testing.assert_array_equal(reader.read(Buffers()).image, raw)
+
+
 @pytest.mark.parametrize(
     ("told", "fps"),
     [(0.0, None), (-1.0, None), (np.inf, None), (np.nan, None), (90000.0, None), (29.97, 29.97), (1000.0, 1000.0)],
@@ -181,9 +202,11 @@ def test_a_rate_that_no_camera_has_is_none(monkeypatch, tmp_path, told, fps):
     ],
 )
 def test_a_mode_that_the_camera_did_not_take_is_refused(monkeypatch, option, modes, message):
-    monkeypatch.setattr(cv2, "VideoCapture", Device(modes, None, lambda: 0.0))
+    device = Device(modes, None, lambda: 0.0)
+    monkeypatch.setattr(cv2, "VideoCapture", device)
     with pytest.raises(FileError, match=message):
         CameraReader(parse_uri(f"v4l2:///dev/video0?{option}"), "infrared")
+    assert device.released  # for the next attempt, with another option
 
 
 def test_frames_take_the_form_of_their_role():

@@ -68,11 +68,12 @@ def camera(script, opened):
         opened[-1].closed = True
 
 
-def wait_for(condition, limit_s=5.0):
-    limit = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
+def wait_for(condition):
+    for _ in range(1000):
+        if condition():
+            return
         time.sleep(0.005)
+    raise AssertionError("waited in vain")
 
 
 def test_the_newest_frame_is_kept_and_older_ones_are_counted(camera, script):
@@ -106,8 +107,20 @@ def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, s
     for level in range(40, 80):
         script.append(level)
         frame = camera.read()
-        seen.add(id(frame.image))
+        seen.add(frame)
         frame.release()
+    assert len(seen) <= FramePool.USUAL
+
+
+def test_the_memory_of_frames_that_nobody_read_is_used_again(camera, script):
+    seen = set()
+    for count in range(3, 120, 3):
+        script += [1, 2, 3]
+        wait_for(lambda count=count: camera.status.frames == count)
+        frame = camera.read()
+        seen.add(frame)
+        frame.release()
+    assert camera.status.dropped >= 2 * 30
     assert len(seen) <= FramePool.USUAL
 
 
@@ -127,26 +140,36 @@ def test_a_lost_camera_is_opened_again(camera, script, opened, caplog):
     ]
 
 
-def test_it_is_tried_again_with_growing_pauses_until_it_is_back(script, opened):
-    attempts = []
+def test_it_is_tried_again_with_growing_pauses_until_it_is_back(script, opened, monkeypatch):
+    failures, pauses = [FileError("no such camera"), cv2.error("can't open camera by index")] * 3, []
 
     def opens():
-        attempts.append(time.monotonic())
-        if 2 <= len(attempts) <= 4:
-            raise FileError("no such camera")
+        if opened and failures:
+            raise failures.pop()
         return Camera(script, opened)
 
-    with Source(URI, "visible", open_again=opens).start() as source:
-        script.append(None)
-        wait_for(lambda: source.status.state == "reconnecting")
-        wait_for(lambda: len(attempts) == 5)
-        script.append(7)
-        assert source.read().image[0, 0] == 7
+    source = Source(URI, "visible", open_again=opens)
+    with source.start():
+        with monkeypatch.context() as patched:
+            patched.setattr(source._stopping, "wait", pauses.append)
+            script += [None, 7]
+            assert source.read().image[0, 0] == 7
         assert source.status.reconnects == 1
         opened[-1].closed = True
-    pauses = np.diff(attempts[1:])
-    assert (np.diff(pauses) > 0).all()
-    assert pauses.sum() < 3
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+
+
+def test_the_time_that_a_camera_was_away_is_none_of_its_intervals(camera, script, opened, monkeypatch):
+    clock = [time.monotonic()]
+    monkeypatch.setattr(source_module.time, "monotonic", lambda: clock[0])
+    for level in range(40):
+        if level == 20:
+            script.append(None)
+            wait_for(lambda: len(opened) == 2)
+        clock[0] += 1 / 30 if level != 20 else 3600.0
+        script.append(level)
+        wait_for(lambda level=level: camera.status.frames == level + 1)
+    assert camera.status.fps == pytest.approx(30, rel=0.01)
 
 
 def test_closing_while_it_is_away_ends_the_thread(script, opened):
@@ -200,10 +223,7 @@ def test_after_a_long_silence_the_next_is_reported_within_a_second_too(camera, s
     for level in range(40):
         clock[0] += 1 / 30 if level != 20 else 3600.0
         script.append(level)
-        for _ in range(2000):
-            if camera.status.frames > level:
-                break
-            time.sleep(0.002)
+        wait_for(lambda level=level: camera.status.frames > level)
     assert camera.check() == "streaming"
     clock[0] += 1.0
     assert camera.check() == "stalled"
@@ -275,7 +295,7 @@ def play(clock, **options):
         clock[0]
     ) as source:
         wait_for(lambda: source.ended)
-    assert source.failure is None
+    assert (source.failure, source.status.state) == (None, "ended")
     return frames, source.status
 
 
@@ -355,6 +375,20 @@ def test_what_cannot_be_opened_is_said_at_once():
         open_source("/dev/video77", "visible")
     with pytest.raises(FrameError, match=r"the delay of the visible frames must be a number of seconds\. Got nan"):
         open_source("test://", "visible", delay_s=math.nan)
+
+
+def test_a_camera_that_opens_too_late_is_closed_or_it_would_be_busy_for_the_next_attempt(script, opened, monkeypatch):
+    monkeypatch.setattr(source_module, "OPEN_S", 0.05)
+    returns = threading.Event()
+
+    def opens():
+        returns.wait(60)
+        return Camera(script, opened)
+
+    with pytest.raises(FileError, match=r"/dev/video0 did not open within 0\.05 s; try the same with"):
+        Source(parse_uri("v4l2:///dev/video0"), "visible", open_again=opens)
+    returns.set()
+    wait_for(lambda: opened and opened[0].closed)
 
 
 def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog):

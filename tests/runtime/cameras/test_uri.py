@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irvis.runtime.cameras.uri import OPTIONS, parse_uri, positive_number, whole_number, without_passwords, yes_or_no
+from irvis.runtime.cameras.uri import (
+    OPTIONS,
+    files_of_sources,
+    parse_uri,
+    positive_number,
+    whole_number,
+    without_passwords,
+    yes_or_no,
+)
 from irvis.runtime.errors import FileError
 
 
@@ -19,6 +27,7 @@ from irvis.runtime.errors import FileError
         ("file:///a%20b/c%3Fd.mp4", "file", "/a b/c?d.mp4", {}),
         ("test://", "test", "", {}),
         ("test://smoke?fps=9", "test", "smoke", {"fps": "9"}),
+        ("bag:b?topic=", "bag", "b", {"topic": ""}),  # a mistake to be told of, not to be left out
         ("bag:x/y.bag?topic=/ir/image", "bag", "x/y.bag", {"topic": "/ir/image"}),
     ],
 )
@@ -59,12 +68,22 @@ def test_no_error_about_a_name_shows_a_password(given):
 
 
 def test_plain_paths_are_told_apart(tmp_path):
-    for name in ("clip.mp4", "record.bag"):
+    for name in ("clip.MP4", "record.bag"):
         (tmp_path / name).touch()
     assert parse_uri(str(tmp_path)).scheme == "folder"
     assert parse_uri(f"file://{tmp_path}").scheme == "folder"
-    assert parse_uri(str(tmp_path / "clip.mp4")).scheme == "file"
+    assert parse_uri(str(tmp_path / "clip.MP4")).scheme == "file"
     assert parse_uri(str(tmp_path / "record.bag")).scheme == "bag"
+
+
+def test_the_files_of_recordings_are_told_for_no_output_to_overwrite_them(tmp_path):
+    for name in ("clip.mp4", "a.bag", "images/1.png", "ros2/metadata.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    recordings = ("{}/clip.mp4", "bag:{}/a.bag?topic=/x", "folder://{}/images?loop=1", "bag:{}/ros2")
+    found = files_of_sources([*(uri.format(tmp_path) for uri in recordings), "test://", "csi://0"])
+    wanted = ("clip.mp4", "a.bag", "images", "ros2", "images/1.png", "ros2/metadata.yaml")
+    assert sorted(found) == sorted(str(tmp_path / name) for name in wanted)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +121,7 @@ def test_any_text_is_a_source_or_one_line(text):
     [
         (positive_number, {"30": 30.0, "29.97": 29.97, ".5": 0.5}, ["0", "-1", "nan", "inf", "1e3", "", "1001"]),
         (whole_number, {"0": 0, "640": 640}, ["-1", "1.5", "", "1e3", "²"]),
-        (yes_or_no, {"1": True, "yes": True, "0": False, "NO": False}, ["", "2", "maybe"]),
+        (yes_or_no, {"1": True, "Yes": True, "0": False, "NO": False}, ["", "2", "maybe"]),
     ],
 )
 def test_options_are_checked(kind, good, bad):
