@@ -18,6 +18,7 @@ from irvis.runtime.images import read_image, read_infrared, read_visible, write_
 from irvis.runtime.pairs import Pair, files_of, match_folders, pairs_of
 from irvis.runtime.panels import side_by_side, stack_rows
 from irvis.runtime.samples import write_samples
+from irvis.runtime.sizes import format_size
 
 PICTURE_ROWS = 6
 ITERATIONS, WARMUP = 20, 3
@@ -81,8 +82,8 @@ def _print_latency(fuser: Fuser, pair: Pair) -> None:
     infrared, visible = read_infrared(pair.infrared), read_visible(pair.visible)
     total = summarize(measure(fuser, infrared, visible, ITERATIONS, WARMUP)["total"] or [])
     board = read_board()
-    height, width = infrared.shape
-    print(f"here:  {total.p50_ms:.2f} ms a frame, median of {ITERATIONS} ({board.host}, {board.cpu}, {width}x{height})")
+    size = f"{format_size(infrared.shape)}, HEIGHTxWIDTH"  # the paper's line below has the width first
+    print(f"here:  {total.p50_ms:.2f} ms a frame, median of {ITERATIONS} ({board.host}, {board.cpu}, {size})")
     print(PAPER)
     if not board.is_agx_xavier:
         print("another machine: to compare, run build_engine.py and bench.py --mode MAXN on a Jetson AGX Xavier")

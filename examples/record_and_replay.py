@@ -16,6 +16,8 @@ from irvis.runtime.video import video_writer
 
 
 def record(folder, infrared, visible, pairs):
+    if any(folder.glob("*/*")):
+        sys.exit(f"{folder} holds a recording already, and two would be mixed; remove it, or give another folder")
     with PairedSources(infrared, visible) as sources:
         for number, pair in enumerate(itertools.islice(sources, pairs)):
             write_image(folder / "ir" / f"{number:06}.png", pair.infrared.image)

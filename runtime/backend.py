@@ -8,6 +8,7 @@ import numpy as np
 
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import ENGINE_SUFFIXES
+from irvis.runtime.shipped import NAMES
 
 
 class Backend(Protocol):
@@ -47,7 +48,9 @@ def open_backend(
     (H, W) from that folder. ``providers`` and ``threads`` apply to ONNX Runtime only.
     """
     if not os.path.isfile(model):  # not model.is_file: that raises if a name is too long
-        raise FileError(f"model not found: {model}")
+        raise FileError(
+            f"model not found: {model}; give a .onnx, a .engine, or one that irvis ships: {', '.join(NAMES)}"
+        )
     if model.suffix == ".onnx" and engine_cache is not None and providers is None:
         from irvis.runtime.engine_cache import cached_engine
 

@@ -82,6 +82,8 @@ class Fuser:
             return
         self.model = find_model(model)
         cache = Path(engine_cache) if engine_cache is not None else None
+        if engine_size is not None and cache is None:
+            raise ModelError("engine_size is for the engine that engine_cache builds: give engine_cache too")
         self._builds_engine = self.model.suffix == ".onnx" and cache is not None and providers is None
         self._backend = open_backend(self.model, providers, threads, cache, engine_size)
 

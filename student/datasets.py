@@ -37,7 +37,10 @@ def draw(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
         frame = np.stack(read_luminance(pair))
         if min(frame.shape[1:]) < side:
             size = format_size(frame.shape[1:])
-            raise FrameError(f"crops of {side}x{side} do not fit in the {size} of {pair.infrared}; leave that pair out")
+            raise FrameError(
+                f"crops of {side}x{side} do not fit in the {size} of {pair.infrared}; leave that pair out, or give "
+                f"--crop-side {min(frame.shape[1:])}"
+            )
         frames.append(frame)
     generator = np.random.default_rng(seed)
     crops, places = np.empty((count, 2, side, side), np.uint8), np.empty((count, 3), np.int64)

@@ -10,7 +10,7 @@ def test_given_pairs_are_fused_shown_and_timed(tmp_path, capsys):
     assert len(list((tmp_path / "out/fused").iterdir())) == len(SCENES)
     assert read_image(tmp_path / "out/side_by_side.png").shape[1] == 1600
     assert "250.31 ± 7.17 ms" in text
-    assert "64x48" in text
+    assert "48x64, HEIGHTxWIDTH)" in text
 
 
 def test_two_files_do_as_well(tmp_path, capsys):

@@ -37,3 +37,12 @@ def test_what_was_recorded_is_fused_frame_by_frame(tmp_path):
     assert read_image(tmp_path / "take one/ir/000000.png").dtype == "uint16"
     with VideoReader(tmp_path / "take one/fused.mp4") as video:
         assert [frame.shape for frame in video] == [(48, 64, 3)] * 8
+
+
+def test_a_recording_is_not_mixed_into_another(tmp_path):
+    (tmp_path / "take/ir").mkdir(parents=True)
+    (tmp_path / "take/ir/000005.png").write_bytes(b"older")
+    program = [sys.executable, str(EXAMPLES / "record_and_replay.py"), "take", "test://smoke", "test://smoke", "2"]
+    result = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, [path.name for path in tmp_path.rglob("*.png")]) == (1, ["000005.png"])
+    assert "take holds a recording already" in result.stderr

@@ -1,6 +1,7 @@
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -113,7 +114,7 @@ def test_a_fuser_made_here_works_in_a_thread(fuser, pair):
 
 
 def test_missing_models_and_unknown_kinds_are_refused(tmp_path):
-    with pytest.raises(FileError, match="model not found"):
+    with pytest.raises(FileError, match=r"model not found: .*no.onnx; give .* ships: student, fast"):
         Fuser(tmp_path / "no.onnx")
     (tmp_path / "student.pt").write_bytes(b"")
     with pytest.raises(ModelError, match=r"irvis export"):
@@ -259,7 +260,7 @@ def test_with_frames_other_sizes_are_recoloured_at_their_own(frames_model, fixed
 
 
 def test_with_frames_other_sizes_are_refused_all_the_same(frames_fuser):
-    with pytest.raises(FrameError, match=r"are 60x80, frames\.onnx takes 48x64"):
+    with pytest.raises(FrameError, match=r"are 60x80, frames\.onnx takes 48x64.*CHECKPOINT --size 60x80 --frames`"):
         frames_fuser(*make_scene("street", 60, 80))
 
 
@@ -383,6 +384,42 @@ def test_of_resized_frames_the_luminance_changes_as_the_network_says(network):
             np.testing.assert_array_equal(fuser.finish(work), visible + 10)
 
 
+class FramesAlone(SmallFrames):
+    """One that takes nothing else, as an engine does, and shows the infrared."""
+
+    def run(self, infrared, visible):
+        assert (infrared.dtype, infrared.shape) == (visible.dtype, visible.shape[:2]) == (np.uint8, SIZE)
+        return cv2.cvtColor(infrared, cv2.COLOR_GRAY2BGR)
+
+
+def test_of_resized_frames_sixteen_bits_are_scaled_rounded_and_given_their_detail_again():
+    """Half of the frame 2000 counts warmer, and a grid of single pixels that the model's size has not."""
+    infrared, visible = np.full((96, 128), 7000, np.uint16), np.full((96, 128, 3), 90, np.uint8)
+    infrared[:, 64:] = 9000
+    infrared[8::16, 8::16] = 8000
+    with Fuser(FramesAlone(), resize=True, infrared_percentiles=(0, 100)) as fuser:
+        fused = fuser(infrared, visible)[:, :, 1].astype(int)
+    assert abs(np.median(fused[:, :60])) <= 1
+    assert abs(np.median(fused[:, 68:]) - 255) <= 1
+    assert (fused[8::16, 8:60:16] > 60).all()  # 128 in the frame, 32 at the model's size
+
+
+def test_frames_of_another_size_are_told_what_this_fuser_is_opened_with(monkeypatch, tmp_path):
+    class Rebuilt(Small):
+        def rebuild_command(self, size):
+            return f"irvis export CHECKPOINT --size {size[0]}x{size[1]}"
+
+    monkeypatch.setattr("irvis.runtime.fuser.open_backend", lambda *_: Rebuilt())
+    wide = np.zeros((60, 80), np.uint8)
+    with Fuser(engine_cache=tmp_path) as built, pytest.raises(FrameError) as error:
+        built(wide, wide)
+    assert "engine_size=(60, 80) (--engine-size 60x80) from an ONNX of that or of dynamic size" in str(error.value)
+    # With providers, the folder holds ONNX Runtime's engines, and engine_size does nothing.
+    with Fuser(engine_cache=tmp_path, providers=["CPUExecutionProvider"]) as run, pytest.raises(FrameError) as error:
+        run(wide, wide)
+    assert "rebuild it with `irvis export CHECKPOINT --size 60x80`" in str(error.value)
+
+
 def test_an_out_that_is_a_shifted_part_of_the_visible_is_refused_and_the_visible_itself_is_not(fuser, pair):
     memory = np.zeros((SIZE[0] + 1, SIZE[1], 3), np.uint8)
     memory[:-1] = pair[1]
@@ -412,3 +449,8 @@ def test_by_default_infrared_of_sixteen_bits_is_scaled_as_the_scaler_does_and_a_
         InfraredScaler()(counts, wanted)
         fuser.prepare(counts, pair[1], work)
         np.testing.assert_array_equal(work.inputs[0], wanted)
+
+
+def test_a_size_for_an_engine_that_nobody_builds_is_refused():
+    with pytest.raises(ModelError, match="give engine_cache too"):
+        Fuser(engine_size=(480, 640))

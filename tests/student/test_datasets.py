@@ -91,7 +91,9 @@ def test_pairs_of_several_folders_are_drawn_from_together(maps, tmp_path):
 
 
 def test_too_small_frames_are_refused_by_name(maps):
-    with pytest.raises(FrameError, match=r"crops of 34x34 do not fit in the 33x37 of .*ir.p1\.png; leave"):
+    with pytest.raises(
+        FrameError, match=r"crops of 34x34 do not fit in the 33x37 of .*ir.p1\.png; leave .* --crop-side 33"
+    ):
         draw_crops(maps, 3, 34, seed=0)
 
 
