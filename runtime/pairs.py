@@ -208,11 +208,11 @@ def _match(infrared: Dict[str, Path], visible: Dict[str, Path]) -> List[Pair]:
 
 
 def _without_affixes(images: Dict[str, Path]) -> Dict[str, Path]:
-    """Return the images by stem without what all stems begin or end with, unless stems become empty or equal."""
+    """Return the images by stem without what all stems begin or end with, unless that leaves nothing of one."""
     rows = [_parts(stem) for stem in images]
     first, last = _common(rows), _common([row[::-1] for row in rows])
     shortened = {"".join(row[first : len(row) - last]): path for row, path in zip(rows, images.values())}
-    return images if "" in shortened or len(shortened) < len(images) else shortened
+    return images if "" in shortened else shortened
 
 
 def _common(rows: List[List[str]]) -> int:

@@ -32,6 +32,21 @@ def in_a_fork():
 
 
 @pytest.fixture
+def small_model(tmp_path):
+    """The shipped student for frames of 24x32 alone."""
+    onnx = pytest.importorskip("onnx")
+    from irvis.runtime.shipped import SHIPPED_MODEL
+
+    model = onnx.load(str(SHIPPED_MODEL))
+    for tensor in model.graph.input:
+        height, width = tensor.type.tensor_type.shape.dim[2:]
+        height.dim_value, width.dim_value = 24, 32
+    path = tmp_path / "small.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
 def cut_avi():
     """A function that cuts an AVI of MJPEG off behind so many frames, as a copy that was broken off; it gives its path.
 

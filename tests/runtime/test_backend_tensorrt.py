@@ -147,6 +147,12 @@ def test_an_engine_that_was_not_accepted_is_one_warning(loads: Path, caplog: pyt
     )
 
 
+def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(loads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRTBackend, "_load", lambda *_: pytest.fail("it was loaded"))
+    write_sidecar(loads, dataclasses.replace(describe(b"engine"), gpu_name="Orin"))
+    assert "the engine was built with TensorRT 8.5.2.2 on Orin" in str(error_of(loads))
+
+
 def test_a_fork_is_refused_the_engine(loads: Path, in_a_fork: Callable[[Callable[[], object]], str]) -> None:
     backend = TensorRTBackend(loads)
     for use in (lambda: backend.run(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)), backend.close):

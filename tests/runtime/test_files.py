@@ -23,12 +23,18 @@ def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_
     write_bytes(tmp_path / "made" / "file.bin", b"abc")
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["file.bin"]
     assert (tmp_path / "made" / "file.bin").read_bytes() == b"abc"
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "made" / "file.bin").stat().st_mode) == 0o666 & ~umask
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "private.bin", b"abc")
+    finally:
+        kept = os.umask(before)
+    assert (stat.S_IMODE((tmp_path / "private.bin").stat().st_mode), kept) == (0o640, 0o027)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(), KeyboardInterrupt(), OSError(28, "No space left on device"), FileError("cannot read the input")],
+)
 def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
     path = tmp_path / "file.bin"
     path.write_bytes(b"before")
@@ -38,8 +44,10 @@ def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
             temporary.write_bytes(b"half")
             raise error
 
-    with pytest.raises((RuntimeError, KeyboardInterrupt, FileError)):
+    with pytest.raises((RuntimeError, KeyboardInterrupt, FileError)) as caught:
         fail()
+    wanted = f"cannot write {path}: No space left on device" if type(error) is OSError else str(error)
+    assert str(caught.value) == wanted
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -60,9 +68,9 @@ def test_what_is_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monke
     assert path.read_bytes() == b"new"
 
 
-def test_the_temporary_name_keeps_the_suffix(tmp_path):
+def test_the_temporary_file_is_in_the_same_folder_and_keeps_the_suffix(tmp_path):
     with replacing(tmp_path / "video.mp4") as temporary:
-        assert temporary.suffix == ".mp4"
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".mp4")
 
 
 def test_a_parent_that_is_a_file_is_named(tmp_path):
@@ -145,7 +153,7 @@ def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"before"
 
 
-@pytest.mark.parametrize("output", ["in", "folder/../in", "link", "hard", "a.engine", "a.engine.json"])
+@pytest.mark.parametrize("output", ["in", "folder/../in", "link", "hard", "a.engine", "a.engine.json", "b.plan.json"])
 def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -153,7 +161,7 @@ def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path, monkeypa
     (tmp_path / "link").symlink_to("in")
     os.link("in", "hard")
     with pytest.raises(FileError, match=f"{output} would overwrite an input"):
-        check_outputs([None, output], [tmp_path / "in", "a.engine", None])
+        check_outputs([None, output], [tmp_path / "in", "a.engine", "b.plan", None])
 
 
 def test_two_outputs_of_one_path_are_refused_and_others_are_checked(tmp_path):

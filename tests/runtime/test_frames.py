@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.errors import FrameError
 from irvis.runtime.frames import (
     check_out,
@@ -39,6 +40,7 @@ def test_pairs_that_can_be_fused_pass(infrared, visible):
         (GREY, np.zeros(16, np.uint8), "visible must be BGR"),
         (GREY, COLOUR[:, 1:], "differ in size: 16x20 and 16x19; register"),
         (GREY[1:], COLOUR[1:], "at least 16x16. Got 15x20"),
+        (GREY[:, 5:], COLOUR[:, 5:], "at least 16x16. Got 16x15"),
         (np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8), "at least 16x16. Got 0x0"),
         ([[1]], COLOUR, "infrared must be a numpy array. Got list"),
         (None, COLOUR, "infrared must be a numpy array. Got NoneType"),
@@ -119,8 +121,12 @@ def test_luminance_is_the_documented_formula_for_every_colour():
 
 
 @given(arrays(np.float32, (16, 16), elements=st.floats(-1, 2, width=32)))
-def test_levels_are_rounded_half_to_even_in_float32(plane):
-    np.testing.assert_array_equal(to_levels(plane), np.clip(np.rint(plane * np.float32(255)), 0, 255))
+def test_levels_are_rounded_half_to_even_in_float32_and_the_plane_is_left_as_it_was(plane):
+    before = plane.copy()
+    wanted = np.clip(np.rint(plane * np.float32(255)), 0, 255)
+    np.testing.assert_array_equal(to_levels(plane), wanted)
+    np.testing.assert_array_equal(to_levels(plane, buffers=Buffers()), wanted)
+    np.testing.assert_array_equal(plane, before)
 
 
 def test_the_fused_luminance_takes_the_visible_hue():
@@ -154,7 +160,9 @@ def test_an_out_that_overlaps_the_visible_must_be_the_visible(channels):
     check_out(visible, visible)
     check_out(memory[:16], visible)
     check_out(memory[16:32], visible)
-    for out, frame in ((memory[1:17], visible), (visible, visible[::-1]), (visible, visible[:, ::-1])):
+    packed = memory.reshape(-1)[: memory[:16, 1:].size].reshape(16, 19, *channels)
+    overlapping = (memory[1:17], visible), (visible, visible[::-1]), (visible, visible[:, ::-1])
+    for out, frame in (*overlapping, (packed, memory[:16, :19])):  # the last begins where the frame does
         with pytest.raises(FrameError, match="out overlaps the visible frame") as caught:
             check_out(out, frame)
         assert "\n" not in str(caught.value)

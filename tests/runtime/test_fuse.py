@@ -55,10 +55,22 @@ def test_two_files_give_what_the_fuser_gives(scenes, capsys):
     np.testing.assert_array_equal(panel[-SIZE[0] :, -SIZE[1] :], read_image(output))
 
 
-def test_output_may_be_a_folder(scenes, capsys):
-    (scenes / "out").mkdir()
+@pytest.mark.parametrize("is_there", [True, False])
+def test_output_may_be_a_folder(scenes, capsys, is_there):
+    if is_there:
+        (scenes / "out").mkdir()
     assert run(capsys, "fuse", scenes / "ir/glare.png", scenes / "vi/glare.png", "-o", scenes / "out")[0] == 0
     assert (scenes / "out/glare.png").exists()
+
+
+def test_frames_are_resized_for_a_model_of_another_size_where_that_is_asked_for(scenes, small_model, capsys):
+    pair = scenes / "ir/street.png", scenes / "vi/street.png"
+    command = ["fuse", *pair, "--model", small_model, "-o", scenes / "o.png"]
+    code, (error,) = run(capsys, *command)
+    assert code == 1
+    assert "frames are 48x64, small.onnx takes 24x32" in error
+    assert run(capsys, *command, "--resize") == (0, [])
+    assert read_image(scenes / "o.png").shape == (*SIZE, 3)
 
 
 def test_folders_give_a_png_a_pair(scenes, capsys):
@@ -122,6 +134,14 @@ def test_a_video_without_a_name_is_one_line(tmp_path, capsys):
     assert run(capsys, *arguments) == (1, ["irvis fuse: cannot write .: it is a folder"])
 
 
+def test_videos_of_which_no_frame_can_be_read_are_a_failure(tmp_path, capsys, cut_avi):
+    halves = [cut_avi(write_video(tmp_path / f"{name}.avi", 5), 0) for name in "ab"]
+    code, errors = run(capsys, "fuse", *halves, "-o", tmp_path / "fused.avi")
+    assert code == 1
+    assert "no frame could be read from both" in errors[-1]
+    assert not (tmp_path / "fused.avi").exists()
+
+
 def test_a_video_that_is_cut_off_is_fused_so_far_and_told(tmp_path, capsys, cut_avi):
     whole, half = write_video(tmp_path / "ir.avi", 10), cut_avi(write_video(tmp_path / "vi.avi", 10), 4)
     for pair in ((whole, half), (half, whole)):
@@ -143,6 +163,18 @@ def test_sixteen_bit_infrared_files_are_scaled(scenes, capsys):
     cv2.imwrite(str(scenes / "ir16.png"), counts)
     assert run(capsys, "fuse", scenes / "ir16.png", scenes / "vi/street.png", "-o", scenes / "o.png") == (0, [])
     assert read_image(scenes / "o.png").std() > 5
+
+
+def test_each_pair_of_a_folder_is_scaled_by_itself(scenes, capsys):
+    counts = read_image(scenes / "ir/street.png").astype(np.uint16)
+    for name, infrared in (("a", counts + 30000), ("b", counts * 3 + 7000)):
+        (scenes / "ir16").mkdir(exist_ok=True)
+        cv2.imwrite(str(scenes / f"ir16/{name}.png"), infrared)
+        write_image(scenes / f"vi16/{name}.png", read_image(scenes / "vi/street.png"))
+    pair = scenes / "ir16/b.png", scenes / "vi16/b.png"
+    assert run(capsys, "fuse", scenes / "ir16", scenes / "vi16", "-o", scenes / "out") == (0, [])
+    assert run(capsys, "fuse", *pair, "-o", scenes / "b.png") == (0, [])
+    np.testing.assert_array_equal(read_image(scenes / "out/b.png"), read_image(scenes / "b.png"))
 
 
 @pytest.fixture
@@ -199,7 +231,7 @@ BAD = {
     "corrupt onnx": (lambda d: ["ir/street.png", "vi/street.png", "--model", corrupt(d / "m.onnx")], "cannot load"),
     "engine alone": (lambda d: ["ir/street.png", "vi/street.png", "--model", corrupt(d / "m.engine")], "sidecar"),
     "videos at two rates": (
-        lambda d: [write_video(d / "a.avi", 2), write_video(d / "b.avi", 2, fps=25.0), "-o", d / "o.avi"],
+        lambda d: [write_video(d / "a.avi", 2), write_video(d / "b.avi", 2, fps=10.5), "-o", d / "o.avi"],
         "frame rate",
     ),
     "crop without a registration": (

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from irvis.benchmarks.loop_cost import NoNetwork
 from irvis.runtime import Fuser
 from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.registration import Registration, Warp
@@ -49,6 +50,25 @@ def test_it_fuses_as_the_registered_pair_does_and_leaves_the_visible_elsewhere(f
     assert np.percentile(difference, 99) < 6
     unregistered = plain(cv2.resize(moved, SIZE[::-1]), visible)
     assert np.abs(unregistered.astype(int) - wanted)[inside].mean() > 4 * difference.mean()
+
+
+class ShowsInfrared(NoNetwork):
+    """A network that takes frames and returns the infrared."""
+
+    takes_frames = True
+
+    def run(self, infrared, visible):
+        return cv2.cvtColor(infrared, cv2.COLOR_GRAY2BGR)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_model_that_takes_frames_leaves_the_visible_elsewhere_too(pair, in_place):
+    moved, _, visible = pair
+    warp, given = Warp(REGISTRATION), visible.copy()
+    with Fuser(ShowsInfrared(), registration=REGISTRATION) as fuser:
+        fused = fuser(moved, given, out=given if in_place else None)
+    wanted = np.where(warp.outside[:, :, None] > 0, visible, warp(moved)[:, :, None])
+    np.testing.assert_array_equal(fused, wanted)
 
 
 @pytest.mark.parametrize("grey", [False, True])

@@ -108,6 +108,30 @@ def png_claiming(height, width):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def jpeg_with_exif(frame, content):
+    """Return a JPEG that has this as its EXIF, a TIFF or at least a thumbnail."""
+    jpeg, exif = cv2.imencode(".jpg", frame)[1].tobytes(), b"Exif\0\0" + content
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+
+
+def test_a_jpeg_is_not_turned_as_its_exif_asks_since_its_partner_is_not(tmp_path):
+    turned = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\x06\0\0\0\0\0\0"  # orientation 6: by 90 degrees
+    frame = np.full((20, 30, 3), 90, np.uint8)
+    (tmp_path / "a.jpg").write_bytes(jpeg_with_exif(frame, turned))
+    assert cv2.imread(str(tmp_path / "a.jpg")).shape == (30, 20, 3)
+    assert read_visible(tmp_path / "a.jpg").shape == frame.shape
+
+
+def test_a_jpeg_that_is_cut_off_behind_its_thumbnail_is_refused(tmp_path, colour):
+    thumbnail = cv2.imencode(".jpg", colour[::4, ::4])[1].tobytes()
+    whole = jpeg_with_exif(colour, thumbnail)
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert read_visible(tmp_path / "a.jpg").shape == colour.shape
+    (tmp_path / "a.jpg").write_bytes(whole[:-100])
+    with pytest.raises(FileError, match="not an image"):
+        read_visible(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

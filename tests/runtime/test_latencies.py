@@ -19,7 +19,7 @@ def test_percentiles_are_within_half_a_percent(values, percent):
     # The least value that this share of all does not exceed; np.percentile would interpolate.
     wanted = sorted(values)[max(0, int(np.ceil(len(values) * percent / 100 - 1e-9)) - 1)]
     assert latencies.percentile_ms(percent) == pytest.approx(wanted, rel=0.0051)
-    assert latencies.max_ms == max(values)
+    assert latencies.percentile_ms(percent) <= latencies.max_ms == max(values)
     assert latencies.missed == sum(value > 33 for value in values)
     assert latencies.count == len(values)
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from irvis.runtime import locks
 from irvis.runtime.errors import FileError
 from irvis.runtime.locks import claimed, lock, try_lock
 
@@ -42,9 +43,27 @@ def test_what_another_process_writes_is_refused_until_it_ends(other, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_output_is_free(other, tmp_path):
-    with claimed(tmp_path / "made2"):
+@pytest.mark.parametrize("name", ["made2", "new folder/made"])
+def test_another_output_is_free(other, tmp_path, name):
+    with claimed(tmp_path / name):
+        assert (tmp_path / f"{name}.lock").exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_lock_on_a_file_that_was_removed_since_it_was_opened_is_worth_nothing(tmp_path, monkeypatch, replaced):
+    """The previous holder ended in between, and a third process may hold the next file of that name."""
+    path = tmp_path / "made.lock"
+
+    def lock_late(stream):
+        path.unlink()
+        if replaced:
+            path.touch()
+        return try_lock(stream)
+
+    monkeypatch.setattr(locks, "try_lock", lock_late)
+    with pytest.raises(FileError, match=r"another process is writing .*made; wait for it"), claimed(tmp_path / "made"):
         pass
+    assert path.exists() == replaced
 
 
 def test_a_process_that_is_killed_hinders_nobody(other, tmp_path):
@@ -70,6 +89,15 @@ def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, mon
     with (tmp_path / "lock").open("w") as stream:
         assert try_lock(stream)
     assert capsys.readouterr().err.startswith("no locks on the file system of ")
+
+
+def test_a_lock_that_fails_in_another_way_is_an_error(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "lock").open("w") as stream, pytest.raises(OSError, match="Input/output error"):
+        try_lock(stream)
 
 
 def test_who_waits_has_it_when_the_other_ends(other, tmp_path):

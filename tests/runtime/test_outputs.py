@@ -30,6 +30,14 @@ def test_a_recording_plays_as_fast_as_the_scene_went(stamps, counts):
     assert [written.count(number) for number in range(len(stamps))] == counts
 
 
+def test_a_recording_of_a_frame_in_five_seconds_has_them_all():
+    written = []
+    recording = Recording(lambda picture: written.append(int(picture[0, 0])), 0.2, every=False)
+    for number in range(4):
+        recording.show(frame(100 + 5 * number, number, number), dict)
+    assert written == [0, 1, 2, 3]
+
+
 def test_with_every_frame_each_is_written_once():
     written = []
     recording = Recording(written.append, 10.0, every=True)
@@ -68,6 +76,30 @@ def test_the_live_view_gets_latencies_always_and_the_rest_only_while_someone_wat
     Web(view).idle(lambda: {"fps": 0.0})
     assert view.given[1][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
     assert view.given[2] == {"fps": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("pressed", "is_visible", "goes_on"),
+    [
+        (-1, 1.0, True),
+        (ord("x"), 1.0, True),
+        (ord("q"), 1.0, False),
+        (27, 1.0, False),
+        (0x100000 + ord("q"), 1.0, False),  # as GTK tells it while Num Lock is on
+        (-1, 0.0, False),
+        (-1, -1.0, False),
+    ],
+)
+def test_q_escape_and_closing_the_window_end_the_run(monkeypatch, pressed, is_visible, goes_on):
+    """By what OpenCV's windows return, which the one without windows has not."""
+    shown = []
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: pressed)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: is_visible)
+    fused = frame(1.0)
+    assert Window().show(fused, dict) == Window().idle(dict) == goes_on
+    assert shown[0] is fused.fused
 
 
 @pytest.mark.skipif("GUI:                           NONE" not in cv2.getBuildInformation(), reason="OpenCV has windows")

@@ -23,10 +23,10 @@ def listed(pairs, folder):
 
 def test_files_are_matched_by_stem_whatever_their_suffix(tmp_path):
     infrared = put(tmp_path / "ir", "b.png", "a.png", "only.png", ".hidden.png")
-    visible = put(tmp_path / "vi", "a.jpg", "b.bmp", "other.png")
+    visible = put(tmp_path / "vi", "a.JPG", "b.bmp", "other.png", ".hidden.png")
     (visible / "a.txt").write_text("notes")
     assert [(p.name, p.infrared.name, p.visible.name) for p in match_folders(infrared, visible)] == [
-        ("a", "a.png", "a.jpg"),
+        ("a", "a.png", "a.JPG"),
         ("b", "b.png", "b.bmp"),
     ]
 

@@ -78,6 +78,24 @@ def test_two_recordings_of_different_rates_play_at_the_speed_of_the_scene(tmp_pa
         assert (len(list(video)), video.fps) == (10, 10.0)
 
 
+@pytest.mark.parametrize(("role", "skew_ms"), [("infrared", -100), ("visible", 100)])
+def test_a_delay_is_of_its_camera_and_like_the_slop_in_milliseconds(tmp_path, capsys, role, skew_ms):
+    slow = SCENE.replace("fps=20", "fps=4")
+    delayed = ["--infrared", slow, "--visible", slow, f"--{role}-delay-ms", 100]
+    assert run(capsys, *delayed, "--slop-ms", 120, "--frames", 2, "--json", tmp_path / "run.json")[0] == 0
+    assert json.loads((tmp_path / "run.json").read_text())["skew_ms"] == pytest.approx(skew_ms, abs=1)
+    code, _, errors = run(capsys, *delayed, "--slop-ms", 80, "--duration", 0.7)
+    assert (code, len(errors)) == (1, 1)
+    assert "no pair was fused" in errors[0]
+
+
+def test_frames_are_resized_for_a_model_of_another_size_where_that_is_asked_for(small_model, capsys):
+    code, _, errors = run(capsys, *PAIR, "--model", small_model, "--frames", 1)
+    assert code == 1
+    assert "frames are 48x64, small.onnx takes 24x32" in errors[0]
+    assert run(capsys, *PAIR, "--model", small_model, "--frames", 1, "--resize")[0] == 0
+
+
 def test_a_duration_ends_it(capsys):
     started = time.monotonic()
     code, out, _ = run(capsys, *PAIR, "--duration", "0.5")
@@ -317,9 +335,11 @@ def test_ctrl_c_while_the_files_are_completed_costs_nothing(tmp_path, monkeypatc
     assert signal.getsignal(number) == before
 
 
-def test_ctrl_c_ends_even_the_saving_if_that_takes_too_long(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("also_running", [True, False])
+def test_ctrl_c_ends_even_the_saving_if_that_takes_too_long(tmp_path, monkeypatch, capsys, also_running):
     monkeypatch.setattr(run_module, "SAVING_S", 0.0)
-    interrupt_while_saving(monkeypatch, signal.SIGINT, also_running=True)
-    code, _, errors = run(capsys, *PAIR, "-o", tmp_path / "fused.avi", "--json", tmp_path / "run.json")
+    interrupt_while_saving(monkeypatch, signal.SIGINT, also_running)
+    files = ["-o", tmp_path / "fused.avi", "--json", tmp_path / "run.json"]
+    code, _, errors = run(capsys, *PAIR, "--frames", 3, *files)
     assert (code, errors) == (130, ["irvis run: interrupted"])
     assert list(tmp_path.iterdir()) == []

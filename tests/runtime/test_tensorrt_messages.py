@@ -1,16 +1,26 @@
 """Which messages of TensorRT are kept by whom; they are logged here as its own logger would."""
 
+import sys
 import threading
 
 import pytest
 
-from irvis.runtime.tensorrt_messages import TensorRTErrors, logger
+from irvis.runtime.errors import ModelError
+from irvis.runtime.tensorrt_messages import TensorRTErrors, import_tensorrt, logger
 
 
 def in_a_thread(work):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+
+
+def test_a_library_that_tensorrt_cannot_load_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "tensorrt.py").write_text("import ctypes; ctypes.CDLL('libnvinfer_of_none.so.8')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(ModelError, match=r"cannot be imported \(libnvinfer_of_none\.so\.8: .*python3-libnvinfer"):
+        import_tensorrt()
 
 
 def test_the_first_error_or_else_the_last_warning_is_told():

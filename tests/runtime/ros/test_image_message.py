@@ -64,6 +64,8 @@ def test_what_is_filled_in_comes_back(kind, height, width, seed):
         assert (message.height, message.width) == (height, width)
         np.testing.assert_array_equal(to_array(message), image[::-1, ::-1])
         np.testing.assert_array_equal(read_slowly(message), image[::-1, ::-1])
+        fill(message, image)
+        assert not np.shares_memory(to_array(message), image)  # whose owner may write over it next
 
 
 def test_encodings_are_those_that_viewers_know():

@@ -124,6 +124,7 @@ def test_a_pair_is_fused_as_by_the_fuser_and_keeps_the_header_of_the_visible(run
             np.testing.assert_array_equal(to_array(fused), fuser(*map(to_array, pair)))
             assert (fused.encoding, fused.step, fused.header.frame_id) == ("bgr8", 64 * 3, "camera")
             assert node.stamp_s(fused.header.stamp) == pytest.approx(NOW_S + 0.01, abs=1e-6)
+            assert fused.header is not pair[1].header  # rospy writes a number into it
     assert running.published_in == {running.thread}
 
 
@@ -302,11 +303,15 @@ def test_the_rate_is_of_the_time_since_the_last_report(clock):
             running.wait_for(lambda number=number: running.core.counts["fused"] == number)
         clock.s += 0.5
         assert dict(running.core.diagnostics().values)["rate_hz"] == "6.0"
+        put(running.core, *make_pair())
+        running.wait_for(lambda: running.core.counts["fused"] == 4)
+        clock.s += 0.5
+        assert dict(running.core.diagnostics().values)["rate_hz"] == "2.0"
         clock.s += 0.5
         values = dict(running.core.diagnostics().values)
     assert values["rate_hz"] == "0.0"
     assert values["latency_median_ms"] == "nan"
-    assert values["fused"] == "3"
+    assert values["fused"] == "4"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,10 @@ def test_what_is_no_list_of_pairs_is_refused_and_the_page_goes_on(clicking, body
     assert clicking.thread.is_alive()
 
 
+def test_the_outer_edges_of_the_outermost_pixels_are_inside():
+    assert _check_pairs([[-0.5, -0.5, 159.5, 95.5]], SIZES) == [(-0.5, -0.5, 159.5, 95.5)]
+
+
 def test_an_existing_pair_outside_is_refused_before_a_page_is_served():
     with pytest.raises(IrvisError, match="visible x of pair 1 must lie in its image"):
         click_points(INFRARED, VISIBLE, port=0, existing=[(1, 2, 160, 4)])

@@ -101,7 +101,8 @@ def test_a_post_is_taken_from_the_page_itself_and_from_programs_only(server):
     own = f"127.0.0.1:{server.port}"
     assert ask(server, "/echo", "POST", b"x")[2] == b"x"
     assert ask(server, "/echo", "POST", b"x", Origin=f"http://{own}")[2] == b"x"
-    for origin in ("http://evil.example", "null", f"http://{own}.evil.example", "http://127.0.0.1:1", ""):
+    foreign = "http://evil.example", f"http://{own}.evil.example", f"http://evil-{own}", "http://127.0.0.1:1"
+    for origin in (*foreign, "null", ""):
         status, _, body = ask(server, "/echo", "POST", b"x", Origin=origin)
         assert (status, body) == (403, b"another page's script may not use this one\n")
 
