@@ -17,7 +17,7 @@ import numpy as np
 
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import LARGEST_JSON, parse_json, read_bytes, save_figure, write_json
+from irvis.runtime.files import LARGEST_JSON, check_outputs, parse_json, read_bytes, save_figure, write_json
 from irvis.runtime.sidecar import Sidecar
 
 PROGRAM = "python -m irvis.export.layer_profile"
@@ -178,6 +178,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     def draw() -> int:
         document = read_profile(arguments.profile)
         output = arguments.output or arguments.profile.with_suffix(".png")
+        check_outputs([output], [arguments.profile])
         try:
             draw_profile(document, output)
         except ImportError as error:

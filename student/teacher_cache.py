@@ -85,7 +85,9 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
             done = _done(place) if arrays else 0
             if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays, done):
                 logger.warning("%s has changed: its cached outputs are computed again", teacher.name)
-                arrays, done = None, 0
+                done = 0
+            if done == 0:
+                arrays = None  # files without a checked output may have other shapes than the teacher's outputs
             if done < len(crops):
                 arrays = _fill(place, teacher, crops, arrays, done)
     except OSError as error:
@@ -152,9 +154,9 @@ def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:
         # Copy on write: torch wants writable memory, and no change to it may reach the file.
         mode: Literal["r+", "c"] = "r+" if _done(place) < len(crops) else "c"
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
-    except (OSError, ValueError, KeyError):
+        return arrays if all(len(array) == len(crops) for array in arrays.values()) else None
+    except Exception:  # of damaged files: NumPy, zipfile and json raise exceptions with no common base class
         return None
-    return arrays if all(len(array) == len(crops) for array in arrays.values()) else None
 
 
 def _done(place: Path) -> int:

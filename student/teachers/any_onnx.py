@@ -112,8 +112,10 @@ class OnnxTeacher:
                         f"Got {format_size(infrared.shape[2:])}; export it for that size, or for any"
                     )
             if isinstance(fixed, int):
-                if batch % fixed:
-                    raise ModelError(f"{self.name} takes only {fixed} pairs at once. Got a batch of {batch}")
+                if fixed == 0 or batch % fixed:  # 0 is some exporters' word for any, but not ONNX Runtime's
+                    raise ModelError(
+                        f"{self.name} takes only {fixed} pairs at once. Got a batch of {batch}; export it for any batch"
+                    )
                 step = fixed
         return step
 

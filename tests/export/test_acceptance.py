@@ -60,7 +60,7 @@ def test_the_worst_and_the_mean() -> None:
 
 @pytest.mark.parametrize(("precision", "least_db"), [("fp32", 60), ("fp16", 45), ("int8", 35)])
 def test_the_decision(precision: str, least_db: int) -> None:
-    good, bad = (summarise([(db, 0.01)]) for db in (least_db, least_db - 0.1))
+    good, bad = (summarise([(db, 0.01), (99.0, 0.01)]) for db in (least_db, least_db - 0.1))
     assert judge(good, precision) is True
     assert judge(bad, precision, force=True) is False
     assert judge(None, precision) is None

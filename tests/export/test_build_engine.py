@@ -94,6 +94,12 @@ def test_output_over_the_onnx(capsys: pytest.CaptureFixture, onnx: Path) -> None
     assert onnx.read_bytes() == before
 
 
+def test_no_output_in_the_place_of_another(capsys: pytest.CaptureFixture, onnx: Path) -> None:
+    for option in ("--timing-cache", "--profile"):
+        place = onnx.with_name("student.engine.json")
+        assert f"two outputs would go to {place}" in failure(capsys, onnx, option, place)
+
+
 @pytest.mark.usefixtures("no_tensorrt")
 def test_without_tensorrt(capsys: pytest.CaptureFixture, onnx: Path, tmp_path: Path) -> None:
     assert "sudo apt install python3-libnvinfer" in failure(capsys, onnx, "-o", tmp_path / "new" / "a.engine")

@@ -47,6 +47,8 @@ def test_the_key_changes_with_all_that_it_depends_on(pairs: List[Pair], tmp_path
 
     edited = tmp_path / "edited.png"
     edited.write_bytes(pairs[0].infrared.read_bytes() + b"\0")
+    also_edited = tmp_path / "also_edited.png"
+    also_edited.write_bytes(pairs[0].visible.read_bytes() + b"\0")
     keys = [
         key(),
         key(onnx_sha256="1" * 64),
@@ -56,6 +58,7 @@ def test_the_key_changes_with_all_that_it_depends_on(pairs: List[Pair], tmp_path
         key(pairs=pairs[:-1]),
         key(pairs=pairs[::-1]),
         key(pairs=[pairs[0]._replace(infrared=edited), *pairs[1:]]),
+        key(pairs=[pairs[0]._replace(visible=also_edited), *pairs[1:]]),
     ]
     assert len(set(keys)) == len(keys)
     assert key() == keys[0]
@@ -142,6 +145,16 @@ def test_each_pair_is_fed_once_in_the_order_of_the_names(pairs: List[Pair]) -> N
     assert calibration.ranges == RANGES
     calibration.check()
     calibration.close()
+
+
+def test_a_second_build_after_one_that_found_no_ranges_gets_all_pairs(pairs: List[Pair]) -> None:
+    gpu, steps = StandInGpu(), []  # type: ignore[var-annotated]
+    calibrator = make(gpu, pairs, steps=steps).calibrator
+    for _ in range(2):
+        assert calibrator.read_calibration_cache() is None
+        while calibrator.get_batch(["infrared", "visible"]):
+            pass
+    assert steps == 2 * [f"calibrating, pair {index} of 3" for index in (1, 2, 3)]
 
 
 def test_a_second_build_uses_the_ranges_of_the_first(pairs: List[Pair]) -> None:

@@ -346,6 +346,13 @@ def test_the_bound_behind_a_normalisation_is_reached():
         assert part.point_v(part.normalise(pixel))[0, row].abs().item() == pytest.approx(bound[row].item(), rel=1e-6)
 
 
+def test_what_a_loud_feed_forward_adds_is_bounded_by_both_its_factors():
+    deployed = DeployStudent(loud_student(7, project_in=2.0**6))
+    for block, entering, leaving in outputs_of(deployed, DeployFeedForward, HOSTILE["noise"].double()):
+        basis = (deployed.fusion.rstb if block in deployed.fusion.rstb else deployed.global_branch).basis
+        assert ((leaving - entering).abs().amax((0, 2, 3)) <= block.growth.rotated * basis.scale).all()
+
+
 def test_one_loud_value_bounds_all_that_attention_makes_of_its_head():
     student = perturbed_student(9).double()
     for block in (*student.global_branch, student.fusion.rstb):

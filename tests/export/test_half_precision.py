@@ -8,7 +8,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper
 
 from irvis.export import half_precision
-from irvis.export.half_precision import HalfPrecision, accumulate
+from irvis.export.half_precision import OPERATORS, HalfPrecision, accumulate
 from irvis.export.to_onnx import export
 from irvis.runtime.errors import ModelError
 from irvis.student.network import Student, StudentConfig
@@ -33,6 +33,21 @@ def test_interleaved_runs_are_taken_where_they_are_worse():
     values = [1.0, -1.0] * 1000 + [3.0]
     exact = sum(values)
     assert abs(accumulate(blocks_of(values)).item() - exact) <= 1
+
+
+def test_runs_are_added_up_pair_by_pair():
+    assert accumulate(blocks_of([0, 1, 1, 2048])).item() == 2048  # (0 + 1) + (1 + 2048); one by one it would be exact
+
+
+@pytest.mark.parametrize(("places", "total"), [([0, 31, 7], 2050), ([0, 32, 64], 2048)])
+def test_a_product_is_exact_within_32_terms_alone(places, total):
+    row = torch.zeros(1, 96)
+    row[0, places] = torch.tensor([2048.0, 1.0, 1.0])
+    assert OPERATORS["MatMul"](row, torch.ones(96, 1)).item() == total
+
+
+def test_softmax_takes_values_whose_exponentials_fp16_has_not():
+    assert OPERATORS["Softmax"](torch.tensor([[12.0, 12.0]])).tolist() == [[0.5, 0.5]]
 
 
 def test_few_blocks_are_rounded_once_each():

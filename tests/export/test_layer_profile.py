@@ -267,6 +267,13 @@ def test_a_missing_profile(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert capsys.readouterr().err == f"{layer_profile.PROGRAM}: profile not found: {tmp_path / 'no.json'}\n"
 
 
+def test_the_picture_does_not_take_the_profiles_place(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a.png").write_text(json.dumps(WHOLE))
+    assert layer_profile.main([str(tmp_path / "a.png")]) == 1
+    assert "a.png would overwrite an input; give another name" in capsys.readouterr().err
+    assert read_profile(tmp_path / "a.png") == WHOLE
+
+
 def test_the_sidecars_precision_is_the_documents() -> None:
     sidecar = dataclasses.replace(SIDECAR, precision="int8")
     assert describe_profile(LayerTimes(INSPECTOR, RUNS), "a.engine", sidecar)["precision"] == "int8"

@@ -128,6 +128,7 @@ def test_full_tensors_and_other_kinds_are_not(kind: Any, shape: Optional[Tuple[i
         ((1, 32, 480, 640), (1, 1, 480, 640), False),  # over channels
         ((1, 32, 48, 1), (1, 32, 1, 1), True),  # short, of a small one
         ((1, 32, -1, -1), (1, 32, 1, 1), False),
+        ((1, 32, 480, 640), (1, 32, -1, 1), False),
     ],
 )
 def test_reductions_are_pinned_where_they_are_long_or_small(read: Any, written: Any, pinned: bool) -> None:
@@ -250,18 +251,20 @@ def test_what_touches_a_large_tensor_is_held_to_half() -> None:
         layer(LayerType.ELEMENTWISE, None),  # of unknown size
         layer(LayerType.SHAPE, (4,), Tensor(FULL), dtype=DataType.INT32),
         Layer("constant", LayerType.CONSTANT, [], Tensor(FULL)),
+        layer(LayerType.REDUCE, pixel, Tensor((1, 32, 480, 640))),  # pinned, though it reads a large one
+        layer(LayerType.SHUFFLE, pixel),
         Layer("last", LayerType.CONVOLUTION, [Tensor(FULL)], Tensor(one, name="fused")),
     )
     pinned = pin_to_fp32(TRT, network, SIZE, network.num_layers)
-    assert pinned == {3, 4, 5}
+    assert pinned == {3, 4, 5, 10}
     assert hold_large_to(TRT, network, DataType.HALF, SIZE, pinned) == 6
     held = [index for index, one in enumerate(network.layers) if one.precision is DataType.HALF]
-    assert held == [0, 1, 2, 6, 7, 10]
+    assert held == [0, 1, 2, 6, 7, 12]
     assert [network.layers[index].output_types for index in held] == 5 * [{0: DataType.HALF}] + [{}]
 
 
 def test_int8_leaves_the_ends_and_what_writes_a_small_tensor() -> None:
-    large, small = 32 * SIZE[0] * SIZE[1], SIZE[0] * SIZE[1]
+    large, small = 32 * SIZE[0] * SIZE[1], 2 * SIZE[0] * SIZE[1]
     assert may_be_int8([large, large, small, large, -1, large, large, large, small], SIZE) == [
         *(False, False),  # the first two
         *(False, True, False, True),  # of those between, what is large; of unknown size is not

@@ -82,6 +82,31 @@ def test_a_hostile_one_is_refused_in_one_line(tmp_path, monkeypatch, name):
         read_pack(tmp_path / "crops.npz")
 
 
+class MakesFile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_no_code_in_one_is_run(tmp_path):
+    path, proof = tmp_path / "crops.npz", tmp_path / "proof"
+    path.write_bytes(npz(a=np.array([MakesFile(proof)], object)))
+    with pytest.raises(FileError, match="not a pack of crops"):
+        read_pack(path)
+    assert not proof.exists()
+    with np.load(path, allow_pickle=True) as arrays:  # the file does what it says where nothing stops it
+        assert arrays["a"].shape == (1,)
+    assert proof.exists()
+
+
+def test_one_that_would_take_too_much_memory_is_refused(pack, monkeypatch):
+    monkeypatch.setattr(crop_pack, "LARGEST", 1000)
+    with pytest.raises(FileError, match="not a pack of crops"):
+        read_pack(pack)
+
+
 def test_no_file_is_said(tmp_path):
     with pytest.raises(FileError, match="crops not found"):
         read_pack(tmp_path / "none.npz")

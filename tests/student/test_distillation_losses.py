@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from irvis.student.losses import (
+    SHORTEST,
     attention_loss,
     attention_map,
     attention_map_loss,
@@ -229,6 +230,14 @@ def test_one_position_of_zeros_leaves_the_gradients_finite():
     student[0, :, 5, 6] = 0
     similarity_loss(teacher, student.requires_grad_(True)).backward()
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", FEATURE_LOSSES)
+def test_a_vanishing_feature_has_no_steeper_gradient_than_the_shortest_that_counts(loss):
+    teacher, student = features((3, 32, 32), (4, 32, 32), batch=1)
+    faint = (1e-9 * student).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(teacher, faint), faint)
+    assert gradient.norm() <= 1 / SHORTEST
 
 
 @pytest.mark.parametrize("loss", FEATURE_LOSSES)

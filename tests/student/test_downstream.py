@@ -125,6 +125,23 @@ def test_what_cannot_be_a_task_is_told_in_one_line(own, spec, said):
     assert len(str(caught.value).splitlines()) == 1
 
 
+class Counting(torch.nn.Module):
+    labels, classes = "boxes", 2
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(1)
+
+    def forward(self, fused, targets):
+        return self.norm(fused).square().mean()
+
+
+def test_the_trial_leaves_what_a_task_remembers_as_it_was():
+    task = Counting()
+    check_task(Downstream(DownstreamConfig("own:Counting"), task, BOXES), CROPS, torch.device("cpu"))
+    assert task.norm.num_batches_tracked == 0
+
+
 @pytest.mark.parametrize("spec", ["boxes=3", "masks=3"])
 def test_a_head_comes_back_frozen_from_its_file(tmp_path, spec):
     task = open_task(spec, 1)

@@ -187,6 +187,11 @@ def test_blocks_see_one_pixel_in_stride_by_stride(stride):
     assert seen[1].shape == (1, 3, -(-17 // stride), -(-31 // stride))
 
 
+def test_an_odd_side_is_halved_between_pixel_centres():
+    row = torch.tensor([0.0, 1, 2]).expand(1, 1, 3, 3)
+    assert torch.equal(shrink(row, 2), torch.tensor([0.25, 1.75]).expand(1, 1, 2, 2))
+
+
 @given(height=st.integers(16, 40), width=st.integers(16, 40), stride=st.sampled_from([2, 4, 8]))
 def test_a_1x1_convolution_may_change_places_with_both_ways(height, width, stride):
     layer = torch.nn.Conv2d(3, 5, 1).double()
@@ -290,6 +295,20 @@ def test_channel_attention_scales_each_channel_by_its_own_factor():
         hidden = np.maximum(squeeze @ given_image.mean(axis=(1, 2)), 0)
         factors = 1 / (1 + np.exp(-(excite @ hidden)))
         np.testing.assert_allclose(image, given_image * factors[:, None, None], rtol=1e-12)
+
+
+def test_encoders_and_decoder_bend_by_leaky_relu():
+    def bent(x):
+        return x.clamp(min=0) + 0.01 * x.clamp(max=0)
+
+    student, plane = perturbed(Student()), uniform(1, 1, 16, 16)
+    encoder, decoder = student.encoder_ir, student.decoder
+    with torch.no_grad():
+        feature = bent(encoder.conv2(bent(encoder.conv1(plane))))
+        torch.testing.assert_close(encoder(plane), feature)
+        assert (feature < 0).any()
+        both = torch.cat([feature, -feature], dim=1)
+        torch.testing.assert_close(decoder(both), torch.sigmoid(decoder.conv2(bent(decoder.conv1(both)))))
 
 
 def test_blocks_add_their_input():

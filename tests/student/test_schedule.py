@@ -56,6 +56,12 @@ def test_what_fills_no_batch_waits_for_another_epoch():
     assert len(set(crops.flatten().tolist())) == 7
 
 
+def test_the_order_and_the_turns_are_those_of_the_first_release():
+    schedule = schedule_of(replace(SMALL, crops=5, steps=4, seed=7), 5)
+    assert schedule.crops.tolist() == [[2, 0], [4, 1], [3, 0], [2, 1]]
+    assert schedule.codes.tolist() == [[5, 6], [6, 3], [6, 5], [6, 7]]
+
+
 def test_a_row_does_not_depend_on_how_many_steps_there_are():
     short, long = schedule_of(SMALL, 8), schedule_of(replace(SMALL, steps=23), 8)
     assert torch.equal(short.crops, long.crops[:10])

@@ -117,11 +117,21 @@ def test_of_two_runs_at_once_one_asks_the_teacher_and_the_other_waits(tmp_path):
     assert sorted(teacher.calls for teacher in teachers) == [1, 3]  # one looks whether it has changed
 
 
-@pytest.mark.parametrize("name", ["fused.npy", "index.json"])
-def test_a_damaged_entry_is_made_again(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("fused.npy", b"damaged"),
+        ("fused.npy", b""),  # as a power cut leaves it
+        ("fused.npy", b"PK\x03\x04damaged"),
+        ("index.json", b"damaged"),
+        ("index.json", b"[]"),
+        ("index.json", b'{"done": null}'),
+    ],
+)
+def test_a_damaged_entry_is_made_again(tmp_path, name, content):
     wanted = cached_maps(Toy(), CROPS, tmp_path).fused.clone()
     (path,) = tmp_path.glob(f"*/{name}")
-    path.write_bytes(b"damaged")
+    path.write_bytes(content)
     teacher = Toy()
     assert torch.equal(cached_maps(teacher, CROPS, tmp_path).fused, wanted)
     assert teacher.calls == 3
@@ -164,6 +174,15 @@ def test_outputs_of_a_teacher_that_has_changed_under_one_digest_are_made_again(t
     assert edited.calls == 1 + 20 + 20 + 1
 
 
+def test_files_of_other_shapes_without_a_checked_output_are_made_again(tmp_path):
+    """As left by a run that was killed when it had found that the teacher has changed."""
+    cached_maps(Toy(), CROPS, tmp_path)
+    (index,) = tmp_path.glob("*/index.json")
+    index.write_text('{"done": 0}')
+    maps = cached_maps(Edited(lambda feature, fused: (torch.cat([feature, feature], dim=1), fused)), CROPS, tmp_path)
+    assert maps.samples.shape == (10, 6, 32, 32)
+
+
 def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog):
     cached_maps(Toy(), CROPS, tmp_path)
     rounding = Edited(lambda feature, fused: (feature * (1 + 1e-6), fused * (1 + 1e-6)))
@@ -174,6 +193,7 @@ def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog):
 def test_a_teacher_that_draws_random_numbers_runs_once_too(tmp_path, caplog):
     noisy = Edited(lambda feature, fused: (feature + torch.randn_like(feature), (fused + torch.rand_like(fused)) / 2))
     first = cached_maps(noisy, CROPS, tmp_path)
+    torch.rand(1)  # as another process has drawn others before
     before = torch.get_rng_state()
     again = cached_maps(noisy, CROPS, tmp_path)
     assert (noisy.calls, caplog.messages) == (4, [])

@@ -24,6 +24,7 @@ from irvis.student.losses import (
     attention_loss,
     correlation_loss,
     distillation_loss,
+    fidelity_loss,
     response_loss,
     similarity_loss,
     task_loss,
@@ -100,19 +101,37 @@ def test_a_step_minimises_the_papers_sum():
     config = replace(
         SMALL, alpha_kd=0.5, lambda_att=2.0, lambda_sim=3.0, lambda_out=4.0, lambda_grad=5.0, beta_grad=6.0
     )
-    trainer = Trainer(replace(config, correlation=0.7), CROPS, {"Toy": toy_maps()})
+    trainer = Trainer(replace(config, correlation=0.7, fidelity=0.9), CROPS, {"Toy": toy_maps()})
     infrared, visible = to_unit(CROPS[trainer.schedule.crops[0]])
     feature, image = Toy()(infrared, visible)
-    with torch.no_grad():
-        fused, own = trainer.student(infrared, visible, return_feature=True)
-        wanted = 0.7 * correlation_loss(fused, infrared, visible) + total_loss(
-            task_loss(fused, infrared, visible, 6.0),
-            distillation_loss(
-                attention_loss(feature, own), similarity_loss(feature, own), response_loss(image, fused, 5.0), 2, 3, 4
-            ),
-            0.5,
-        )
+    fused, own = trainer.student(infrared, visible, return_feature=True)
+    wanted = 0.7 * correlation_loss(fused, infrared, visible) + 0.9 * fidelity_loss(fused, infrared, visible)
+    wanted = wanted + total_loss(
+        task_loss(fused, infrared, visible, 6.0),
+        distillation_loss(
+            attention_loss(feature, own), similarity_loss(feature, own), response_loss(image, fused, 5.0), 2, 3, 4
+        ),
+        0.5,
+    )
+    gradients = torch.autograd.grad(wanted, list(trainer.student.parameters()))
     assert losses_of(trainer) == [pytest.approx(wanted.item(), rel=1e-4)]
+    for (name, parameter), gradient in zip(trainer.student.named_parameters(), gradients):
+        assert (parameter.grad - gradient).norm() <= 0.01 * gradient.norm(), name
+
+
+def test_what_a_weighting_learns_is_trained_along_with_a_downstream_task_too():
+    for task in (None, joint("boxes=2")):
+        trainer = Trainer(replace(SMALL, weighting="uncertainty"), CROPS, {"Toy": toy_maps()}, downstream=task)
+        trainer.launch(2)
+        assert trainer.objective.weighting.log_variances.all()
+
+
+def test_dwa_compares_past_windows_in_a_run_of_few_epochs_too():
+    trainer = Trainer(replace(SMALL, weighting="dwa"), CROPS, {"Toy": toy_maps()})  # 2.5 epochs of 4 steps
+    trainer.launch(3)
+    factors = trainer.objective.weighting.factors(torch.tensor(0.3))
+    assert factors.sum().item() == pytest.approx(3)
+    assert factors.max() > 1
 
 
 def test_the_same_teacher_twice_teaches_what_it_teaches_once():
@@ -165,9 +184,24 @@ def test_a_loss_of_nan_is_told_with_its_step_and_crops():
         trainer.read()
 
 
+def test_a_task_whose_weights_became_nan_is_told():
+    trainer = Trainer(SMALL, CROPS, downstream=joint("boxes=2"))
+    trainer.launch()
+    torch.nn.init.constant_(trainer.downstream.task.heat.bias, float("nan"))
+    with pytest.raises(IrvisError, match=r"step 1 made weights NaN or infinite; .* gradient of the downstream task"):
+        trainer.read()
+
+
 def test_bfloat16_stays_near_float32():
     full, half = Trainer(SMALL, CROPS, {"Toy": toy_maps()}), Trainer(SMALL, CROPS, {"Toy": toy_maps()}, amp=True)
-    assert losses_of(half, 3) == pytest.approx(losses_of(full, 3), rel=2e-2)
+    infrared, visible = to_unit(CROPS[half.schedule.crops[0]])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        own = half.student(infrared, visible, return_feature=True)[1].float()
+    half.launch(3), full.launch(3)
+    rows, wanted = half.read(), full.read()
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in wanted], rel=2e-2)
+    attention = attention_loss(Toy()(infrared, visible)[0], own).item()
+    assert rows[0]["attention"] == pytest.approx(attention, rel=1e-6)  # the losses are in float32
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
@@ -271,6 +305,18 @@ def test_a_checkpoint_is_trained_on_at_other_strides(tmp_path):
         Trainer(SMALL, CROPS, init=tmp_path / "init.safetensors", network=StudentConfig(channels=16))
 
 
+def test_a_state_is_not_resumed_from_another_content_of_the_initial_checkpoint(tmp_path):
+    init = tmp_path / "init.safetensors"
+    save_student(init, Student())
+    Trainer(SMALL, CROPS, init=init).save(tmp_path / "run.state")
+    Trainer(SMALL, CROPS, init=init.rename(tmp_path / "moved.safetensors")).restore(tmp_path / "run.state")
+    other = Student()
+    torch.nn.init.ones_(other.decoder.conv2.bias)
+    save_student(init, other)
+    with pytest.raises(FileError, match="was made with other initial weights; give the same"):
+        Trainer(SMALL, CROPS, init=init).restore(tmp_path / "run.state")
+
+
 def test_a_state_of_before_there_were_strides_is_resumed(tmp_path):
     trainer = Trainer(SMALL, CROPS)
     trainer.launch(2)
@@ -329,7 +375,8 @@ def test_a_downstream_task_adds_its_weighted_loss_of_the_turned_targets(monkeypa
     assert {name: row[name] for name in wanted if name != "loss"} == {n: v for n, v in wanted.items() if n != "loss"}
     assert row["loss"] == pytest.approx(wanted["loss"] + 0.5 * row["downstream"], rel=1e-6)
     codes, crops = trainer.schedule.codes, trainer.schedule.crops
-    for step, (*_, targets) in enumerate(seen):
+    for step, (*_, progress, targets) in enumerate(seen):
+        assert progress.item() == pytest.approx(step / 10)
         assert torch.equal(targets, turn_targets(task.targets[crops[step]], codes[step], 16))
 
 
@@ -364,7 +411,9 @@ def test_a_state_is_taken_up_with_the_task_it_was_made_with(tmp_path):
     resumed = Trainer(SMALL, CROPS, downstream=joint("boxes=2"))
     resumed.restore(path)
     assert losses_of(resumed, 6) == wanted[4:]
-    for other in (None, joint("masks=2")):
+    relabelled = joint("boxes=2")
+    relabelled = relabelled._replace(targets=relabelled.targets + 1)
+    for other in (None, joint("masks=2"), relabelled):
         with pytest.raises(FileError, match="was made with other downstream task or labels; give the same"):
             Trainer(SMALL, CROPS, downstream=other).restore(path)
 

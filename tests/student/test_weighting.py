@@ -50,9 +50,11 @@ def test_dwa_is_the_papers_softmax_of_two_epochs():
         assert weighting.factors(HALF).tolist() == [1, 1, 1]
         for terms in epoch:
             weighting.update(torch.tensor(terms), TASK)
-    ratios = [1.0 / 2.0, 1.0, 0.2 / 0.5]
-    raised = [math.exp(ratio / 2) for ratio in ratios]
-    assert weighting.factors(HALF).tolist() == pytest.approx([3 * one / sum(raised) for one in raised], rel=1e-6)
+    for ratios in ((1.0 / 2.0, 1.0, 0.2 / 0.5), (4.0, 0.5, 3.0)):
+        raised = [math.exp(ratio / 2) for ratio in ratios]
+        assert weighting.factors(HALF).tolist() == pytest.approx([3 * one / sum(raised) for one in raised], rel=1e-6)
+        for _ in range(2):
+            weighting.update(torch.tensor([4.0, 0.5, 0.6]), TASK)
 
 
 def test_balance_brings_every_term_to_the_size_of_the_task():

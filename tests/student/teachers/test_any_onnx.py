@@ -142,6 +142,8 @@ def test_another_batch_or_size_than_the_fixed_one_is_told(tmp_path):
     message = refusal(teacher, *planes(2, 20, 16))
     assert "fixed.onnx takes only planes of 16x20 (height x width)" in message
     assert "Got 20x16" in message
+    none = OnnxTeacher(write(tmp_path / "none.onnx", shape=(0, 1, "height", "width")), "fused", "inner")
+    assert "none.onnx takes only 0 pairs at once. Got a batch of 2" in refusal(none, *planes(2))
     narrow = OnnxTeacher(write(tmp_path / "t.onnx", shape=("batch", 1, "height", 20)), "fused", "inner")
     narrow(*planes(2, 31, 20))
     assert "only planes of anyx20" in refusal(narrow, *planes(2, 20, 16))
