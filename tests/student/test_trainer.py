@@ -460,6 +460,7 @@ def test_a_run_with_a_random_task_resumes_to_the_same_losses(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_run_with_a_random_task_resumes_to_the_same_losses_on_a_gpu(tmp_path):
     on_gpu = Processes(0, 1, torch.device("cuda"))
     straight, stopped, resumed = (Trainer(SMALL, CROPS, among=on_gpu, downstream=random_joint()) for _ in range(3))
