@@ -4,7 +4,7 @@ import argparse
 import itertools
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -25,10 +25,14 @@ from irvis.benchmarks.tables import (
     to_markdown,
     to_text,
 )
+from irvis.runtime.errors import FrameError, IrvisError
 from irvis.runtime.files import check_outputs, write_text
+from irvis.runtime.frames import split_luminance
+from irvis.runtime.images import read_visible
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import Pair, files_of, pairs_of
+from irvis.runtime.pairs import Pair, files_of, images_called, pairs_of
 from irvis.runtime.shipped import NAMES
+from irvis.runtime.sizes import format_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,26 +59,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where PyTorch runs checkpoints, published networks and teachers: cpu (the default), cuda or cuda:1; "
         "an ONNX or engine runs on a GPU if there is one",
     )
+    parser.add_argument(
+        "--fused",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="images that another program fused, called as the pairs of the one data set; may be repeated",
+    )
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run ``irvis evaluate``: one table per data set, of models, teachers, the inputs' mean and the paper's figures."""
+    """Run ``irvis evaluate``: one table per data set, of models, teachers, images, the inputs' mean and the paper's."""
     check_device(arguments.device)
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
     models = [text.rpartition("=")[2] for text in arguments.model or []]
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
     images = [file for _, pairs in data_sets for file in files_of(pairs)]
+    fused = _fused_images(arguments.fused, [pairs for _, pairs in data_sets])
+    images += [file for files in fused.values() for file in files]
     check_outputs([file for file, _ in outputs], [*models, *teacher_files(arguments.teacher), *images])
     results = []
     with ExitStack() as stack:
         models = _open_models(arguments, stack)
+        for name in {model.name for model in models} & set(fused):
+            raise IrvisError(f"two methods are called {name}; give the images of --fused another name")
+        # First, so that an image that does not fit is reported before the models take an hour.
+        given = [Row(name, MODEL, evaluate_images(data_sets[0][1], files, name)) for name, files in fused.items()]
         for model, (_, pairs) in itertools.product(models, data_sets):
             model.fuse(*read_luminance(pairs[0]))  # one that cannot fuse them fails before the others take an hour
         for folder, pairs in data_sets:
             rows = [Row(model.name, MODEL, evaluate_pairs(pairs, model.fuse, model.name)) for model in models]
+            rows += given
             # Always included, since it flatters some metrics more than any model does.
             rows.append(Row("mean of the inputs", BASELINE, evaluate_pairs(pairs, mean)))
             rows += [Row(name, PUBLISHED, row) for name, row in published_quality(folder, len(pairs)).items()]
@@ -86,6 +104,19 @@ def main(arguments: argparse.Namespace) -> int:
         if file:
             write_text(file, to_format(results))
     return 0
+
+
+def _fused_images(given: Sequence[str], data_sets: Sequence[List[Pair]]) -> Dict[str, List[Path]]:
+    """Return the images of each --fused by its name, one for each pair. Raises IrvisError."""
+    fused: Dict[str, List[Path]] = {}
+    if given and len(data_sets) > 1:
+        raise IrvisError(f"--fused has the images of one data set. Got {len(data_sets)}; measure them one by one")
+    for text in given:
+        name, _, folder = text.partition("=")
+        if not name or not folder or name in fused:
+            raise IrvisError(f"--fused must be NAME=FOLDER, each name once. Got {text}")
+        fused[name] = images_called(Path(folder), [pair.name for pair in data_sets[0]])
+    return fused
 
 
 def _open_models(arguments: argparse.Namespace, stack: ExitStack) -> List[Model]:
@@ -110,3 +141,20 @@ def evaluate_pairs(pairs: List[Pair], fuse: Fuse, label: str = "mean of the inpu
         infrared, luminance = read_luminance(pair)
         values.append(evaluate_fusion(infrared, luminance, fuse(infrared, luminance)))
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+
+
+def evaluate_images(pairs: List[Pair], images: Sequence[Path], label: str) -> Dict[str, float]:
+    """Return what ``evaluate_pairs`` does for images fused before, one for each pair. Raises IrvisError."""
+    files = iter(images)
+
+    def read(infrared: np.ndarray, _: np.ndarray) -> np.ndarray:
+        file = next(files)
+        plane = split_luminance(read_visible(file)).y
+        if plane.shape != infrared.shape:
+            raise FrameError(
+                f"{file} does not have the size of its pair. "
+                f"Got {format_size(plane.shape)}, the pair is {format_size(infrared.shape)}"
+            )
+        return plane
+
+    return evaluate_pairs(pairs, read, label)

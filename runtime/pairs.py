@@ -100,6 +100,21 @@ def images_by_stem(folder: Path) -> Dict[str, Path]:
     return images
 
 
+def images_called(folder: Path, names: Sequence[str]) -> List[Path]:
+    """Return the image of each name in ``folder``.
+
+    Names are compared by stem. If one is missing, what all names of the folder begin or end with, as in ``01_fused``,
+    is ignored, as match_folders does. Raises FileError if one is missing even so, and as images_by_stem.
+    """
+    images = images_by_stem(folder)
+    if not images.keys() >= set(names):
+        images = {**_without_affixes(images), **images}
+    missing = [name for name in names if name not in images]
+    if missing:
+        raise FileError(f"no image in {folder} is called {_listed(missing)}. Found {_listed(sorted(images))}")
+    return [images[name] for name in names]
+
+
 def find_halves(folder: Union[str, Path]) -> Optional[Tuple[Path, Path]]:
     """Return the infrared and the visible folder directly in ``folder``, or None if it does not have both.
 

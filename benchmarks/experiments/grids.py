@@ -19,7 +19,7 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.frames import Luminance, recolour
 from irvis.runtime.images import read_visible
-from irvis.runtime.pairs import files_of, images_by_stem
+from irvis.runtime.pairs import files_of, images_by_stem, images_called
 from irvis.runtime.sizes import format_size
 
 INSET = 0.36  # share of the picture's width and height, at most
@@ -162,10 +162,7 @@ def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict
             raise IrvisError(f"--fused must be NAME=FILE, each name once. Got {text}")
         path = Path(given)
         if path.is_dir():
-            images = images_by_stem(path)
-            if scene.name not in images:
-                raise FileError(f"no image in {path} is called {scene.name}")
-            path = images[scene.name]
+            (path,) = images_called(path, [scene.name])
         elif not only:
             raise IrvisError(f"one picture cannot show several pairs: {path}; give a folder with one for each")
         picture = read_visible(path)

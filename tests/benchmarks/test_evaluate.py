@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -351,12 +352,29 @@ def test_a_teachers_file_is_no_output(samples, own, capsys):
     assert (own / "own.onnx").read_bytes() == b"weights"
 
 
-def test_a_size_that_a_model_does_not_take_is_told_before_other_data_sets_are_measured(samples, own, capsys):
+def save_maximum(file):
+    """Write an ONNX that gives the maximum of two planes of 96x128."""
     onnx = pytest.importorskip("onnx")
-    value = [onnx.helper.make_tensor_value_info(name, 1, [1, 1, 96, 128]) for name in ("ir", "vi", "fused")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Max", ["ir", "vi"], ["fused"])], "own", value[:2], value[2:])
+    names = ["infrared", "visible", "fused"]
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1, 1, 96, 128]) for name in names]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Max", names[:2], names[2:])], "own", value[:2], value[2:])
     opset = [onnx.helper.make_opsetid("", 13)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), "own.onnx")
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), file)
+
+
+def test_frames_of_another_size_are_fitted_if_that_is_asked_for(tmp_path, capsys):
+    model, few = tmp_path / "own.onnx", few_pairs(tmp_path / "few", 1)
+    save_maximum(model)
+    code, _, trouble = run(capsys, few, "--model", model)
+    assert (code, trouble.count("\n")) == (1, 1)
+    code, ((_, _, own, _),), _ = run(capsys, few, "--model", model, "--resize")
+    assert code == 0
+    with Fuser(model, resize=True) as fuser:
+        assert figures(own) == pytest.approx([*evaluate_pairs(pairs_of(few), fuser).values()], abs=1e-4)
+
+
+def test_a_size_that_a_model_does_not_take_is_told_before_other_data_sets_are_measured(samples, own, capsys):
+    save_maximum("own.onnx")
     spec = "own.onnx,fused=fused,feature=fused"
     code, blocks, trouble = run(capsys, samples, few_pairs(own / "few", 1), "--teacher", spec)
     assert (code, blocks, trouble.count("\n")) == (1, [], 1)
@@ -365,11 +383,11 @@ def test_a_size_that_a_model_does_not_take_is_told_before_other_data_sets_are_me
 
 
 def test_the_papers_figures_stand_beside_its_own_pairs(tmp_path, capsys):
-    tno, part = few_pairs(tmp_path / "TNO" / "test", 25, side=24), few_pairs(tmp_path / "MSRS" / "test", 2, side=24)
+    tno, part = (few_pairs(tmp_path / str(count) / "TNO" / "test", count, side=24) for count in (25, 2))
     files = tmp_path / "table.csv", tmp_path / "table.md"
     code, blocks, trouble = run(capsys, part, tno, "--csv", files[0], "--markdown", files[1])
     assert (code, trouble) == (0, "")
-    assert len(blocks[0]) == 2 + 2  # two pairs of MSRS are not the paper's 361
+    assert len(blocks[0]) == 2 + 2  # two pairs are not the paper's 25
     lines = {line.split(", published")[0]: line for line in blocks[1] if ", published" in line}
     assert len(lines) == 12
     assert lines["SHIP"].split()[-4:] == ["0.4804", "13.4453", "1.5489", "1.2984*"]
@@ -479,3 +497,50 @@ def test_16_bit_infrared_is_refused_by_name(tmp_path):
     write_image(tmp_path / "vi" / "deep.png", np.zeros((20, 20), np.uint8))
     with pytest.raises(FileError, match=r"8-bit infrared.*Got uint16 in .*deep\.png"):
         evaluate_pairs(pairs_of(tmp_path), mean)
+
+
+@pytest.fixture
+def fused_elsewhere(samples, tmp_path):
+    """The mean of the inputs, as if another program had written it: in grey, and named in its own way."""
+    for pair in pairs_of(samples):
+        infrared, visible = read_infrared(pair.infrared), to_grey(read_visible(pair.visible))
+        write_image(tmp_path / "mine" / f"{pair.name}_fused.png", mean(infrared, visible))
+    return tmp_path / "mine"
+
+
+def test_images_that_another_program_fused_have_a_row(samples, by_hand, fused_elsewhere, tmp_path, capsys):
+    for pair in pairs_of(samples):
+        colour = cv2.cvtColor(read_visible(fused_elsewhere / f"{pair.name}_fused.png"), cv2.COLOR_GRAY2BGR)
+        write_image(tmp_path / "colour" / f"{pair.name}.png", colour)
+    options = ("--fused", f"mine={fused_elsewhere}", "--fused", f"its colours={tmp_path / 'colour'}")
+    code, blocks, trouble = run(capsys, samples, *options)
+    assert (code, trouble) == (0, "")
+    student, mine, colours, average = blocks[0][2:]
+    assert student.startswith("student.onnx")
+    assert mine.startswith("mine ")
+    assert colours.startswith("its colours ")
+    assert figures(mine) == figures(colours) == figures(average)
+    assert figures(mine) == pytest.approx(list(by_hand[MEAN].values()), abs=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("mine", "--fused must be NAME=FOLDER, each name once. Got mine"),
+        ("student.onnx=mine", "two methods are called student.onnx; give the images of --fused another name"),
+        ("mine=mine", "smoke_fused.png does not have the size of its pair. Got 16x16, the pair is 96x128"),
+        ("mine=samples/ir/none", "folder not found"),
+    ],
+)
+def test_fused_images_that_do_not_serve_are_one_line(samples, fused_elsewhere, monkeypatch, capsys, given, said):
+    write_image(fused_elsewhere / "smoke_fused.png", np.zeros((16, 16), np.uint8))
+    monkeypatch.chdir(fused_elsewhere.parent)
+    code, blocks, trouble = run(capsys, samples, "--fused", given)
+    assert (code, blocks, len(trouble.splitlines())) == (1, [], 1)
+    assert said in trouble
+
+
+def test_fused_images_are_of_one_data_set_and_no_output_replaces_one(samples, fused_elsewhere, capsys):
+    given = ("--fused", f"mine={fused_elsewhere}")
+    assert "--fused has the images of one data set. Got 2" in run(capsys, samples, samples, *given)[2]
+    assert "would overwrite an input" in run(capsys, samples, *given, "--csv", fused_elsewhere / "smoke_fused.png")[2]

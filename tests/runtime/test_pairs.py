@@ -5,7 +5,7 @@ import pytest
 
 from irvis.runtime.errors import FileError
 from irvis.runtime.images import write_image
-from irvis.runtime.pairs import find_halves, match_folders, pairs_of
+from irvis.runtime.pairs import find_halves, images_called, match_folders, pairs_of
 
 
 def put(folder, *names, size=(2, 2)):
@@ -320,3 +320,18 @@ def test_nothing_is_said_of_folders_that_match_nor_of_what_lies_beside_pairs(tmp
     with pytest.raises(FileError, match="several data sets"):
         pairs_of(tmp_path / "sets")
     assert not caplog.messages
+
+
+def test_the_image_of_each_name_is_found_as_it_is_or_without_what_all_names_share(tmp_path):
+    names = ["02", "01"]
+    assert [path.name for path in images_called(put(tmp_path / "a", "01.png", "02.jpg", "03.png"), names)] == [
+        "02.jpg",
+        "01.png",
+    ]
+    shared = put(tmp_path / "b", "fused_01_SHIP.png", "fused_02_SHIP.png")
+    assert [path.name for path in images_called(shared, names)] == ["fused_02_SHIP.png", "fused_01_SHIP.png"]
+
+
+def test_a_name_without_an_image_is_told_with_those_there_are(tmp_path):
+    with pytest.raises(FileError, match=r"no image in .*a is called 3, 4. Found 1, 2"):
+        images_called(put(tmp_path / "a", "1.png", "2.png"), ["1", "3", "4"])
