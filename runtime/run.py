@@ -77,7 +77,7 @@ def main(arguments: argparse.Namespace) -> int:
     with _Interrupts() as interrupts:
         with contextlib.ExitStack() as stack:
             loop = stack.enter_context(_open_loop(arguments))
-            print(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})", flush=True)
+            _tell(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})")
             outputs = _open_outputs(arguments, loop, stack)
             started_s = time.monotonic()
             interrupts.only_noted = True
@@ -88,6 +88,10 @@ def main(arguments: argparse.Namespace) -> int:
             interrupted = interrupts.came or isinstance(ended_by, KeyboardInterrupt)
             interrupts.hold()
             status, seconds = loop.status(), time.monotonic() - started_s
+            try:
+                stack.close()
+            except IrvisError as error:  # a recording that cannot be completed costs no figures
+                ended_by = error
         if arguments.json is not None:  # first: Ctrl-C may have ended whatever stdout is piped into
             write_json(arguments.json, {"seconds": seconds, **status})
         print(report(status, seconds), flush=True)
@@ -167,6 +171,12 @@ def _check(arguments: argparse.Namespace) -> None:
     engine_cache.check_arguments(arguments)
 
 
+def _tell(line: str) -> None:
+    """Print a line; a log that takes none, on a full disk or without a reader, does not end the fusing."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
 def _open_loop(arguments: argparse.Namespace) -> FusionLoop:
     return FusionLoop(
         arguments.infrared,
@@ -195,7 +205,7 @@ def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contex
 
         host, port = arguments.web
         view = stack.enter_context(LiveView(port, host, arguments.token))
-        print(f"live view: {view.url}", flush=True)
+        _tell(f"live view: {view.url}")
         outputs.append(Web(view))
     if arguments.display:
         outputs.append(Window())

@@ -106,7 +106,8 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
     Without a frame, no video appears.
 
     If ``path`` is None, the function must not be called. Raises FileError if the video cannot be written; the function
-    does so while the disk still has room for the end of the video, because OpenCV does not report a full disk.
+    does so while the disk still has room for the end of the video, because OpenCV does not report a full disk. A video
+    that still lacks its end, as on a disk that something else filled, replaces no older one: FileError at the end.
     """
     if path is None:
         yield _no_video
@@ -117,11 +118,12 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
     code = cv2.VideoWriter.fourcc(*FOURCC[path.suffix.lower()])
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     writer: Optional[cv2.VideoWriter] = None
+    temporary = path
     size: Tuple[int, ...] = ()
     with contextlib.ExitStack() as stack:
 
         def write(frame: np.ndarray) -> None:
-            nonlocal writer, size
+            nonlocal writer, temporary, size
             disk = os.statvfs(folder)
             if disk.f_bavail * disk.f_frsize < RESERVE:
                 raise FileError(f"cannot write {path}: its disk is full ({RESERVE >> 20} MiB are kept for its index)")
@@ -144,6 +146,20 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
         finally:
             if writer is not None:
                 writer.release()
+        if writer is not None:
+            _check_plays(temporary, path)
+
+
+def _check_plays(temporary: Path, path: Path) -> None:
+    """Raise FileError if a video that was just written does not play: OpenCV does not report a write that failed."""
+    capture = cv2.VideoCapture(str(temporary))
+    plays = capture.isOpened() and capture.grab()
+    capture.release()
+    if not plays:
+        raise FileError(
+            f"cannot write {path}: what was recorded does not play, so the disk or a quota must have become full; make "
+            "room. A file of that name that was there before was kept"
+        )
 
 
 def _no_video(frame: np.ndarray) -> None:

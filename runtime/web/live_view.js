@@ -35,7 +35,7 @@ let latencies = [], status = {}, drawn = [], drawnAt = -Infinity;
 const bitmaps = {};
 
 function connect() {
-  socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/watch");
+  socket = new WebSocket(new URL("watch", location.href).href.replace(/^http/, "ws"));
   socket.binaryType = "arraybuffer";
   let owed = 0; // answers due to pictures that came while paused
   const mine = socket;

@@ -15,7 +15,7 @@ import pytest
 
 from irvis.runtime import run as run_module
 from irvis.runtime.cli import main
-from irvis.runtime.errors import FrameError
+from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import write_image
 from irvis.runtime.loop import FusionLoop
@@ -31,6 +31,12 @@ def run(capsys, *arguments):
     code = main(["run", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, [line for line in captured.err.splitlines() if line.startswith("irvis run:")]
+
+
+@contextlib.contextmanager
+def closing_with(work, value):
+    yield value
+    work()
 
 
 def frames_of(path):
@@ -94,6 +100,26 @@ def test_frames_are_resized_for_a_model_of_another_size_where_that_is_asked_for(
     assert code == 1
     assert "frames are 48x64, small.onnx takes 24x32" in errors[0]
     assert run(capsys, *PAIR, "--model", small_model, "--frames", 1, "--resize")[0] == 0
+
+
+def test_a_log_on_a_full_disk_costs_no_fusing(tmp_path, monkeypatch):
+    figures = tmp_path / "figures.json"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["run", *PAIR, "--frames", "2", "--json", str(figures)]) == 1  # the figures could not be printed
+    assert json.loads(figures.read_text())["fused"] == 2
+
+
+def test_a_recording_that_cannot_be_completed_costs_no_figures(tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise FileError("cannot write run.avi")
+
+    monkeypatch.setattr("irvis.runtime.video.replacing", lambda path: closing_with(fails, tmp_path / "hidden.avi"))
+    options = ["--frames", 2, "-o", tmp_path / "run.avi", "--json", tmp_path / "run.json"]
+    code, out, errors = run(capsys, *PAIR, *options)
+    assert (code, errors) == (1, ["irvis run: cannot write run.avi"])
+    assert "fused     2 pairs in" in out
+    assert json.loads((tmp_path / "run.json").read_text())["fused"] == 2
 
 
 def test_a_duration_ends_it(capsys):

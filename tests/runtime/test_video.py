@@ -1,4 +1,6 @@
+import contextlib
 import os
+import resource
 from collections import namedtuple
 
 import numpy as np
@@ -56,6 +58,24 @@ def test_a_disk_that_becomes_full_is_said_while_the_video_can_be_ended(tmp_path,
             write(FRAME)
     with VideoReader(path) as reader:
         assert len(list(reader)) == 2
+
+
+@pytest.mark.parametrize("suffix", list(video.FOURCC))
+def test_a_video_that_was_not_stored_whole_replaces_no_other(tmp_path, suffix):
+    path = write(tmp_path / f"video{suffix}", 2)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    told = "cannot write .*: what was recorded does not play"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(video_writer(path, 25.0))(FRAME)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # like a disk that another program filled
+        try:
+            with pytest.raises(FileError, match=told):
+                stack.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_frames_of_another_size_are_said_rather_than_left_out(tmp_path):

@@ -16,6 +16,7 @@ from irvis.runtime.errors import FrameError
 from irvis.runtime.panels import side_by_side
 from irvis.runtime.samples import make_scene
 from irvis.runtime.web.live_view import HISTORY, IN_FLIGHT, MAX_VIEWERS, LiveView, _plain
+from irvis.runtime.web.server import FOLDER
 
 INFRARED, VISIBLE = make_scene("street", 96, 128)
 FUSED = cv2.add(VISIBLE, cv2.cvtColor(INFRARED // 2, cv2.COLOR_GRAY2BGR))
@@ -365,3 +366,9 @@ def test_two_threads_may_close_it_at_once():
             thread.join(10)
             assert not thread.is_alive()
         assert failures == []
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.[hj]*")), ids=lambda path: path.name)
+def test_pages_ask_for_nothing_outside_their_own_folder(path):
+    """So that a reverse proxy may serve them as https://robot/view/."""
+    assert re.findall(r"""["'`]/[a-z][a-z_.]*["'`?]""", path.read_text(encoding="utf-8")) == []
