@@ -61,7 +61,8 @@ def bench(arguments: argparse.Namespace) -> int:
     board, verified_mode = _prepare_board(arguments, read)
     failure: Optional[IrvisError] = None
     begin_s = time.monotonic()
-    options = {"engine_cache": arguments.engine_cache, "engine_size": arguments.size, "resize": arguments.resize}
+    cache = arguments.engine_cache
+    options = {"engine_cache": cache, "engine_size": arguments.size if cache else None, "resize": arguments.resize}
     with Fuser(arguments.engine or arguments.onnx, threads=arguments.threads, **options) as fuser:
         loaded_ms = (time.monotonic() - begin_s) * 1e3
         size = _choose_size(arguments.size, arguments.resize, fuser)
@@ -173,7 +174,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=_rate, metavar="HZ", help="frame rate, as from a camera (default: back to back)")
     parser.add_argument("--threads", type=_at_least(1), metavar="N", help="CPU threads of ONNX Runtime")
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="a data set: measure error and quality on it too")
-    parser.add_argument("--reference", type=Path, metavar="ONNX", help="measure the error on --pairs against this ONNX")
+    parser.add_argument(
+        "--reference",
+        type=find_model,
+        metavar="ONNX",
+        help="measure the error on --pairs against this ONNX, or student or fast",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write its table row there")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="plot its latencies there")
@@ -261,7 +267,7 @@ def _rate(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1e4:
-        raise argparse.ArgumentTypeError(f"must be frames a second, over 0. Got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be frames a second, over 0 and up to 10000. Got {text!r}")
     return value
 
 

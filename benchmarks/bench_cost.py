@@ -27,6 +27,7 @@ from irvis.benchmarks.measurement import CONDITIONS_HZ, POWER_HZ
 from irvis.runtime import Fuser
 from irvis.runtime.cli import guarded
 from irvis.runtime.samples import make_scene
+from irvis.runtime.sizes import parse_count
 
 FRAME_MS = 5.0
 RAILS = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
@@ -98,8 +99,8 @@ def _find_meter(folder: Path) -> Meter:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench_cost", description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=400, metavar="N", help="per round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--frames", type=parse_count, default=400, metavar="N", help="per round (default: %(default)s)")
+    parser.add_argument("--rounds", type=parse_count, default=9, metavar="N", help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     return guarded("bench_cost", lambda: _report(arguments))
 

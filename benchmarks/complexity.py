@@ -110,7 +110,7 @@ def is_tenth(cost: Cost) -> bool:
 
 def to_cells(costs: Sequence[Cost], size: Tuple[int, int]) -> List[Tuple[str, ...]]:
     """Return the rows under HEAD, networks only in the paper last; the paper's figures are given only at 480x640."""
-    published = COMPLEXITY if size == DEFAULT_SIZE else {}
+    published = _published_at(size)
     rows: List[Tuple[str, ...]] = []
     for cost in costs:
         by_thop = f"{cost.thop_macs / 1e9:.4f}", f"{cost.thop_parameters / 1e6:.4f}"
@@ -133,17 +133,22 @@ def _printed(row: Optional[PublishedCost], mark: str = "") -> Tuple[str, ...]:
     )
 
 
-def to_csv(costs: Sequence[Cost]) -> str:
-    """Return every figure unrounded, and the paper's."""
-    head = [*Cost._fields, *(f"published_{name}" for name in PublishedCost._fields)]
-    return csv_text(head, [[*cost, *COMPLEXITY.get(cost.name, ())] for cost in costs])
+def _published_at(size: Tuple[int, int]) -> Dict[str, PublishedCost]:
+    return COMPLEXITY if size == DEFAULT_SIZE else {}
+
+
+def to_csv(costs: Sequence[Cost], size: Tuple[int, int]) -> str:
+    """Return every figure unrounded, and at 480x640 the paper's; what it does not give is an empty cell."""
+    published, fields = _published_at(size), PublishedCost._fields
+    head = [*Cost._fields, *(f"published_{name}" for name in fields)]
+    return csv_text(head, [[*cost, *published.get(cost.name, [""] * len(fields))] for cost in costs])
 
 
 def to_json(costs: Sequence[Cost], size: Tuple[int, int]) -> Dict[str, Any]:
-    """Return the costs as a JSON document."""
+    """Return the costs as a JSON document; the paper's figures are null except at 480x640."""
     networks = []
     for cost in costs:
-        published = COMPLEXITY.get(cost.name)
+        published = _published_at(size).get(cost.name)
         own = {**cost._asdict(), "published": published and published._asdict(), "printed_a_tenth": is_tenth(cost)}
         networks.append(own)
     shown = {"height": size[0], "width": size[1]}
@@ -180,7 +185,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.markdown is not None:
         write_text(arguments.markdown, to_markdown(to_json(costs, size)))
     if arguments.csv is not None:
-        write_text(arguments.csv, to_csv(costs))
+        write_text(arguments.csv, to_csv(costs, size))
     if arguments.json is not None:
         write_json(arguments.json, to_json(costs, size))
     return 0

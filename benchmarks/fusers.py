@@ -51,7 +51,7 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False, devi
             return published_network(name, Path(weights), device)
         if Path(text).suffix in CHECKPOINTS:
             return Model(Path(text).name, student(Path(text), device))
-    fuser = stack.enter_context(Fuser(text, resize=resize, infrared_smoothing=0))
+    fuser = stack.enter_context(Fuser(text, resize=resize))
     return Model(fuser.model.name, fuser)
 
 

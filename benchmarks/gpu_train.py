@@ -21,6 +21,7 @@ from irvis.runtime.errors import FileError, IrvisError, one_line
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, write_json
 from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.shipped import NAMES, find_model
+from irvis.runtime.sizes import parse_count
 from irvis.student.checkpoint import save_student
 from irvis.student.crop_pack import CropPack, key_of, read_pack, write_pack
 from irvis.student.datasets import to_unit
@@ -347,7 +348,9 @@ def main() -> int:
     running.add_argument("out", type=Path, help="folder for students, states and progress.json")
     running.add_argument("--teachers", type=Path, default=Path(), help="folder with NAME.safetensors (default: here)")
     running.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long, to resume later")
-    running.add_argument("--together", type=int, default=1, metavar="N", help="runs at once (default: %(default)s)")
+    running.add_argument(
+        "--together", type=parse_count, default=1, metavar="N", help="runs at once (default: %(default)s)"
+    )
     running.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     running.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 (auto: on a GPU)")
     running.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")

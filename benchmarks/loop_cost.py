@@ -24,7 +24,7 @@ from irvis.runtime.cli import guarded
 from irvis.runtime.files import check_outputs, replacing
 from irvis.runtime.loop import FusionLoop
 from irvis.runtime.registration.homography import Registration
-from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_size
+from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
 
 WARMUP = 30
 SAMPLE_S = 10.0
@@ -106,7 +106,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="loop_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=DEFAULT_SIZE, metavar="HEIGHTxWIDTH", help="(480x640)")
-    parser.add_argument("--frames", type=int, default=600, metavar="N", help="frames to time (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=parse_count, default=600, metavar="N", help="frames to time (default: %(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="camera rate in a soak")
     parser.add_argument("--minutes", type=float, metavar="M", help="soak for this long instead")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the soak's figures there")

@@ -123,9 +123,9 @@ def visual_information_fidelity(reference: np.ndarray, fused: np.ndarray) -> flo
         # A variance below 1e-10 is the rounding error of a constant.
         related = (variance_r > 1e-10) & (variance_f > 1e-10) & (covariance > 0)
         gain = np.divide(covariance, variance_r, out=np.zeros_like(covariance), where=related)
-        noise = np.maximum(variance_f - gain * covariance, 0)
-        kept += np.log1p(gain * gain * variance_r.clip(0) / (noise + VIF_NOISE)).sum()
-        present += np.log1p(np.where(variance_r > 1e-10, variance_r, 0) / VIF_NOISE).sum()
+        noise = variance_f - gain * covariance
+        kept += np.log1p(gain * gain * variance_r / (noise + VIF_NOISE)).sum()
+        present += np.log1p(variance_r / VIF_NOISE).sum()
     return float(kept / present) if present > 0 else 0.0
 
 

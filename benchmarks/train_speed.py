@@ -19,6 +19,7 @@ from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError, one_line
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.pairs import files_of, pairs_of
+from irvis.runtime.sizes import parse_count
 from irvis.student.crop_pack import read_pack
 from irvis.student.datasets import draw_crops, to_unit
 from irvis.student.distributed import Processes, processes
@@ -189,8 +190,8 @@ def main() -> int:
     parser.add_argument("crops", type=Path, help="data set to take crops from, or a pack of gpu_train.py")
     parser.add_argument("--teacher", action="append", required=True, metavar="SPEC", help="as for irvis train; repeat")
     parser.add_argument("--ways", nargs="+", metavar="NAME", help="(default: all that run on the device)")
-    parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="per round and way (default: %(default)s)")
+    parser.add_argument("--rounds", type=parse_count, default=7, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=parse_count, default=3, help="per round and way (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()

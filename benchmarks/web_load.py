@@ -24,7 +24,7 @@ from irvis.benchmarks.loop_cost import memory_mb, open_loop
 from irvis.benchmarks.soak import Spectator
 from irvis.runtime.cli import guarded
 from irvis.runtime.outputs import Web
-from irvis.runtime.sizes import parse_size
+from irvis.runtime.sizes import parse_count, parse_size
 from irvis.runtime.web.live_view import LiveView
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -128,7 +128,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="web_load", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=(120, 160), metavar="HEIGHTxWIDTH", help="(120x160)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=parse_count, default=5, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="per interval (default: %(default)g)")
     arguments = parser.parse_args(argv)
     return guarded("web_load", lambda: _compare(arguments))

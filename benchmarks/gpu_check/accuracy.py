@@ -59,7 +59,7 @@ def _measure(
             infrared, visible = read_frames(pair, DEFAULT_SIZE)
             luminance = split_luminance(visible)
             inputs = to_planes((infrared, visible))
-            plane = backend.run(*inputs).copy()
+            plane = backend.run(*inputs)
             frame = join_luminance(plane, luminance)
             planes["infrared"][index], planes["visible"][index] = infrared, luminance.y
             planes[reference][index] = join_luminance(plane, None)

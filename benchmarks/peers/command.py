@@ -247,6 +247,8 @@ def inputs_of(arguments: argparse.Namespace) -> List[Optional[Path]]:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis peers``."""
     check_outputs([arguments.json, arguments.markdown, arguments.plot], inputs_of(arguments))
+    if arguments.plot is not None and arguments.quality is None:
+        raise IrvisError("--plot draws latency against quality: add --quality, a data set or the CSV of irvis evaluate")
     document = measure(arguments)
     print(to_text(document), flush=True)
     if arguments.json is not None:

@@ -8,6 +8,7 @@ import pytest
 from irvis.benchmarks.accuracy import PAIRS_AT_MOST, Accuracy, measure_accuracy
 from irvis.export.acceptance import compare
 from irvis.runtime import Fuser
+from irvis.runtime.images import write_image
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.shipped import SHIPPED_MODEL
@@ -82,6 +83,22 @@ def test_without_scikit_image_there_is_an_error_and_no_quality(samples, monkeypa
         accuracy = measure_accuracy(fuser, samples, None)
     assert isinstance(accuracy, Accuracy)
     assert accuracy.quality is None
+
+
+def test_a_large_data_set_is_measured_on_pairs_of_all_its_parts(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    from irvis.benchmarks.evaluate import evaluate_pairs
+
+    planes = np.random.default_rng(0).integers(0, 256, (4, 2, 24, 32)).astype(np.uint8)
+    for index, pair in enumerate(planes):
+        for half, plane in zip(("ir", "vi"), pair):
+            write_image(tmp_path / half / f"{index}.png", plane)
+    monkeypatch.setattr("irvis.benchmarks.accuracy.PAIRS_AT_MOST", 2)
+    with contextlib.closing(Fuser(Mean())) as fuser:
+        found = measure_accuracy(fuser, tmp_path, None)
+        wanted = evaluate_pairs(pairs_of(tmp_path)[::2], fuser)
+    assert (found.pairs, found.of) == (2, 4)
+    assert found.quality == pytest.approx({name: wanted[name] for name in found.quality})
 
 
 def test_25_pairs_are_spread_over_the_data_set():

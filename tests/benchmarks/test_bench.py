@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from irvis.benchmarks import bench, measurement
+from irvis.benchmarks.accuracy import measure_accuracy
 from irvis.benchmarks.bench import main
 from irvis.benchmarks.machine.board import Board, read_board
 from irvis.benchmarks.machine.clocks import GpuClock
@@ -86,9 +87,11 @@ def test_the_shipped_student_is_measured_and_reported(size, capsys, tmp_path):
     assert find_fault(document, load_schema()) is None
     assert document["model"]["file"] == SHIPPED_MODEL.name
     assert document["model"]["sha256"] == sha256(SHIPPED_MODEL)
+    assert document["model"]["precision"] is None  # ONNX Runtime takes the ONNX's own
+    assert ("energy" in document["not_measured"]) == (document["energy"] is None)
     assert "clocks unknown" in document["watermark"] or here.clocks_locked is not None
     assert any("5 frames are too few" in reason for reason in document["stability"]["reasons"])
-    assert document["cold_start"]["load_ms"] > 0
+    assert document["cold_start"]["load_ms"] > 1  # milliseconds, not seconds
     assert document["cold_start"]["first_frame_ms"] > 0
     assert document["latencies_ms"] == document["totals_ms"]
     assert document["size"] == {"height": size[0], "width": size[1]}
@@ -111,7 +114,7 @@ def test_the_shipped_student_is_measured_and_reported(size, capsys, tmp_path):
 
 
 def test_on_a_verified_xavier_the_report_bears_its_name_and_the_ratio(make_report):
-    report = make_report([25.0, 35.0], board=XAVIER)
+    report = make_report([20.0, 25.0, 45.0], board=XAVIER)
     text = to_text(report)
     first = text.splitlines()[0]
     assert "Jetson AGX Xavier (Jetson-AGX)" in first
@@ -161,6 +164,13 @@ def test_a_xavier_without_a_verified_mode_is_headed_by_its_host_alone():
     assert "Xavier" not in first
     assert "AGX" not in first
     assert "MAXN" not in first
+
+
+def test_another_jetson_is_not_headed_by_the_name_of_the_papers():
+    orin = replace(XAVIER, module="NVIDIA Jetson AGX Orin Developer Kit")
+    assert heading(orin, "MAXN").startswith(
+        "NVIDIA Jetson AGX Orin Developer Kit, L4T 35.4.1, power mode MAXN (id 0), "
+    )
 
 
 def test_clocks_free_to_move_are_said_with_the_command_that_locks_them():
@@ -216,6 +226,12 @@ def test_bad_usage_exits_with_2(argv, capsys):
     assert "usage: bench.py" in capsys.readouterr().err
 
 
+def test_a_rate_that_is_refused_is_told_both_limits(capsys):
+    with pytest.raises(SystemExit):
+        main(["--rate", "20000"])
+    assert "must be frames a second, over 0 and up to 10000. Got '20000'" in capsys.readouterr().err
+
+
 def test_a_size_that_a_fixed_model_cannot_take_is_refused():
     fixed = SimpleNamespace(size=(64, 96), model=Path("small.onnx"))
     with pytest.raises(IrvisError, match=r"--size 480x640 does not fit small.onnx, which takes only 64x96;"):
@@ -245,8 +261,15 @@ def test_frames_may_be_fused_at_the_models_size(samples, capsys, tmp_path):
     assert (report["size"], report["model_size"]) == ({"height": 96, "width": 128}, {"height": 48, "width": 64})
     assert "the network works on 48x64, to which the frames are resized" in report["paper"]["differences"]
     assert "frames   96x128 (HEIGHTxWIDTH), fused at 48x64, 3 timed" in capsys.readouterr().out
+    with Fuser(fixed, resize=True) as fuser:
+        assert report["accuracy"]["quality"] == measure_accuracy(fuser, samples, None, resize=True).quality
+    assert report["accuracy"]["error"] is None
+    assert report["not_measured"]["error"] == "no --reference, and the model is not an ONNX that runs on a GPU"
     assert main(["table", str(file)]) == 0
     assert "| 3 of 96x128 by 48x64 |" in capsys.readouterr().out
+    assert main(["--onnx", str(fixed), "--iterations", "1", "--warmup", "0", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert (report["size"], report["model_size"]) == ({"height": 48, "width": 64}, None)
 
 
 @pytest.mark.parametrize("option", ["--onnx", "--engine"])
@@ -382,6 +405,14 @@ def test_a_reference_without_pairs_is_told_before_anything_is_measured(capsys):
     assert "give --pairs" in refusal(capsys, ["--reference", "student.onnx"])
 
 
+def test_the_reference_may_be_a_shipped_student(tmp_path, samples):
+    report = tmp_path / "report.json"
+    options = ("--pairs", samples, "--reference", "student", "--iterations", "1", "--warmup", "0", "--json", report)
+    assert main(arguments((64, 64), "--onnx", "student", *options)) == 0
+    accuracy = read_report(report)["accuracy"]
+    assert (accuracy["reference"], accuracy["error"]["max_abs"]) == ("student.onnx", 0.0)
+
+
 def test_a_data_set_or_a_reference_that_is_not_there_is_told_before_anything_is_measured(capsys, samples, tmp_path):
     assert "no pairs" in refusal(capsys, ["--pairs", str(tmp_path)])
     missing = str(tmp_path / "missing.onnx")
@@ -390,14 +421,26 @@ def test_a_data_set_or_a_reference_that_is_not_there_is_told_before_anything_is_
     assert "is not an ONNX" in refusal(capsys, ["--pairs", str(samples), "--reference", str(tmp_path / "no.onnx")])
 
 
-def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys):
-    boards = [replace(XAVIER, mode_name="MODE_15W", mode_id=2), XAVIER, XAVIER]
-    asked = []
-    monkeypatch.setattr(bench, "read_board", lambda **_: boards.pop(0))
+def test_the_mode_is_set_then_read_back(size, monkeypatch, capsys, tmp_path):
+    boards = [replace(XAVIER, mode_name="MODE_15W", mode_id=2), XAVIER, replace(XAVIER, clocks_locked=False)]
+    asked, report = [], tmp_path / "report.json"
+    # jtop, which would still show the mode from before, is answered for.
+    monkeypatch.setattr(bench, "read_board", lambda ask_jtop: ask_jtop() or boards.pop(0))
     monkeypatch.setattr(bench, "set_mode", lambda board, mode, confirm: asked.append((board.mode_name, mode)))
-    assert main(arguments(size, "--set-mode", "0", "--require-locked-clocks")) == 0
+    assert main(arguments(size, "--set-mode", "0", "--require-locked-clocks", "--json", report)) == 0
     assert asked == [("MODE_15W", "0")]
     assert "NOT VERIFIED" not in capsys.readouterr().out
+    document = read_report(report)
+    assert document["verified_mode"] == "MAXN"
+    assert "the clocks were locked or unlocked meanwhile" in document["stability"]["reasons"]
+
+
+def test_a_warm_up_that_took_longer_is_reported_as_it_was(size, monkeypatch, tmp_path):
+    """As with a meter that shows an average."""
+    report = tmp_path / "report.json"
+    monkeypatch.setattr(bench, "measure_model", lambda *given: measurement.measure_model(*given)._replace(warmup=70))
+    assert main(arguments(size, "--json", report)) == 0
+    assert read_report(report)["warmup"] == 70
 
 
 def test_the_mode_is_not_changed_before_everything_else_was_checked(tmp_path, monkeypatch, capsys):

@@ -60,6 +60,7 @@ def test_all_forms_are_timed_and_equal(checkpoint, tmp_path, capsys):
     assert 0 < forms[DEPLOY]["max_difference"] <= 1e-5
     assert forms[str(framed)]["max_difference"] <= 1.01 / 255  # one grey level
     assert forms[EAGER]["times_as_fast_as"][EAGER]["median"] == 1
+    assert forms[PLAIN]["median_ms"] == np.median(forms[PLAIN]["latencies_ms"])
     expected = np.divide(forms[PLAIN]["latencies_ms"], forms[DEPLOY]["latencies_ms"])
     assert forms[DEPLOY]["times_as_fast_as"][PLAIN]["median"] == pytest.approx(np.median(expected))
 

@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 from torch import nn
 
 from irvis.benchmarks import complexity
-from irvis.benchmarks.complexity import Cost, count, count_published, is_tenth, to_cells, to_json, to_markdown
+from irvis.benchmarks.complexity import Cost, count, count_published, is_tenth, to_cells, to_csv, to_json, to_markdown
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
 from irvis.export.deploy import DeployStudent
 from irvis.runtime.sizes import DEFAULT_SIZE
@@ -71,6 +71,10 @@ def test_rows_that_the_paper_prints_ten_times_too_small_are_marked():
     assert rows[2][5:] == ("",) * 4
     assert ("KDFuse", "", "", "", "", "76.5434", "0.2492", "174.79", "2114.44") in rows
     assert [row[5:] for row in to_cells(costs, (96, 128))] == [("",) * 4] * 3
+    for size, gmacs in ((DEFAULT_SIZE, ["5.0995", "156.8391", ""]), ((96, 128), [""] * 3)):
+        assert [row["published_gmacs"] for row in csv.DictReader(to_csv(costs, size).splitlines())] == gmacs
+        found = [network["published"] for network in to_json(costs, size)["networks"]]
+        assert [str(one["gmacs"]) if one else "" for one in found] == gmacs
     page = to_markdown(json.loads(json.dumps(to_json(costs, DEFAULT_SIZE))))
     assert f"| {' | '.join(rows[0])} |\n" in page
 

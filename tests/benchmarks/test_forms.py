@@ -19,4 +19,5 @@ def test_frames_are_held_against_the_runtimes_own():
     off = frame.copy()
     off[3, 5, 1] ^= 4
     assert largest_difference(off, fused, visible) == pytest.approx(4 / 255)
-    assert largest_difference(fused + np.float32(0.25), fused, visible) == pytest.approx(0.25, abs=1e-6)
+    for offset in (0.25, -0.25):
+        assert largest_difference(fused + np.float32(offset), fused, visible) == pytest.approx(0.25, abs=1e-6)

@@ -1,6 +1,7 @@
 """That the deploy form is safe in FP16, and that the check which says so can fail."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("skimage")
 
-from irvis.benchmarks.fp16 import Comparison, Outcome, hostile_planes
+from irvis.benchmarks.fp16 import Comparison, Outcome, compare, hostile_planes
+from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.to_onnx import export
 from irvis.runtime import cli
 from irvis.runtime.shipped import SHIPPED_MODEL
@@ -72,6 +74,21 @@ def test_hostile_pairs():
     assert all(plane.shape == (20, 30) and plane.dtype == np.uint8 for pair in pairs.values() for plane in pair)
     assert {int(plane.sum()) for plane in pairs["one hot pixel"]} == {255, 0}
     assert (sum(plane.astype(int) for plane in pairs["checkerboard on its inverse"]) == 255).all()
+
+
+def test_a_known_error_has_its_decibels_and_each_precision_its_own_metrics():
+    class Off:
+        overflow = None
+
+        def __call__(self, infrared, visible):
+            return visible + np.float32(0.01)
+
+    full = SimpleNamespace(run=lambda infrared, visible: visible)
+    planes = dict(hostile_planes((48, 64)))["noise"]
+    found = compare(Off(), full, "noise", planes, True)
+    assert (found.psnr_db, found.max_abs) == pytest.approx((40.0, 0.01), abs=1e-4)
+    assert found.metrics_fp32 == evaluate_fusion(*planes, planes[1])
+    assert found.metrics_fp16 != found.metrics_fp32
 
 
 def outcome(*psnr_dbs, overflow=None):

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ from irvis.student.recipes import RECIPES, Recipe, TrainConfig
 from irvis.student.teacher_cache import teacher_maps
 from irvis.student.teachers.load import open_teacher
 from irvis.student.train import RunOptions, train
-from irvis.student.trainer import ALONE
+from irvis.student.trainer import ALONE, Trainer
 
 SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=6, learning_rate=1e-3, warmup=0.0, ema=0.5, augment=True)
 WILD = replace(SMALL, steps=3, learning_rate=1e30, learning_rate_start=1e30, learning_rate_end=1e30)  # it diverges
@@ -119,6 +120,17 @@ def test_a_described_run_of_a_recipe_with_a_base_must_say_what_it_starts_from(tm
     ]
 
 
+def test_progress_has_mean_losses_and_the_speed_after_the_first_read(monkeypatch):
+    trainer = SimpleNamespace(step=2, replays=False, read=lambda: [{"loss": 1.0}, {"loss": 4.0}])
+    told = {"losses": [{"step": 2}, {"step": 4}]}  # as of a run that ended after its last save
+    active = gpu_train.Active(gpu_train.Run("a", SMALL), trainer, (), told)
+    monkeypatch.setattr(gpu_train.time, "monotonic", iter([10.0, 14.0]).__next__)
+    for trainer.step, is_last in ((4, False), (6, True)):
+        assert active.read() == is_last
+    assert told["losses"] == [{"step": 2}, {"loss": 2.5, "step": 4}, {"loss": 2.5, "step": 6}]
+    assert (told["steps"], told["of"], told["steps_per_s"]) == (6, 6, 0.5)
+
+
 @pytest.mark.parametrize("together", [1, 2])
 def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path, monkeypatch, capsys, together):
     out = tmp_path / "out"
@@ -139,6 +151,18 @@ def test_the_queue_gives_the_students_that_train_gives(packed, samples, tmp_path
     assert [(told[name]["status"], told[name]["steps"]) for name in names] == [("done", 6), ("done", 3), ("done", 4)]
     assert [row["step"] for row in told["paper-SHIP"]["losses"]] == [2, 4, 6]
     assert "paper-SHIP        done, 6 of 6 steps" in capsys.readouterr().out
+
+
+def test_a_teacher_runs_once_on_the_same_crops(samples, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(gpu_train, "teacher_maps", lambda *given: ran.append(given) or teacher_maps(*given))
+    configs = [SMALL, replace(SMALL, steps=3), replace(SMALL, seed=1)]
+    gpu_train.write_pack(tmp_path / "crops.npz", pairs_of(samples), configs, {})
+    runs = [gpu_train.Run(name, config, ("SHIP",)) for name, config in zip("abc", configs)]
+    queue = Queue(runs, gpu_train.read_pack(tmp_path / "crops.npz"), tmp_path / "out", tmp_path, ALONE)
+    queue.start(together=3)
+    assert len(queue.active) == 3
+    assert len(ran) == 2  # for the two seeds
 
 
 def test_a_run_starts_from_a_run_or_else_from_a_shipped_student(packed, tmp_path):
@@ -187,9 +211,19 @@ def test_a_queue_that_ran_out_of_time_goes_on_to_the_same_weights(packed, tmp_pa
     assert codes[0] == 130
     assert codes[-1] == 0
     assert "base.state" in seen[0]
+    assert seen[-1] == {"base.safetensors", "shipped.safetensors", "progress.json"}
     assert_same(whole / "shipped.safetensors", parts / "shipped.safetensors")
     losses = [json.loads((out / "progress.json").read_text())["runs"]["shipped"]["losses"] for out in (whole, parts)]
     assert losses[0] == losses[1]
+
+
+def test_states_are_saved_while_a_run_goes_on(packed, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(gpu_train, "SAVE_S", -1.0)
+    monkeypatch.setattr(Trainer, "save", lambda trainer, path: saved.append((path.name, trainer.step)))
+    queue = Queue([gpu_train.Run("a", SMALL)], gpu_train.read_pack(packed), tmp_path / "out", tmp_path, ALONE)
+    assert train_queue(queue, seconds=999, together=1)
+    assert saved == [("a.state", 2), ("a.state", 4)]
 
 
 def test_a_signal_ends_the_start_of_a_run_at_once_and_the_run_is_started_the_next_time(
@@ -230,6 +264,12 @@ def test_a_failed_run_is_an_exit_code(packed, tmp_path, monkeypatch, capsys):
     assert "paper-SHIP        failed: " in capsys.readouterr().out
     assert (out / "base.safetensors").exists()
     assert called(monkeypatch, "run", packed, out, "--runs", "base", "--device", "cpu") == 0
+
+
+def test_no_runs_at_once_are_refused(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        called(monkeypatch, "run", tmp_path / "crops.npz", tmp_path, "--together", "0")
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err
 
 
 def test_a_student_that_cannot_be_written_leaves_the_others_and_what_was_trained(packed, tmp_path, monkeypatch):

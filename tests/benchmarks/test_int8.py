@@ -1,5 +1,7 @@
 """``irvis int8`` on generated pairs."""
 
+import re
+
 import pytest
 
 pytest.importorskip("torch")
@@ -27,6 +29,10 @@ def test_the_shipped_student(capsys, samples):
     assert by_rule.startswith(f"  {samples.parent.name}/{samples.name}: PSNR ")
     assert "of 2 pairs" in by_rule
     assert everything.startswith("    with all 78 in INT8: PSNR ")
+    for line in (by_rule, everything):
+        worst_db, mean_db = map(float, re.search(r"PSNR ([\d.]+) dB .* ([\d.]+) in the mean", line).groups())
+        assert worst_db < mean_db
+    assert by_rule.partition("PSNR")[2] != everything.partition("PSNR")[2]
 
 
 def test_what_the_gate_would_refuse_is_said(capsys, samples, monkeypatch):
@@ -42,6 +48,7 @@ def test_each_alone_the_worst_first(capsys, samples):
     head, *rows = out.splitlines()[3:]
     assert head.split()[:3] == ["alone", "in", "INT8"]
     assert len(rows) == 78
+    assert sum(" must not " in row for row in rows) == 78 - 59
     values = [float(row.split()[-2]) for row in rows]
     assert values == sorted(values)
 

@@ -218,10 +218,11 @@ def test_the_last_percentile_says_how_few_frames_it_rests_on():
     summary = summarize(range(1, 10001))
     assert summary.p999_ms == pytest.approx(9990.001)
     assert summary.p999_frames == 10
+    assert summarize([30.0] * 5).p999_frames == 5
 
 
 def test_jitter_is_the_mean_change_from_frame_to_frame():
-    assert jitter_ms([10.0, 12.0, 11.0, 11.0]) == pytest.approx(1.0)
+    assert jitter_ms([10.0, 14.0, 13.0, 13.0]) == pytest.approx(5 / 3)
     assert jitter_ms([10.0]) == 0.0
     assert jitter_ms([1, 2, 3, 4]) < jitter_ms([1, 3, 2, 4])  # unlike a standard deviation it knows the order
 

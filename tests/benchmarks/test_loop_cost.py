@@ -36,3 +36,9 @@ def test_a_soak_writes_its_figures(tmp_path, monkeypatch, capsys):
     assert int(float(rows[-1]["frames"])) > 10
     assert float(rows[-1]["memory_mb"]) > 10
     assert "threads left after close: 0" in capsys.readouterr().out
+
+
+def test_a_cost_of_no_frames_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--frames", "0"])
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err

@@ -3,6 +3,7 @@ import math
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,51 @@ def test_a_chip_that_averages_shows_the_run_alone(tmp_path, machines, rate_hz):
     assert len(measured.run.calls_ms) == 100
 
 
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_frames_that_warm_up_come_at_the_runs_rate_and_none_if_the_warm_up_is_left_out(
+    tmp_path, machines, monkeypatch, warmup
+):
+    chip = {"sys/bus/i2c/devices/1-0040/hwmon/hwmon1/update_interval": 30}
+    root = machines.plant(tmp_path, machines.xavier_tree(), chip)
+    asked, run_frames = [], measurement.run_frames
+
+    def noting(fuser, infrared, visible, frames, rate_hz=None, progress=None):
+        asked.append((frames, rate_hz))
+        return run_frames(fuser, infrared, visible, frames, rate_hz, progress)
+
+    monkeypatch.setattr(measurement, "run_frames", noting)
+    with Fuser(Waiting()) as fuser:
+        measured = measure_model(fuser, 1.0, Plan((16, 24), 20, warmup, 100.0), root)
+    first, *others = asked
+    assert first == (1, None)
+    assert {rate_hz for _, rate_hz in others} == {100.0}
+    assert sum(frames for frames, _ in others) == measured.warmup + 20
+    assert measured.warmup > warmup if warmup else measured.warmup == 0  # the chip averages over 90 ms: 9 frames
+
+
+class OnGpu(Waiting):
+    name = "TensorRT 8.5.2.2, FP16, NVIDIA H100"
+
+
+def test_what_runs_on_a_discrete_gpu_is_charged_to_it_and_the_gpu_is_watched_and_let_go(tmp_path, monkeypatch):
+    closed, begin_s = [], time.monotonic()
+    gpu = SimpleNamespace(
+        name="NVIDIA H100",
+        energy_j=lambda: 100 * (time.monotonic() - begin_s),  # 100 W
+        temperature_c=lambda: 61.0,
+        throttling=lambda: [],
+        clock_hz=lambda: 1_980_000_000,
+        close=lambda: closed.append("once"),
+    )
+    monkeypatch.setattr(measurement, "open_gpu", lambda: gpu)
+    with Fuser(OnGpu()) as fuser:
+        measured = measure_model(fuser, 1.0, Plan((16, 24), 3, 0), tmp_path)  # a counter needs no readings in between
+    assert measured.energy.meter == "NVML (NVIDIA H100 alone)"
+    assert measured.energy.rails_w == {"GPU": pytest.approx(100, rel=0.5)}  # read and timed one after the other
+    assert {look.temperatures_c["NVIDIA H100"] for _, look in measured.history} == {61.0}
+    assert closed == ["once"]
+
+
 def test_too_few_readings_are_no_energy(tmp_path, machines):
     with Fuser(Waiting()) as fuser:
         root = machines.plant(tmp_path, machines.xavier_tree())
@@ -108,6 +154,7 @@ def test_settings_that_change_meanwhile_are_told():
         "the power mode changed from MAXN (id 0) to MODE_15W (id 2)",
         "the clocks were locked or unlocked meanwhile",
     )
+    assert changes_of(other, board)[1:] == ("the clocks were locked or unlocked meanwhile",)
 
 
 def test_what_the_benchmark_costs_is_measured(capsys):
@@ -119,6 +166,13 @@ def test_what_the_benchmark_costs_is_measured(capsys):
         "processor, more than bare",
         "wall, more than bare",
     ]
+
+
+@pytest.mark.parametrize("option", ["--frames", "--rounds"])
+def test_a_cost_over_no_frames_or_rounds_is_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        main([option, "0"])
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err
 
 
 def test_a_run_is_watched_while_it_goes_on(tmp_path, machines):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from irvis.benchmarks.registration import (
     DEGREES,
     FAILED_PX,
     LOST_PX,
+    METHODS,
     SCALE,
     SHIFT,
     Trial,
@@ -28,8 +30,11 @@ from irvis.benchmarks.registration import (
     sift,
     to_confidence,
     to_markdown,
+    trials,
 )
 from irvis.runtime.errors import IrvisError
+from irvis.runtime.images import read_infrared
+from irvis.runtime.registration.automatic import Estimate
 from irvis.runtime.registration.homography import project
 from irvis.runtime.samples import make_scene, write_samples
 
@@ -103,11 +108,20 @@ def test_the_tables_count_failures():
     rows = [trial(1.0, 0.9), trial(2.0, 0.7), trial(FAILED_PX + 1, 0.2, data_set="Y/test"), trial(0.5, 0.3, 0.6)]
     table = to_markdown({"gradients": rows})
     assert "| gradients | X/test | 3 | 3.00 | 0.0 % | 1.00 |" in table
-    assert "| gradients | all | 4 | 3.00 | 0.0 % | 1.50 |" in table
-    assert "| 25.0 % | 0.50 |" in table
+    assert "| gradients | all | 4 | 3.00 | 0.0 % | 1.50 | 4.80 | 25.0 % | 0.50 |" in table
     said = to_confidence([*rows, trial(1, 0.8)])
     assert "the others, 4 trials: 25.0 % failed; trusted 50.0 %, of which 0.0 % failed" in said
-    assert "of the good 33.3 % refused; of the unrelated 25.0 % trusted" in said
+    assert "of the good 33.3 % refused; of the unrelated 25.0 % trusted; area under the curve 0.933" in said
+
+
+def test_the_recovered_error_is_from_the_methods_own_answer_before_the_warp(scenes, monkeypatch):
+    before = np.array([[1.1, 0, 9], [0, 1.1, -4], [0, 0, 1.0]])
+    true = distort(read_infrared(scenes / "ir" / "smoke.png"), zlib.crc32(b"smoke"))[1]
+    answers = iter([before, before @ true, np.eye(3)])
+    monkeypatch.setitem(METHODS, "known", lambda pairs, model: Estimate(next(answers), 0.5, False))
+    found = next(trials(scenes, "known", 1, "similarity"))
+    assert found.recovered_px == pytest.approx(0, abs=1e-9)
+    assert found.error_px == pytest.approx(corner_error(before @ true, true, crop(np.zeros((300, 400))).shape))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,10 @@
 import csv
+import itertools
 import os
 import subprocess
 import sys
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 pytest.importorskip("aiohttp")
 
 from irvis.benchmarks import soak
+from irvis.benchmarks.loop_cost import memory_mb
 from irvis.benchmarks.soak import DISTINCT, Sample, Written, held_by, main, read_samples, report, watch, write_pairs
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.images import read_infrared, read_visible
@@ -44,6 +48,15 @@ def test_a_level_run_is_called_level():
     ]
 
 
+def test_a_command_that_ends_badly_is_a_failure(monkeypatch, capfd):
+    ends = [sys.executable, "-c", "import time; time.sleep(0.3); raise SystemExit(3)"]
+    start = partial(subprocess.Popen, ends, stdout=subprocess.PIPE, text=True)
+    monkeypatch.setattr(soak, "_start", lambda arguments: start())
+    monkeypatch.setattr(soak, "report", lambda seen: "what was seen")
+    assert main(["fuse", "--frames", "1"]) == 1
+    assert capfd.readouterr() == ("\nwhat was seen\n", "soak: irvis fuse ended with 3\n")
+
+
 def test_what_a_run_makes_at_its_start_is_not_a_slope():
     assert "slope +0.00 MB" in report(samples(memory=lambda share: 50 + 50 * min(share / soak.SETTLING, 1)))
 
@@ -55,6 +68,7 @@ def test_a_slope_is_told_in_mb_an_hour(hourly, verdict):
 
 
 def test_a_leak_and_a_drift_show():
+    assert ", at the end 100.0, at most 150.0; " in report(samples(memory=lambda share: 150 if share == 0.5 else 100))
     said = report(samples(descriptors=lambda index: index, threads=lambda index: 5 + index // 95, latency_ms=float))
     assert "descriptors  19 to 26 in the first tenth, 92 to 99 in the last: MORE\n" in said
     assert "threads      5 to 5 in the first tenth, 5 to 6 in the last\n" in said
@@ -62,7 +76,12 @@ def test_a_leak_and_a_drift_show():
 
 
 def test_stretches_without_a_frame_are_left_out():
-    said = report(samples(latency_ms=lambda index: np.nan if index % 2 else 4.0, processor_ms=lambda index: np.nan))
+    said = report(
+        samples(
+            latency_ms=lambda index: np.nan if index % 2 else 400.0 if index == 22 else 4.0,
+            processor_ms=lambda index: np.nan,
+        )
+    )
     assert "latency      4.00 ms" in said
     assert "processor" not in said
 
@@ -91,10 +110,22 @@ def test_a_process_is_seen_from_outside(monkeypatch):
         assert (sample.frames, sample.latency_ms) == (3 * number, 7.0)
 
 
+def test_processor_time_is_that_of_the_interval_for_each_of_its_frames(monkeypatch):
+    spent_s, seen = itertools.count(1.0, 0.25), []
+    monkeypatch.setattr(soak, "SAMPLE_S", 0.05)
+    monkeypatch.setattr(soak, "held_by", lambda pid: (60.0, 9, 2, next(spent_s)))
+    with subprocess.Popen(["sleep", "0.5"], text=True) as process:
+        watch(process, lambda: (5, 7.0), seen)
+    assert [sample.processor_ms for sample in seen] == pytest.approx([200.0, *[50.0] * (len(seen) - 1)])
+    assert len(seen) > 1
+    assert next(spent_s) == 1.0 + 0.25 * (len(seen) + 1)  # the last is left out: the process may have been ending
+
+
 def test_a_process_that_is_not_there_is_an_error_of_the_system():
     with pytest.raises(FileNotFoundError):
         held_by(2**22 + 1)
-    assert held_by(os.getpid())[3] > 0
+    assert held_by(os.getpid())[0] == pytest.approx(memory_mb(), rel=0.05)
+    assert held_by(os.getpid())[3] == pytest.approx(time.process_time(), abs=0.1)  # in user mode and in the kernel
 
 
 def test_pairs_are_as_many_as_asked_and_no_two_neighbours_alike(tmp_path):
@@ -113,9 +144,10 @@ def test_files_are_counted_as_they_come(tmp_path):
     assert written()[0] == 0
     for name in ("a.png", "b.png", ".half-written.png"):
         (tmp_path / name).touch()
+    time.sleep(0.02)
     count, latency_ms = written()
     assert count == 2
-    assert latency_ms > 0
+    assert latency_ms >= 10
     assert written()[0] == 0
 
 

@@ -57,6 +57,12 @@ def test_markdown_is_bold_where_a_model_is_best_of_those_that_may_be_compared():
     ]
 
 
+def test_a_published_figure_may_be_the_best():
+    better = TNO._replace(rows=[*TNO.rows[:3], Row("SHIP", PUBLISHED, {"CC": 0.9, "SSIM": 1.35})])
+    cells = [line.split(" | ")[3] for line in to_markdown([better]).splitlines()[2:6]]
+    assert cells == ["0.5124", "0.5124", "0.6000", "**0.9000**"]
+
+
 def test_the_footnote_comes_with_published_rows_alone():
     assert has_published([OTHER, TNO])
     assert not has_published([OTHER])

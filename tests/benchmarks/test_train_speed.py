@@ -1,5 +1,8 @@
+import itertools
 import json
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +12,7 @@ pytest.importorskip("skimage")
 from irvis.benchmarks import train_speed
 from irvis.student.objective import Objective
 from irvis.student.recipes import TrainConfig
+from irvis.student.teacher_cache import teacher_maps
 
 BUILDER = """
 import torch
@@ -41,8 +45,11 @@ def SMALL(**options):
 
 
 def test_both_ways_are_timed_and_compared(options, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(train_speed, "teacher_maps", lambda *given: ran.append(given) or teacher_maps(*given))
     monkeypatch.setattr(sys, "argv", ["train_speed.py", *options])
     assert train_speed.main() == 0
+    assert len(ran) == 1 + 2  # once for all, and in each step of the naive way
     title, cached, naive = capsys.readouterr().out.splitlines()
     assert title.startswith("batch 4 of 16x16, toy_teacher:Toy, cpu, torch")
     assert (cached.split()[0], naive.split()[0]) == ("cached", "naive")
@@ -59,6 +66,8 @@ def test_the_ways_of_a_gpu_give_the_same_losses_and_one_that_fails_lets_the_othe
     ways = {name: train_speed.GPU_WAYS[name] for name in names}
     monkeypatch.setattr(train_speed, "WAYS", {**train_speed.WAYS, **ways})
     monkeypatch.setattr(Objective, "compile", lambda self: 1 / 0)
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__, monotonic=time.monotonic)
+    monkeypatch.setattr(train_speed, "time", clock)
     monkeypatch.setattr(sys, "argv", ["train_speed.py", *options])
     assert train_speed.main() == 0
     lines = capsys.readouterr().out.splitlines()[1:]
@@ -67,15 +76,35 @@ def test_the_ways_of_a_gpu_give_the_same_losses_and_one_that_fails_lets_the_othe
         assert ("failed: ZeroDivisionError" in line) == ("compiled" in line)
     with open("told.json") as stream:
         told = json.load(stream)["ways"]
+    assert (told["bf16"]["seconds"], told["graph, bf16, 2 together"]["seconds"]) == ([1.0, 1.0], [0.5, 0.5])
     for name, one in told.items():
         if "failed" not in one:
             assert one["difference"] < (2e-2 if "bf16" in name else 1e-5)
+
+
+def test_speeds_are_steps_a_second_and_ratios_of_the_same_round():
+    told = {
+        "cached": {"seconds": [0.5, 1.0, 0.5], "difference": 0.0},
+        "bf16": {"seconds": [0.25, 0.25, 0.2], "difference": 1e-3},
+    }
+    assert train_speed.rows_of(told) == [
+        "cached     2.00 steps/s     1.00 times (1.00 to 1.00 over 3 rounds)  losses within 0.0e+00",
+        "bf16       4.00 steps/s     2.50 times (2.00 to 4.00 over 3 rounds)  losses within 1.0e-03",
+    ]
 
 
 def test_an_unknown_way_is_named(options, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train_speed.py", *options, "--ways", "fast"])
     assert train_speed.main() == 1
     assert "no way here is called fast. There are: cached; naive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--steps"])
+def test_a_count_below_one_is_refused(option, options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_speed.py", *options, option, "0"])
+    with pytest.raises(SystemExit):
+        train_speed.main()
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_one_line(monkeypatch, capsys):

@@ -37,3 +37,9 @@ def test_quiet_and_attacked_take_turns(capsys):
     ]
     assert lines[-1].startswith("rate attacked / quiet: median ")
     assert not multiprocessing.active_children()
+
+
+def test_no_rounds_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--rounds", "0"])
+    assert "must be a whole number, 1 or more. Got '0'" in capsys.readouterr().err

@@ -27,6 +27,12 @@ def test_a_perfect_detector_has_one_in_each_class_that_is_there():
     assert average_precisions(found, wanted, 3) == pytest.approx([1, math.nan, 1], nan_ok=True)
 
 
+def test_as_many_as_100_objects_in_an_image_are_found():
+    boxes = [[0.01 * number, 0.0, 0.01 * number + 0.005, 0.5] for number in range(100)]
+    wanted, found = objects(*((box, 0) for box in boxes)), detections(*((box, 0, 0.9) for box in boxes))
+    assert average_precisions([found], [wanted], 1) == pytest.approx([1])
+
+
 def test_one_of_two_missed_is_half():
     """Precision is 1 at the 51 recalls from 0 to 0.5, and 0 beyond."""
     (value,) = average_precisions([detections((LEFT, 0, 0.9))], [objects((LEFT, 0), (RIGHT, 0))], 1)

@@ -182,6 +182,15 @@ def test_the_power_supply_is_named_where_it_gives_way(recorded):
     assert "3 times" in item.found
 
 
+def test_a_workstation_that_was_hot_needs_no_other_power_supply_and_one_of_3_gib_builds_no_engine(recorded, machines):
+    place, zone = recorded.workstation(), "sys/class/thermal/thermal_zone0"
+    tree = {f"{zone}/type": "x86_pkg_temp", f"{zone}/temp": 50000, "proc/meminfo": recorded.meminfo(8, 3, 0)}
+    tree["sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"] = 5
+    machines.plant(place.root, tree)
+    items = look(place)
+    assert (items["temperature"].state, items["memory"].state) == ("ok", "ok")
+
+
 def test_an_engine_is_told_with_its_warning(recorded):
     place = recorded.xavier()
     item = look(place, place.root / "a.engine")["engine"]

@@ -2,6 +2,7 @@ import json
 import runpy
 import signal
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,12 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
 
+from irvis.benchmarks.evaluate import evaluate_pairs
+from irvis.benchmarks.experiments import ablation
 from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.benchmarks.published import METRICS
 from irvis.runtime.images import read_image, write_image
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import pairs_of
-from irvis.student.ablation import VARIANTS
+from irvis.student.ablation import FULL, VARIANTS
 from irvis.student.checkpoint import load_student, read_metadata, save_student
+from irvis.student.network import Student, StudentConfig
+from irvis.student.recipes import TrainConfig
 from irvis.student.trainer import Trainer
 from irvis.student.validation import fuse_planes
 
@@ -231,3 +237,13 @@ def test_no_experiment_is_wrong_usage(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         runpy.run_module("irvis.benchmarks.experiments.command", run_name="__main__")
     assert "NAME" in capsys.readouterr().err
+
+
+def test_the_figures_are_means_over_all_pairs_of_the_test_set(samples, tmp_path):
+    torch.manual_seed(0)
+    run = ablation.Run(FULL, TrainConfig(), tmp_path / "small.safetensors")
+    save_student(run.checkpoint, Student(StudentConfig(8, 2, 1, 1)))
+    test = ablation.test_set_of(samples, False)
+    expected = evaluate_pairs(pairs_of(samples), partial(fuse_planes, load_student(run.checkpoint)))
+    found = ablation._measure(run, test, torch.device("cpu"))
+    assert found == ablation.figures_of(run, test) == pytest.approx({name: expected[name] for name in METRICS})

@@ -25,6 +25,7 @@ def figures(seeds=2):
         row["SCD"] = row["SSIM"] = 7.0
     for row in found[VARIANTS[1]]:
         row["SSIM"] = 8.0
+    found[VARIANTS[5]][0]["PSNR"], found[VARIANTS[5]][-1]["PSNR"] = 5.0, -5.0  # best with one seed, not in the mean
     return found
 
 

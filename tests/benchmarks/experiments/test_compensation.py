@@ -10,7 +10,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
 pytest.importorskip("matplotlib")
 
+from safetensors.torch import save_file
+
 from irvis.benchmarks.experiments import compensation
+from irvis.benchmarks.fusers import published_network
 from irvis.benchmarks.metrics import correlation, published_metrics
 from irvis.runtime.cli import guarded
 from irvis.runtime.images import write_image
@@ -20,6 +23,7 @@ from irvis.student.checkpoint import load_student, save_student
 from irvis.student.network import Student, StudentConfig
 from irvis.student.teachers.any_student import StudentTeacher
 from irvis.student.teachers.load import open_teacher
+from irvis.student.teachers.published import network_class
 from irvis.student.trainer import Trainer
 from irvis.student.validation import fuse_planes
 
@@ -157,7 +161,7 @@ def test_a_map_is_compared_with_the_images():
     edge[..., 24:] = 1
     bar = np.zeros((32, 48))
     bar[:, 23:25] = 4
-    assert compensation.of_map(bar, edge, edge)["gradient"] == pytest.approx(1)
+    assert compensation.of_map(bar, infrared, edge)["gradient"] == pytest.approx(1)
     assert compensation.of_map(bar, edge, edge)["infrared"] == pytest.approx(abs(correlation(bar, edge[0, 0].numpy())))
 
 
@@ -171,6 +175,27 @@ def test_a_teacher_that_draws_random_numbers_has_the_same_figures_at_every_run(s
 
     student, test = StudentTeacher("given.safetensors"), compensation.test_set_of(samples, True)
     assert compensation.measure(Noisy(), student, test) == compensation.measure(Noisy(), student, test)
+
+
+def test_a_students_figures_do_not_depend_on_its_teacher(samples):
+    student, test = StudentTeacher("given.safetensors"), compensation.test_set_of(samples, True)
+    taught = compensation.measure(open_teacher(f"{TOY},feature=encode"), student, test)
+    alone = compensation.measure(student, student, test)
+    assert alone["of_student"].pop("cosine") == pytest.approx(1)
+    assert taught["of_student"].pop("cosine") < 0.999
+    assert taught["of_student"] == alone["of_student"] == alone["of_teacher"]
+
+
+def test_a_published_network_is_measured_as_irvis_evaluate_does(samples, tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "weights.safetensors"
+    save_file(network_class("MMDRFuseStudent")().state_dict(), file)  # whose authors stretch the plane to 8 bits
+    infrared, visible = read_luminance(pairs_of(samples)[0])
+    fused = published_network("MMDRFuseStudent", file).fuse(infrared, visible)
+    wanted = published_metrics(*(plane.astype(np.float64) for plane in (infrared, visible, fused)))
+    teacher, student = open_teacher(f"MMDRFuseStudent={file}"), StudentTeacher("given.safetensors")
+    found = compensation.measure(teacher, student, compensation.test_set_of(samples, True))["of_teacher"]
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
 
 
 def test_a_teacher_has_the_bits_of_its_authors(samples):

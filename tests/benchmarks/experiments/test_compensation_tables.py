@@ -44,6 +44,7 @@ def test_the_note_counts_and_spans(side):
     assert "80000 steps on crops of 181 pairs of MSRS/train" in note
     assert "2 pairs of MSRS/test" in note
     assert "Number of students, of 2, above their teachers: CC 1, PSNR 1, SCD 1, SSIM 1, detail 1," in note
+    assert "above their teachers: CC 0, PSNR 0," in describe([couple("SHIP", (0.5,) * 7, 0.0)], TEST)
     assert "Detail spans 0.2000 to 0.7000 over the teachers and 0.3000 to 0.6500 over the students." in note
 
 

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
+from irvis.benchmarks.detection.objects import split_of
 from irvis.benchmarks.experiments import detection
 from irvis.runtime.cli import guarded
 from irvis.runtime.frames import recolour, split_luminance
@@ -43,6 +44,9 @@ class Own:
         return Detections(*self.seen, np.full(1, image.mean() / 255, np.float32))
 
 
+class Raw(Own):
+    pretrained = False
+
 def stopped(classes, weights, device):
     own = Own(classes, weights, device)
     own.weights = "toy"
@@ -59,8 +63,9 @@ def base(tmp_path_factory, samples):
     (folder / "set" / "labels").mkdir(parents=True)
     for half in ("ir", "vi"):
         (folder / "set" / half).symlink_to(samples / half)
+    (validation,) = split_of(pairs_of(samples), 0).validation
     for pair in pairs_of(samples):
-        (folder / "set" / "labels" / f"{pair.name}.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+        (folder / "set" / "labels" / f"{pair.name}.txt").write_text(f"{int(pair != validation)} 0.5 0.5 0.25 0.5\n")
     torch.manual_seed(0)
     save_student(folder / "toy.safetensors", Student(StudentConfig(8, 2, 1, 1)))
     (folder / "own_experiment_detector.py").write_text(OWN)
@@ -124,6 +129,11 @@ def test_a_detector_is_trained_and_tested_on_each(whole, samples):
     (picture,) = (whole / "pictures").iterdir()
     assert read_image(picture).shape[1] > 2400
     assert {path.name for path in whole.iterdir() if path.is_file()} == FILES
+
+
+def test_a_detector_of_random_weights_is_a_smoke_run(base):
+    assert run("--detector", "own_experiment_detector:Raw", "--device", "cpu", "-o", "raw") == 0
+    assert "A smoke run" in (base / "raw" / "detection.md").read_text(encoding="utf-8")
 
 
 def test_what_is_there_is_not_done_again(whole, monkeypatch):

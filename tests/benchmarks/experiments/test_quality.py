@@ -136,9 +136,14 @@ def test_another_method_or_pair_is_measured_alone(folder, whole, calls):
     calls.clear()
     assert run(folder, "some", "--limit", "2", sets=("TNO/test",)) == 0
     table = folder / "some" / "quality-TNO-test.md"
-    assert "means over 2 of the 3 pairs of TNO/test, evenly spread." in table.read_text(encoding="utf-8")
+    limited = table.read_text(encoding="utf-8")
+    assert "means over 2 of the 3 pairs of TNO/test, evenly spread." in limited
+    first, _, last = (pair.name for pair in pairs_of(folder / "TNO" / "test"))
+    assert {row["pair"] for row in read_csv(folder / "some" / "quality-pairs.csv")} == {first, last}
     assert run(folder, "some", sets=("TNO/test",)) == 0
     assert "means over 3 pairs of TNO/test." in table.read_text(encoding="utf-8")
+    assert run(folder, "some", "--limit", "2", sets=("TNO/test",)) == 0
+    assert table.read_text(encoding="utf-8") == limited
     assert calls == {NETWORK: 3, "taught": 3}
 
 
@@ -197,8 +202,19 @@ def test_what_cannot_be_run_is_left_out_with_its_reason_and_the_others_go_on(fol
     assert not (folder / "failing" / "quality-students.md").exists()
 
 
-def test_quick_makes_all_files_and_calls_them_a_smoke_run(folder, whole):
+def test_figures_that_cannot_be_saved_are_one_line(folder, monkeypatch, capsys):
+    def fail(path, document):
+        raise quality.FileError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(quality, "write_json", fail)
+    assert run(folder, "full", sets=("other",)) == 1
+    assert capsys.readouterr().err.endswith("No space left on device\n")
+
+
+def test_quick_makes_all_files_and_calls_them_a_smoke_run(folder, whole, calls):
+    shutil.copytree(whole / "pairs", folder / "quick" / "pairs")  # the figures of whole images are not taken
     assert run(folder, "quick", "--quick") == 0
+    assert calls == {NETWORK: 2, "taught": 2}
     assert {path.name for path in (folder / "quick").iterdir()} == {path.name for path in whole.iterdir()}
     for name in ("quality-TNO-test.md", "quality-TNO-test.tex", "quality-students.md"):
         text = (folder / "quick" / name).read_text(encoding="utf-8")

@@ -108,6 +108,7 @@ def test_a_whole_data_set_of_the_paper_is_of_its_pairs():
     whole = measured(pairs=PAIRS[:1] * 25, held=25)
     assert "Published: means over the 25 pairs of TNO. *" in describe(METHODS, whole)
     assert "over the 361 pairs of MSRS, not the pairs" in describe(METHODS, whole._replace(folder=Path("MSRS/test")))
+    assert "over the 25 pairs of TNO, not the pairs" in describe(METHODS, whole._replace(side=128))
 
 
 def test_csv_has_the_unrounded_means_and_the_papers_number_of_pairs():
@@ -149,6 +150,8 @@ def test_students_are_set_against_each_teacher_pair_by_pair():
     ]
     assert found[2].better == {"CC": 2, "PSNR": 2, "SCD": 2, "SSIM": 2}
     assert found[0].differences["CC"] == pytest.approx(0.175)
+    (equal,) = versus(METHODS, [measured(figures={"SHIP": rows(0.5, 0.1), "own": rows(0.5, 0.2)})])
+    assert set(equal.better.values()) == {1}  # a tie is not better
     table = students_table(found, sets)
     assert [cell.text for cell in table.rows[3]][2:] == ["TNO/test", "+0.0750, 2 of 2", "+0.1500, 2 of 2"] + [
         "+0.0750, 2 of 2"

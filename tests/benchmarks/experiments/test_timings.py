@@ -7,6 +7,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("thop")
 
 from irvis.benchmarks.experiments.timings import read_timings
+from irvis.benchmarks.latency import Run
 from irvis.runtime.errors import FileError
 
 
@@ -43,7 +44,10 @@ def test_a_report_of_peers_is_a_column_a_runtime(tmp_path):
 
 def latency_of_a_gpu_check(**forms):
     def times(mean, **more):
-        return {"total_ms": {"median": mean, "mean": mean, "std": 0.25, "p99": mean, "max": mean, "n": 300}, **more}
+        return {
+            "total_ms": {"median": mean - 0.5, "mean": mean, "std": 0.25, "p99": mean, "max": mean, "n": 300},
+            **more,
+        }
 
     found = {
         "machine": {"date": "2026-11-26", "tensorrt": "8.5.2.2", "nvidia_smi": "NVIDIA H200, 580.159.04, 1980 MHz"},
@@ -90,6 +94,16 @@ def test_a_report_of_bench_is_of_the_deploy_form_unless_named(tmp_path, document
     assert "NOT" not in column.title + column.remarks
     (named,) = read_timings(f"SHIP={spec}")
     assert list(named.times_ms) == ["SHIP"]
+    with pytest.raises(FileError, match="is for frames of 240x320, the paper's tables are for 480x640"):
+        read_timings(written(tmp_path / "small.json", document(size=(240, 320))))
+
+
+def test_a_time_of_bench_is_the_mean_and_at_a_rate_from_the_arrival(tmp_path, document, make_report):
+    run = make_report([25.0] * 90 + [45.0] * 30).run
+    paced = Run(run.latencies, run.starts_s, run.ends_s, 30.0, [start_s - 0.005 for start_s in run.starts_s])
+    for found, mean_ms in ((document(run=run), 30.0), (document(run=paced), 35.0)):
+        (column,) = read_timings(written(tmp_path / "bench.json", found))
+        assert column.times_ms["student, deploy form"][0] == pytest.approx(mean_ms)
 
 
 def test_what_was_not_verified_is_shown_as_such(tmp_path, document):

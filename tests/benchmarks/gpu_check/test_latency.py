@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from irvis.benchmarks.gpu_check import latency
+from irvis.benchmarks.gpu_check.engines import EngineSpec
 from irvis.runtime.errors import IrvisError
 
 PROGRAM = """
@@ -22,6 +23,9 @@ def open_form(name):
     if name == "dies":
         raise SystemExit(3)
     print("a library talks on stdout")
+    if name == "counts":
+        runs = iter(range(1, 1000))
+        return Form(lambda: (time.sleep(0.002), next(runs)), {})
     def run():
         time.sleep(float(name))
         return np.full((4, 4), float(name), np.float32), 1e3 * float(name)
@@ -52,6 +56,19 @@ def test_a_worker_times_a_form_and_keeps_its_plane(tmp_path: Path, monkeypatch: 
     worker.close()
 
 
+def test_first_runs_are_not_timed_and_the_whole_run_is_timed_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form numbers its runs where others give the GPU's own time."""
+    monkeypatch.setattr(latency, "RUNS", 3)
+    worker = Worker("", "", {"counts": "counts"})
+    first, again = (worker.measure("counts", tmp_path / "counts.npy") for _ in range(2))
+    assert first["compute_ms"] == [25, 26, 27]  # after the first one, 20 that warm up, and 3 that wake the clock
+    assert again["compute_ms"] == [31, 32, 33]
+    assert all(2 <= total_ms != number for total_ms, number in zip(first["total_ms"], first["compute_ms"]))
+    worker.close()
+
+
 def test_rounds_are_joined_and_a_failure_is_kept() -> None:
     forms: Dict[str, Dict[str, Any]] = {}
     for value in (1.0, 2.0):
@@ -66,15 +83,50 @@ def test_ratio_and_psnr_are_to_eager(tmp_path: Path) -> None:
     for name, plane in planes.items():
         np.save(tmp_path / f"{name.replace(' ', '_')}.npy", plane)
     eager = {"total_ms": [8.0, 8.0], "compute_ms": [4.0, 4.0]}
-    own = {"total_ms": [2.0, 2.0], "compute_ms": [1.0, 1.0], "activation_bytes": 7}
+    own = {"total_ms": [1.0, 2.0, 6.0], "compute_ms": [1.0, 1.0, 4.0], "activation_bytes": 7}
     found = latency._described(own, eager, tmp_path, "engine")
     assert found["compute_ms"]["eager_over_this"] == 4.0
-    assert (found["total_ms"]["mean"], found["total_ms"]["std"]) == (2.0, 0.0)
+    figures = ("median", "mean", "std", "p99", "max", "n")
+    assert [found["total_ms"][name] for name in figures] == pytest.approx([2.0, 3.0, 7**0.5, 5.92, 6.0, 3])
     assert found["psnr_to_eager_db"] == pytest.approx(40.0)
     assert found["activation_bytes"] == 7
+    assert latency._table("480x640", {"engine": found}).split("\n")[1].split() == [
+        "engine",
+        "2.000",
+        "1.000",
+        "4.0",
+        "40.0",
+    ]
     for form in ("fast planes FP16", "SeAFusion planes FP16", "probe attention folded"):
         np.save(tmp_path / f"{form.replace(' ', '_')}.npy", np.full((2, 2), 0.01))
         assert latency._described(own, eager, tmp_path, form)["psnr_to_eager_db"] is None
+
+
+def test_each_size_has_its_own_engines_timed_in_rounds_and_one_that_fails_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Noting(Worker):
+        def measure(self, form: str, plane: Path) -> Dict[str, Any]:
+            asked.append(form)
+            return super().measure(form, plane)
+
+    seconds = {"large": "0.002", "small": "0.001", "other": "broken"}
+    specs = [EngineSpec(name, "student", (), (480, 640) if name == "large" else (240, 320)) for name in seconds]
+    for name, value in (("_Worker", Noting), ("built", lambda _: specs), ("SIZES", ("480x640", "240x320"))):
+        monkeypatch.setattr(latency, name, value)
+    monkeypatch.setattr(latency, "engine_path", lambda _, name: seconds[name])
+    monkeypatch.setattr(latency, "ROUNDS", 2)
+    monkeypatch.setattr(latency, "RUNS", 3)
+    latency.measure_latency(tmp_path, tmp_path, None)
+    assert asked == ["large", "large", "small", "other", "small"]
+    results = latency.Results(tmp_path / "latency.json")
+    assert list(results["480x640"]) == ["large"]
+    assert results["240x320"]["other"] == {"failed": "RuntimeError: no such network"}
+    assert [results["240x320"]["small"]["compute_ms"][name] for name in ("median", "n")] == [1.0, 6]
+    latency.measure_latency(tmp_path, tmp_path, None)  # what was timed is not timed again
+    assert len(asked) == 5
 
 
 def test_nothing_to_time_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,15 @@ def test_the_gpu_is_found_where_jetpack_5_lists_it(machines, tmp_path):
 def test_no_serial_number_is_kept(machines, tmp_path):
     board = read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[0]))
     assert SERIAL not in json.dumps(dataclasses.asdict(board))
+    # In a container soc0 alone has it.
+    hidden = without(machines.xavier_tree(), "proc/device-tree/serial-number")
+    assert read_board(machines.plant(tmp_path / "container", hidden), absent).host == "rover-SERIAL"
+
+
+def test_a_jtop_that_does_not_know_the_mode_leaves_it_to_nvpmodel(machines, tmp_path):
+    told = jtop_state.JtopState(jetson_clocks=True)
+    board = read_board(machines.plant(tmp_path, XAVIER), prints(NVPMODEL[2]), lambda: told)
+    assert (board.mode_name, board.mode_source) == ("MODE_15W", "nvpmodel -q")
 
 
 @pytest.mark.parametrize("mode_id", sorted(NVPMODEL))
@@ -318,6 +327,7 @@ def test_an_agx_xavier_in_any_state(tmp_path, machines, mode, jetpack, locked, w
     board = read_board(tree, absent if with_jtop else prints(output), lambda: told)
     assert (board.mode_name, board.mode_id) == (name, mode)
     assert board.mode_source == ("jtop" if with_jtop else "nvpmodel -q")
+    assert board.module == "Jetson-AGX"  # with and without jtop, which has another name for it
     assert board.clocks_locked is locked
     assert board.free_clocks == ([] if locked else ["GPU", "CPU", "EMC"])
     assert board.gpu_clock.maximum_hz == gpu_hz

@@ -66,6 +66,7 @@ def test_a_trip_point_that_only_warns_of_a_hot_surface_slows_nothing_down(tmp_pa
         trip, device = f"{ZONE}/trip_point_{number}", f"{ZONE}/cdev{number}"
         tree.update({f"{trip}_type": "passive", f"{trip}_temp": millidegrees})
         tree.update({f"{device}/type": cooling, f"{device}_trip_point": number, f"{device}_weight": 0})
+    tree.update({f"{ZONE}/cdev2/type": "hot-surface-alert", f"{ZONE}/cdev2_trip_point": 0})  # as well as slowing down
     warm = Lookout(machines.plant(tmp_path / "warm", tree, {f"{ZONE}/temp": 75000})).look()
     assert (warm.temperatures_c, warm.throttling) == ({"CPU-therm": 75.0}, {})
     hot = Lookout(machines.plant(tmp_path / "hot", tree, {f"{ZONE}/temp": 99500})).look()
@@ -118,3 +119,5 @@ def test_what_can_be_read_no_longer_is_left_out(tmp_path, machines):
         process.kill()
         process.wait()
     assert lookout.look() == Conditions(events={"core_throttle_count": 3}, cpu_hz=1190400000)
+    (tmp_path / other / "thermal_throttle/core_throttle_count").write_text("")  # read, but not a number
+    assert lookout.look().events == {"core_throttle_count": 0}

@@ -43,7 +43,10 @@ def test_what_the_service_tells_is_read(install):
     assert read_jtop() == JtopState("MAXN", 0, True, "NVIDIA Jetson AGX Xavier", "35.4.1", "5.1.2")
 
 
-@pytest.mark.parametrize("source", [REFUSING, "raise ImportError('no curses')", "jtop = None"])
+NOT_READY = WORKING.replace("def ok(self): return True", "def ok(self): return False")
+
+
+@pytest.mark.parametrize("source", [REFUSING, NOT_READY, "raise ImportError('no curses')", "jtop = None"])
 def test_a_service_that_is_not_there_tells_nothing(install, source):
     install(source)
     assert read_jtop() is None

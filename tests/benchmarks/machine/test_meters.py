@@ -24,14 +24,15 @@ def test_a_chip_that_averages_tells_for_how_long_it_shows_an_earlier_load(tmp_pa
     assert find_meter(machines.plant(tree, intervals))[0].settles_s == pytest.approx(1.29)
 
 
-def test_an_input_rail_that_holds_the_others_is_taken_alone(tmp_path, machines):
+@pytest.mark.parametrize("whole", ["VDD_IN", "POM_5V_IN"])
+def test_an_input_rail_that_holds_the_others_is_taken_alone(tmp_path, machines, whole):
     folder = "sys/bus/i2c/devices/7-0040/hwmon/hwmon3"
-    rails = {"VDD_IN": 5000, "VDD_CPU_GPU_CV": 2000, "NC": 10}
+    rails = {whole: 5000, "VDD_CPU_GPU_CV": 2000, "NC": 10}
     tree = {f"{folder}/name": "ina3221"}
     for number, (name, milliamperes) in enumerate(rails.items(), 1):
         tree.update({f"{folder}/in{number}_label": name, f"{folder}/in{number}_input": 5000})
         tree[f"{folder}/curr{number}_input"] = milliamperes
-    assert find_meter(machines.plant(tmp_path, tree))[0].read() == {"VDD_IN": pytest.approx(25.0)}
+    assert find_meter(machines.plant(tmp_path, tree))[0].read() == {whole: pytest.approx(25.0)}
 
 
 def test_another_chip_on_the_bus_is_no_meter(tmp_path, machines):
@@ -46,18 +47,19 @@ def test_another_chip_on_the_bus_is_no_meter(tmp_path, machines):
 
 
 def test_the_packages_and_the_memory_of_an_x86_and_not_what_is_in_them_or_holds_them(tmp_path, machines):
-    zones = {"0": "package-0", "0:0": "core", "0:1": "dram", "1": "package-1", "2": "psys"}
+    zones = {"0": "package-0", "0:0": "core", "0:1": "dram", "1": "package-1", "1:1": "dram", "2": "psys"}
     for zone, name in zones.items():
         files = {"name": name, "energy_uj": 5_000_000, "max_energy_range_uj": 262_143_328_850}
         machines.plant(tmp_path, {f"{RAPL}{zone}/{file}": text for file, text in files.items()})
     meter, _ = find_meter(tmp_path)
-    assert meter.read() == {"package-0": 5.0, "dram": 5.0, "package-1": 5.0}
+    assert meter.read() == {"package-0": 5.0, "dram": 5.0, "package-1": 5.0, "dram intel-rapl:1:1": 5.0}
     assert meter.is_counter
     assert meter.wraps_at_j["package-0"] == pytest.approx(262143.32885)
 
 
 def test_counters_that_only_root_may_read_are_said_to_be_so(tmp_path, machines):
     machines.plant(tmp_path, {f"{RAPL}0/name": "package-0", f"{RAPL}0/energy_uj": ""})
+    machines.plant(tmp_path, {f"{RAPL}0:1/name": "dram", f"{RAPL}0:1/energy_uj": 1})  # a part is not the whole
     assert find_meter(tmp_path) == (None, "only root may read this machine's RAPL counters")
 
 

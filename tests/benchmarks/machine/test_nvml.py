@@ -37,6 +37,10 @@ def test_millijoules_and_megahertz_become_joules_and_hertz(tmp_path):
 def test_being_idle_is_no_throttling_and_a_power_cap_is():
     assert NvmlGpu(library(reasons=0x01)).throttling() == []
     assert NvmlGpu(library(reasons=0x44)).throttling() == ["power cap", "temperature, by hardware"]
+    # The five of nvml.h that are not idling, a user's clocks, boosting together, or a display.
+    others = 0x01 | 0x02 | 0x10 | 0x100
+    assert NvmlGpu(library(reasons=others)).throttling() == []
+    assert len(NvmlGpu(library(reasons=0x1FF)).throttling()) == 5
 
 
 def test_a_gpu_that_falls_off_the_bus_is_an_oserror():

@@ -44,6 +44,8 @@ def test_the_nul_that_ends_a_device_trees_text_is_left_out(tmp_path):
     (tmp_path / "model").write_bytes(b"Jetson-AGX\0")
     assert read_text(tmp_path / "model") == "Jetson-AGX"
     assert read_text(tmp_path) is None
+    (tmp_path / "model").write_bytes(b"caf\xe9")
+    assert read_text(tmp_path / "model") == "caf\ufffd"
 
 
 def test_a_command_runs_with_its_warnings_apart_and_its_exit_code_ignored():

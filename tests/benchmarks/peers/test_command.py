@@ -11,11 +11,13 @@ pytest.importorskip("thop")
 
 from safetensors.torch import save_file
 
+from irvis.benchmarks.complexity import count
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.peers.tables import DEPLOY, STUDENT
+from irvis.benchmarks.turns import time_forms
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.shipped import find_model
-from irvis.student.checkpoint import save_student
+from irvis.student.checkpoint import load_student, save_student
 from irvis.student.network import Student, StudentConfig
 from irvis.student.teachers.published import network_class
 
@@ -41,7 +43,9 @@ def parse(folder, *options):
     return parser.parse_args([*common, *map(str, options)])
 
 
-def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path, capsys, samples):
+def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path, capsys, samples, monkeypatch):
+    timed = {}
+    monkeypatch.setattr(peers, "time_forms", lambda *given: timed.update(time_forms(*given)) or timed)
     report, page, plot = (tmp_path / name for name in ("peers.json", "peers.md", "peers.png"))
     options = ["--weights", folder / "weights", "--quality", samples]
     options += ["--json", report, "--markdown", page, "--plot", plot]
@@ -55,8 +59,12 @@ def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path
     for method in document["methods"]:
         assert list(method["forms"]) == ["PyTorch", "ONNX Runtime"]
         for runtime, form in method["forms"].items():
+            assert form["latencies_ms"] == timed[f"{method['name']}\n{runtime}"]
             assert len(form["latencies_ms"]) == 2
             assert form["max_difference"] <= (0 if runtime == "PyTorch" else 1e-5)
+    cost = count(STUDENT, load_student(folder / "small.safetensors"), (24, 40))
+    assert [document["methods"][0][name] for name in ("macs", "thop_macs")] == [cost.macs, cost.thop_macs]
+    assert document["methods"][1]["macs"] != cost.macs
     first, second, third = (method["quality"] for method in document["methods"])
     assert first == second != third
     assert set(first) == {"CC", "PSNR", "SCD", "SSIM"}
@@ -64,6 +72,16 @@ def test_all_are_timed_in_one_run_and_a_failure_does_not_end_it(folder, tmp_path
     assert said.out.count("MMDRFuseStudent") == 2
     assert page.read_text().count("| MMDRFuseStudent |") == 2
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_gpu_without_memory_leaves_a_method_out(folder, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(peers, "open_form", fail)
+    with pytest.raises(IrvisError, match="nothing is left to time"):
+        peers.main(parse(folder, "--runtime", "onnxruntime"))
+    assert "left out: student, ONNX Runtime: CUDA out of memory. Tried to allocate 2 GiB" in capsys.readouterr().err
 
 
 def test_further_students_are_timed_and_measured_by_their_files_names(folder, tmp_path, samples):
@@ -100,6 +118,12 @@ def test_an_engine_has_a_name_and_a_file(folder, capsys, text):
     with pytest.raises(SystemExit):
         parse(folder, "--engine", text)
     assert "--engine" in capsys.readouterr().err
+
+
+def test_a_plot_without_quality_is_refused_before_anything_is_timed(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "measure", lambda arguments: pytest.fail("it was timed"))
+    with pytest.raises(IrvisError, match="add --quality, a data set or the CSV of irvis evaluate"):
+        peers.main(parse(folder, "--plot", tmp_path / "peers.png"))
 
 
 def test_an_engine_is_named_by_its_method(folder):

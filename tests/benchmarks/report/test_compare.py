@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from irvis.benchmarks.report.compare import block_length, find_differences, find_obstacles, ratio_of, to_text
+from irvis.benchmarks.latency import Run
+from irvis.benchmarks.report.compare import (
+    Ratio,
+    block_length,
+    find_differences,
+    find_obstacles,
+    ratio_of,
+    to_text,
+)
 
 
 def correlated(count, seed, mean=10.0, memory=0.9):
@@ -25,11 +33,17 @@ def test_the_interval_holds_the_ratio_and_the_same_one_every_time():
     assert ratio.low > 1
     assert "slower" in str(ratio)
     assert ratio == ratio_of(correlated(200, 1), correlated(200, 2, mean=12.0), 50)
+    # Of the median of 1000 independent frames 95 % lie within 1.96 standard errors, of 1.2533 / sqrt(1000) each.
+    runs = [list(np.random.default_rng(seed).normal(10, 1, 1000)) for seed in range(4)]
+    widths = [high - low for _, low, high in (ratio_of([1.0], run, 50) for run in runs)]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 1.2533 / 1000**0.5, rel=0.05)
 
 
 def test_a_report_against_itself_shows_no_difference():
     values = correlated(200, 3)
     assert "no difference is shown" in str(ratio_of(values, values, 50))
+    for ratio in (Ratio(0.9, 0.8, 1.1), Ratio(1.1, 0.9, 1.2)):
+        assert str(ratio).endswith(": no difference is shown")
     with np.errstate(invalid="ignore"):
         assert "no difference is shown" in str(ratio_of([0.0] * 100, [0.0] * 100, 50))
 
@@ -59,8 +73,10 @@ def test_correlated_frames_widen_the_interval():
         (("verified_mode",), "MODE_15W", "power mode: MAXN and MODE_15W"),
         (("board", "clocks_locked"), False, "clocks locked: True and False"),
         (("board", "gpu_clock"), None, "greatest clocks of GPU and CPU"),
+        (("board", "cpu_clock"), None, "greatest clocks of GPU and CPU"),
         (("size", "width"), 320, "size: 480x640 and 480x320"),
         (("model", "precision"), "fp32", "precision: fp16 and fp32"),
+        (("model", "precision"), None, "precision: fp16 and the ONNX's"),
         (("rate_hz",), 30.0, "rate: back to back and 30.0"),
     ],
 )
@@ -75,15 +91,36 @@ def test_runs_that_differ_in_more_than_the_model_may_not_be_compared(document, p
     assert obstacle.startswith(said)
 
 
+def test_modes_that_were_not_verified_are_still_told_apart(document):
+    a, b = document(verified_mode=None), document(verified_mode=None)
+    b["board"]["mode_name"] = "MODE_15W"
+    assert find_obstacles(a, b) == ["power mode: MAXN and MODE_15W"]
+
+
 def test_another_model_is_what_is_compared(document):
     a, b = document(), document([20.0] * 120)
-    b["model"]["sha256"], b["backend"] = "1" * 64, "TensorRT 8.6"
+    b["model"]["sha256"], b["backend"], b["threads"] = "1" * 64, "TensorRT 8.6", 2
     assert find_obstacles(a, b) == []
-    assert [text.split(":")[0] for text in find_differences(a, b)] == ["model", "backend"]
+    assert [text.split(":")[0] for text in find_differences(a, b)] == ["model", "backend", "threads"]
     text = to_text(("a.json", "b.json"), a, b)
     assert "0.667 (0.66" in text
     assert "faster" in text
     assert "MAY NOT" not in text
+
+
+def test_at_a_rate_the_latencies_from_the_arrivals_are_compared(document, make_report):
+    run = make_report([30.0] * 120).run
+    waited = [start_s - 0.005 for start_s in run.starts_s]
+    a, b = (document(run=Run(run.latencies, run.starts_s, run.ends_s, 30.0, since)) for since in (run.starts_s, waited))
+    lines = to_text(("a.json", "b.json"), a, b).splitlines()
+    assert [line.split()[1:4] for line in lines if line.startswith(("p50", "p99"))] == [
+        ["30.000", "35.000", "1.167"]
+    ] * 2
+
+
+def test_a_resample_has_as_many_frames_as_the_run():
+    ratio = ratio_of([1.0], list(range(1, 12)), 50)  # of an odd number of frames the median is one of them
+    assert ratio.low == round(ratio.low) < 6 < round(ratio.high) == ratio.high
 
 
 def test_what_speaks_against_a_report_is_said(document):

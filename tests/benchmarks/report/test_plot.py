@@ -3,6 +3,7 @@ import importlib.util
 import cv2
 import pytest
 
+from irvis.benchmarks.report import plot
 from irvis.benchmarks.report.plot import draw
 from irvis.runtime import IrvisError
 
@@ -24,9 +25,15 @@ def test_the_picture_is_drawn_and_bears_the_watermark_where_there_is_one(documen
 
 
 @needs_matplotlib
-def test_an_outlier_is_within_the_picture(document, tmp_path):
+def test_an_outlier_is_within_the_picture_and_the_hottest_zone_beside_it(document, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "save_figure", lambda figure, *_, **__: drawn.append(figure))
     draw(document([10.0] * 99 + [1000.0]), tmp_path / "outlier.png")
-    assert (tmp_path / "outlier.png").stat().st_size > 10_000
+    left, right, warm = drawn[0].axes
+    assert sum(bar.get_height() for bar in left.patches) == 100
+    assert right.get_ylim()[0] == 0
+    assert right.get_ylim()[1] > 1000
+    assert set(warm.lines[0].get_ydata()) == {41.5}
 
 
 def test_without_matplotlib_it_is_one_line(document, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from irvis.benchmarks.machine.conditions import Conditions
 from irvis.benchmarks.report.stability import judge
 
 STEADY = [10.0, 10.1, 9.9, 10.0] * 50
-COOL = Conditions({"GPU-therm": 40.0}, {}, {"oc1_event_cnt": 0}, 1377000000, 2265600000)
+COOL = Conditions({"GPU-therm": 40.0, "AO-therm": 39.0}, {}, {"oc1_event_cnt": 2}, 1377000000, 2265600000)
 
 
 def looks(*between, after=COOL):
@@ -12,12 +12,12 @@ def looks(*between, after=COOL):
     return [(-0.1, COOL), *((1.0 + second, look) for second, look in enumerate(between)), (10.1, after)]
 
 
-def verdict(values=STEADY, history=None, at_rate=False, changes=()):
-    return judge(values, looks(COOL) if history is None else history, (0.0, 10.0), at_rate, changes)
-
-
 def changed(**changes):
     return Conditions(**{**COOL.__dict__, **changes})
+
+
+def verdict(values=STEADY, history=None, at_rate=False, changes=()):
+    return judge(values, looks(COOL) if history is None else history, (0.0, 10.0), at_rate, changes)
 
 
 def test_a_steady_run_on_a_cool_machine_is_trusted():
@@ -48,15 +48,37 @@ def test_latencies_that_do_not_hold_still(values, said):
 @pytest.mark.parametrize(
     ("history", "said"),
     [
-        (looks(after=changed(temperatures_c={"GPU-therm": 46.0})), "GPU-therm warmed by 6.0 °C"),
+        (
+            looks(COOL, after=changed(temperatures_c={"AO-therm": 39.5, "GPU-therm": 46.0})),
+            "GPU-therm warmed by 6.0 °C",
+        ),
         (looks(changed(throttling={"gpu-balanced": "in state 2 of 7"})), "throttled: gpu-balanced in state 2 of 7"),
-        (looks(after=changed(events={"oc1_event_cnt": 3})), "throttled: oc1_event_cnt went up by 3"),
+        (looks(after=changed(events={"oc1_event_cnt": 5})), "throttled: oc1_event_cnt went up by 3"),
         (looks(COOL, changed(gpu_hz=905250000)), "the GPU's clock moved, 905 to 1377 MHz"),
         (looks(COOL, changed(cpu_hz=1190400000)), "the CPU's clock moved, 1190 to 2266 MHz"),
     ],
 )
 def test_what_happens_to_the_machine_meanwhile(history, said):
     assert verdict(history=history).reasons == [said] or said in verdict(history=history).reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "after", "during", "trusted"),
+    [
+        ([10.0] * 100, COOL, COOL, True),
+        ([9.01, 10.99] * 100, COOL, COOL, True),  # 9.9 %
+        ([8.99, 11.01] * 100, COOL, COOL, False),  # 10.1 %
+        ([10.0] * 100 + [10.49] * 100, COOL, COOL, True),
+        ([10.0] * 100 + [10.51] * 100, COOL, COOL, False),
+        ([10.0] * 100 + [9.51] * 100, COOL, COOL, True),
+        (STEADY, changed(temperatures_c={"GPU-therm": 45.0}), COOL, True),
+        (STEADY, changed(temperatures_c={"GPU-therm": 45.1}), COOL, False),
+        (STEADY, COOL, changed(gpu_hz=1312000000), True),  # 1377 MHz is 4.95 % more
+        (STEADY, COOL, changed(gpu_hz=1311000000), False),
+    ],
+)
+def test_the_limits_are_those_of_the_documentation(values, after, during, trusted):
+    assert verdict(values, looks(COOL, during, after=after)).trusted is trusted
 
 
 def test_one_cause_is_said_once():

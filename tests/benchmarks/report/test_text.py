@@ -40,21 +40,40 @@ def test_a_watermark_goes_through_every_form(make_report, document):
     assert "NOT VERIFIED: power mode not verified" in to_markdown([report])
 
 
-def test_with_a_rate_late_frames_are_counted(make_report):
+def test_with_a_rate_latencies_are_from_the_arrivals_and_late_frames_are_counted(make_report, document):
     run = make_report([30.0, 40.0] * 50).run
-    paced = Run(run.latencies, run.starts_s, run.ends_s, 30.0, [start_s - 0.001 for start_s in run.starts_s], 7)
+    waits_s = [0.001, 0.004] * 49 + [0.001, 0.010]
+    arrivals_s = [start_s - wait_s for start_s, wait_s in zip(run.starts_s, waits_s)]
+    paced = Run(run.latencies, run.starts_s, run.ends_s, 30.0, arrivals_s, 7)
     text = to_text(make_report(run=paced))
     assert "at 30 Hz" in text
-    assert "50 late, 7 dropped" in text
+    assert "50 late, 7 dropped, 28.56 fps delivered" in text  # 28.57 of the calls alone
+    assert "p99.9 rests on 1 of 100 frames; jitter 13.061 ms" in text
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    assert float(rows["latency"][1]) == 36.0
+    assert float(rows["latency"][1]) == 37.56
     assert float(rows["total"][1]) == 35.0
+    row = to_markdown([document(run=paced)]).splitlines()[2]
+    assert "| 100 of 480x640 at 30 Hz |" in row
+    assert "| 37.50 | 44.06 | 50.00 | 28.56 |" in row
 
 
 def test_a_table_has_a_row_a_report(document):
     lines = to_markdown([document(energy=ENERGY), document([20.0] * 100)]).splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
-    assert "520.0" in lines[2]
+    assert "| 520.0 |" in lines[2]
     assert "not measured" in lines[3]
     assert "| MAXN |" in lines[2]
+    assert "| 120 of 480x640 |" in lines[2]
+    assert "NOT TO BE TRUSTED: 3 frames are too few" in to_markdown([document([30.0] * 3)])
+
+
+def test_the_error_of_a_row_is_the_one_measured_or_else_the_sidecars_at_the_worst_pair(make_report, document):
+    built = {"pairs": 16, "max_abs": 0.003, "worst_psnr_db": 70.5, "mean_psnr_db": 75.0}
+    model = make_report().model._replace(built_error=built)
+    measured = Accuracy("TNO/test", 25, 25, "student.onnx", ERROR, None)
+    both, alone = (document(model=model, accuracy=accuracy) for accuracy in (measured, None))
+    assert [row.split(" | ")[-1] for row in to_markdown([both, alone]).splitlines()[2:]] == ["50.5 |", "70.5 |"]
+    text = to_text(make_report(model=model))
+    assert "built    70.5 dB at the worst, 0.0030 of 1 at most from its ONNX, according to its sidecar" in text
+    assert "120 timed after 20 of warm-up, back to back" in text

@@ -43,6 +43,8 @@ def test_a_xavier_is_estimated_in_each_precision(graphs, capsys, tmp_path):
         bound_ms = sum(group["bound_ms"] for group in each["groups"])
         assert bound_ms < low < middle < high < 2.5 * bound_ms
         assert each["measured_ms"] is None
+        converts = "conversion" in [group["kind"] for group in each["groups"]]
+        assert converts == (each["precision"] != "fp32")
     fp32, fp16, int8 = (each["estimate_ms"][1] for each in found[3:])
     assert int8 < fp16 < fp32
 
@@ -145,7 +147,7 @@ def profile_of(graph, path, scale=2.0):
         "gpu_name": "NVIDIA H100",
         "precision": "fp16",
         "size": [480, 640],
-        "median_ms": sum(layer["median_ms"] for layer in layers),
+        "median_ms": 12.5,
         "layers": layers,
     }
     path.write_text(json.dumps(document))
@@ -162,7 +164,9 @@ def test_an_engines_profile_is_matched_and_fitted(graphs, capsys, tmp_path):
     assert "layers of no group: 0.25 ms" in out
     assert "0.250 ms: (Unnamed Layer* 3) [Shuffle]" in out
     assert "estimate of groups without a layer: 0.00 ms" in out
+    assert "whole engine: 12.50 ms" in out
     kinds = json.loads(fitted.read_text())["tensorrt"]["kinds"]
+    assert "conversion" in kinds
     assert 0.5 <= kinds["depthwise convolution"][1] < 0.6  # the overhead is taken off the time, so above a half
     code, out, _ = run(capsys, graphs[1], "--size", "480x640", "--efficiency", fitted, "--precision", "fp16")
     assert code == 0

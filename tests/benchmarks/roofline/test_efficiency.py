@@ -53,6 +53,16 @@ def test_one_bad_kernel_does_not_shift_a_kind():
     assert 0.4 <= low < 0.8
 
 
+def test_the_quantiles_are_weighted_by_time_and_kernels_of_mostly_overhead_are_left_out():
+    timed = []
+    for fraction, measured_ms in ((0.2, 10), (0.5, 80), (0.9, 10), (0.01, 0.029)):
+        bound_ms = fraction * (measured_ms - 0.006)
+        timed.append((work("copy", 136.5 * bound_ms), measured_ms))
+    # The middles of the three lie at 5, 50 and 95 % of the time.
+    expected = (0.2 + 0.3 * 5 / 45, 0.5, 0.5 + 0.4 * 40 / 45)
+    assert fit(timed, XAVIER, "").kinds["copy"] == pytest.approx(expected)
+
+
 def test_what_is_all_overhead_tells_nothing():
     with pytest.raises(FileError, match="nothing to fit efficiencies to"):
         fit([(work("copy", 0), 0.02)], XAVIER, "")

@@ -78,11 +78,11 @@ def test_reformats_and_strangers_are_told_apart():
     found = matched(
         ("Reformatting CopyNode for Input Tensor 0 to /a/Conv + /LeakyRelu", 0.25, "Reformat"),
         ("Reformatting CopyNode for Output Tensor 0 to /Relu", 0.25, "unknown"),
-        ("(Unnamed Layer* 12) [Shuffle]", 0.125, "Shuffle"),
+        *[("(Unnamed Layer* 12) [Shuffle]", 0.125, "Shuffle")] * 2,
         ("/a/Conv + /LeakyRelu", 1.0, "CaskConvolution"),
     )
     assert found.rows == [((A,), 1.0)]
-    assert (found.reformats_ms, found.unmatched) == (0.5, {"(Unnamed Layer* 12) [Shuffle]": 0.125})
+    assert (found.reformats_ms, found.unmatched) == (0.5, {"(Unnamed Layer* 12) [Shuffle]": 0.25})
 
 
 def test_names_joined_by_control_characters():

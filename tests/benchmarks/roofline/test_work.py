@@ -6,7 +6,13 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper
 
-from irvis.benchmarks.roofline.work import TRANSCENDENTAL, convolution_kind, group_works, reduction_kind
+from irvis.benchmarks.roofline.work import (
+    TRANSCENDENTAL,
+    convolution_kind,
+    group_works,
+    operations_of,
+    reduction_kind,
+)
 from irvis.export.fixed_shapes import fix_shapes
 
 SIZE = (16, 24)
@@ -61,6 +67,18 @@ def test_a_matrix_product():
     nodes = [node("Transpose", "x", "t", perm=[0, 1, 3, 2]), node("MatMul", "x t", "out")]
     (work,) = works(nodes)
     assert (work.kind, work.unit, work.operations) == ("matmul", "matrix", 2 * 32 * 16 * 16 * 24)
+    for transposed, first in ((0, (5, 7)), (1, (7, 5))):
+        shapes = {"a": first, "b": (7, 3), "c": (5, 3)}
+        assert operations_of(node("Gemm", "a b", "c", transA=transposed), shapes) == 2 * 5 * 3 * 7
+
+
+def test_a_copy_reads_what_it_writes():
+    nodes = [node("Relu", "x", "a"), node("Slice", "a first last axes", "b"), node("Softmax", "b", "out", axis=1)]
+    ends = [
+        helper.make_tensor(name, TensorProto.INT64, (1,), [at]) for name, at in (("first", 0), ("last", 8), ("axes", 1))
+    ]
+    copy = next(work for work in works(nodes, weights=ends) if work.kind == "copy")
+    assert sum(copy.read_bytes[:1]) == sum(copy.written_bytes) == 4 * 8 * PIXELS
 
 
 def test_in_int8_convolutions_compute_and_exchange_bytes():
