@@ -191,7 +191,6 @@ class _Plan:
             if other in following:
                 following.remove(other)
                 following.add(one)
-        self.after[one].discard(one)
         return True
 
     def _leads_around(self, start: int, end: int) -> bool:
@@ -216,7 +215,7 @@ class _Plan:
                 self._take(index, follower)
                 name = self.operators[follower].outputs[0]
                 follower = self.only_user(name)
-            if follower is not None and self._is_activation(follower) and follower not in self.taken:
+            if follower is not None and self._is_activation(follower):
                 self._take(index, follower)
 
     def _is_sum(self, index: int, name: str) -> bool:

@@ -46,7 +46,7 @@ def _as_they_run(kernels: Sequence[Kernel]) -> List[Kernel]:
     while waiting:
         index = waiting[-1]
         before = [maker[name] for name in kernels[index].read if name in maker and maker[name] not in ordered]
-        if before and index not in ordered:
+        if before:
             waiting += before
         else:
             ordered[waiting.pop()] = None

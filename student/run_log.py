@@ -34,7 +34,7 @@ class Table:
             self._names = list(rows[0])
             rows = [*self._kept, *rows]
             with replacing(self.path) as temporary, temporary.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, self._names)
+                writer = csv.DictWriter(stream, self._names, extrasaction="ignore")  # columns of another version
                 writer.writeheader()
                 writer.writerows(rows)
             return
@@ -44,10 +44,11 @@ class Table:
     def _rows_until(self, step: int) -> List[Dict[str, str]]:
         if not step or not self.path.exists():
             return []
-        with self.path.open(newline="") as stream:
-            # A line cut short by a kill lacks its last values.
-            rows = [row for row in csv.DictReader(stream) if None not in row.values() and None not in row]
-        return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+        # A line cut short by a kill lacks its last values; a power cut can leave zeros or anything else in its place.
+        with self.path.open(newline="", errors="replace") as stream:
+            lines = csv.DictReader(line.replace("\0", "") for line in stream)
+            rows = [row for row in lines if None not in row.values() and None not in row]
+        return [row for row in rows if (row.get("step") or "").isdecimal() and int(row["step"]) <= step]
 
 
 class RunLog:

@@ -248,17 +248,26 @@ def test_node_labels() -> None:
 def test_clock_gives_the_result_and_lines(capsys: pytest.CaptureFixture) -> None:
     assert spinner.under_clock(lambda: 42, "building") == 42
     assert capsys.readouterr().err == "building: 0:00\n"
+    assert not spinner.is_at_work()
+
+
+def test_clock_leaves_nothing_on_a_terminal(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    spinner.under_clock(lambda: None, lambda: "building")
+    assert capsys.readouterr().err == "\r\x1b[K| building: 0:00 \r\x1b[K"
 
 
 def test_clock_raises_what_the_work_raised() -> None:
-    with pytest.raises(ZeroDivisionError):
-        spinner.under_clock(lambda: 1 // 0, "building")
+    for work, error in ((lambda: 1 // 0, ZeroDivisionError), (sys.exit, SystemExit)):
+        with pytest.raises(error):
+            spinner.under_clock(work, "building")
 
 
 def test_clock_turns_while_the_work_goes_on(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spinner, "PLAIN_S", 0.05)
+    monkeypatch.setattr(spinner, "WHEEL_S", 60.0)
     spinner.under_clock(lambda: time.sleep(0.3), "building")
-    assert capsys.readouterr().err.count("building: 0:00\n") >= 3
+    assert 3 <= capsys.readouterr().err.count("building: 0:00\n") <= 100
 
 
 def test_ctrl_c_reaches_the_waiting_thread() -> None:

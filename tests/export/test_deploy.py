@@ -12,6 +12,7 @@ from irvis.export.deploy import (
     LIMIT,
     DeployAttention,
     DeployDACB,
+    DeployEncoders,
     DeployFeedForward,
     DeployRSTBs,
     DeployStudent,
@@ -125,7 +126,9 @@ def test_the_student_is_left_as_it_was():
     assert student.training
     assert all(parameter.requires_grad for parameter in student.parameters())
     assert list(student.state_dict()) == list(before)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+    for name, tensor in student.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, before[name])
 
 
 def test_the_deploy_form_is_not_trained_by_mistake():
@@ -181,7 +184,7 @@ def test_no_tensor_passes_its_bound(seed, gone, planes):
         assert (plain.amax((0, 2, 3)) <= branch.leaving.high).all()
         assert (plain.amin((0, 2, 3)) >= branch.leaving.low).all()
         assert leaving[:, 1:].square().mean(1).max() <= LIMIT
-    for block, _, leaving in outputs_of(deployed, DeployDACB, planes) if len(deployed.local_branch) else ():
+    for block, _, leaving in outputs_of(deployed, (DeployEncoders, DeployDACB), planes):
         assert (leaving.amax((0, 2, 3)) <= block.leaving.high).all()
         assert (leaving.amin((0, 2, 3)) >= block.leaving.low).all()
 
@@ -308,6 +311,21 @@ def test_the_stream_is_scaled_as_far_as_its_squares_need_and_the_epsilon_bears(f
     mean = float(bound[0] * scale[0] / scale[1]) * 1e-5**-0.5
     assert mean <= MOST or scale[0] == scale[1] * 2.0**-11
     assert 2 * mean > MOST or scale[0] == scale[1]
+
+
+@pytest.mark.parametrize(("loudness", "bias"), [(2.0**24, 0.0), (1.0, -(2.0**8))])
+def test_what_a_first_block_adds_or_the_fusion_enters_with_is_bounded_to_the_end(loudness, bias):
+    factors = {"project_out": 2.0**-10, "global_branch.0.feed_forward.project_out": loudness}
+    student = loud_student(7, local_blocks=0, **factors)
+    student.fusion.conv.bias.data.fill_(bias)  # all of it along the mean's axis
+    deployed = DeployStudent(student)
+    for branch, _, leaving in outputs_of(deployed, DeployRSTBs, HOSTILE["noise"].double()):
+        basis = branch.basis
+        plain = torch.einsum("cd,bdyx->bcyx", basis.leave, leaving)
+        assert (plain.amax((0, 2, 3)) <= branch.leaving.high).all()
+        assert (plain.amin((0, 2, 3)) >= branch.leaving.low).all()
+        mean = float(leaving[:, 0].abs().max() / basis.scale[1]) * 1e-5**-0.5
+        assert mean <= MOST or basis.scale[0] == basis.scale[1] * 2.0**-11
 
 
 def test_a_single_large_coordinate_of_the_stream_must_fit_as_well():

@@ -4,6 +4,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper
 
+from irvis.export import fixed_shapes
 from irvis.export.fixed_shapes import drop_unused, fix_shapes, load_planes_onnx
 from irvis.runtime.errors import FileError, ModelError
 
@@ -60,6 +61,18 @@ def test_constants_that_no_operator_reads_are_dropped():
         name for node in kept.graph.node for name in node.output
     }
     assert len(kept.graph.initializer) < len(fixed.graph.initializer)
+    kept.graph.output[1].name = "unread"  # but is a result
+    kept.graph.initializer.append(helper.make_tensor("unread", TensorProto.FLOAT, [1], [1.0]))
+    drop_unused(kept.graph)
+    assert kept.graph.initializer[-1].name == "unread"
+
+
+def test_a_part_of_a_shape_is_computed():
+    nodes = [helper.make_node("Shape", ["x"], ["sides"], start=-2), helper.make_node("Relu", ["x"], ["out"])]
+    newer = model(nodes, [1, 1, "h", "w"])
+    newer.opset_import[0].version = 15
+    fixed, _ = fix_shapes(newer, (30, 50))
+    assert [onnx.numpy_helper.to_array(weight).tolist() for weight in fixed.graph.initializer] == [[30, 50]]
 
 
 def test_the_size_is_the_models_own_or_the_default():
@@ -152,6 +165,14 @@ def test_nor_one_whose_size_is_computed_nor_many_together(nodes):
     weights.append(helper.make_tensor("yes", TensorProto.BOOL, [1], [True]))
     with pytest.raises(ModelError, match=r"the constants up to \w+ \(\w+\) have \d+ elements"):
         fix_shapes(model([*nodes, helper.make_node("Relu", ["x"], ["out"])], [1, 1, 16, 16], weights=weights))
+
+
+def test_nor_many_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(fixed_shapes, "LARGEST_CONSTANT", 8)
+    nodes = [helper.make_node("ConstantOfShape", ["six"], ["zeros"]), helper.make_node("Neg", ["zeros"], ["more"])]
+    nodes.append(helper.make_node("Relu", ["x"], ["out"]))
+    with pytest.raises(ModelError, match=r"the constants up to more \(Neg\) have 6 elements"):
+        fix_shapes(model(nodes, [1, 1, 16, 16], weights=[integers("six", 6)]))
 
 
 @pytest.mark.parametrize("shape", [[1, "c", 16, 16], [1, 0, 16, 16], [1, 1, -16, 16]])

@@ -112,7 +112,8 @@ def test_a_reduction_takes_in_all_that_it_alone_uses():
 
 
 def test_softmax_is_a_reduction():
-    assert count([node("Mul", "x x", "a"), node("Softmax", "a", "out", axis=3)]) == [("reduction", "a out", 1, 1)]
+    nodes = [node("Mul", "x x", "a"), conv("x", "c"), node("Softmax", "a", "out", axis=3)]
+    assert count(nodes, "c out") == [("reduction", "a out", 1, 1), ("dense convolution", "c", 1, 1)]
 
 
 def test_a_convolution_takes_a_sum_and_then_an_activation():
@@ -123,6 +124,8 @@ def test_a_convolution_takes_a_sum_and_then_an_activation():
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Sigmoid"])
 def test_a_convolution_takes_an_activation(activation):
     assert count([conv("x", "a"), node(activation, "a", "out")]) == [("dense convolution", "a out", 1, 1)]
+    nodes = [conv("x", "a"), node(activation, "a", "b"), node("Softmax", "b", "out", axis=3)]  # and no reduction has it
+    assert count(nodes) == [("dense convolution", "a b", 1, 1), ("reduction", "out", 1, 1)]
 
 
 def test_a_convolution_takes_a_clip_between_constants():
@@ -138,6 +141,8 @@ def test_a_convolution_takes_a_clip_between_constants():
         ([node("Relu", "a", "b"), node("Add", "a b", "out")], ["a", "b out"]),  # two users
         ([node("Erf", "a", "b"), node("Mul", "a b", "out")], ["a", "b out"]),  # gelu
         ([node("Mul", "a z", "out")], ["a", "out"]),
+        ([node("Add", "a a", "out")], ["a", "out"]),
+        ([node("ReduceMax", "z", "m", keepdims=0), node("Clip", "a m", "out")], ["a", "m", "out"]),
         ([node("ReduceMean", "z", "m", axes=[2, 3]), node("Add", "a m", "out")], ["a", "m", "out"]),  # a broadcast
     ],
 )
@@ -154,6 +159,7 @@ def test_a_bias_added_after_the_convolution_is_its_bias():
 def test_what_is_also_a_result_is_written():
     nodes = [conv("x", "a"), node("Relu", "a", "out")]
     assert count(nodes, "a out") == [("dense convolution", "a", 1, 1), ("pointwise", "out", 1, 1)]
+    assert count([*nodes, node("Identity", "a", "view")], "view out") == count(nodes, "a out")
 
 
 def test_of_two_summed_convolutions_the_later_takes_the_sum():
@@ -168,16 +174,15 @@ def test_convolutions_of_one_input_and_geometry_read_it_once():
 
 
 @pytest.mark.parametrize(
-    "other", [{"strides": [2, 2]}, {"pads": [2, 2, 2, 2]}, {"dilations": [2, 2]}, {"kernel_shape": [1, 1]}]
+    "other",
+    [{"strides": [2, 2]}, {"pads": [2, 2, 2, 2]}, {"dilations": [2, 2]}, {"kernel_shape": [1, 1]}, {"group": 32}],
 )
 def test_convolutions_of_another_geometry_stay_apart(other):
     same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1], "dilations": [1, 1]}
     kernel = weight("w", 32, 32, 3, 3)
-    nodes = [
-        node("Conv", "x w", "a", **same),
-        node("Conv", f"x {'w1' if 'kernel_shape' in other else 'w'}", "b", **{**same, **other}),
-    ]
-    assert [names for _, names, *_ in count(nodes, "a b", weights=[W1, kernel])] == ["a", "b"]
+    its = "w1" if "kernel_shape" in other else "w3" if "group" in other else "w"
+    nodes = [node("Conv", "x w", "a", **same), node("Conv", f"x {its}", "b", **{**same, **other})]
+    assert [names for _, names, *_ in count(nodes, "a b", weights=[W1, W3, kernel])] == ["a", "b"]
     nodes = [node("Conv", "x w", "a", **same), node("Conv", "x w", "b", **same)]
     assert [names for _, names, *_ in count(nodes, "a b", weights=[kernel])] == ["a b"]
 

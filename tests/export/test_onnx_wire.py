@@ -125,6 +125,7 @@ def test_what_is_fixed_or_of_another_rank_or_not_there_stays() -> None:
 def test_no_graph_or_two_are_no_onnx() -> None:
     assert not is_onnx(b"")
     assert not is_onnx(SHIPPED + SHIPPED)
+    assert not is_onnx(b"\x3a\x00")  # a graph without nodes
 
 
 @pytest.mark.parametrize("fixed", [2, 3])

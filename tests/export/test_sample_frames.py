@@ -27,11 +27,11 @@ def test_frames_are_those_of_the_files(samples: Path) -> None:
 
 
 def test_frames_of_another_size(samples: Path) -> None:
-    infrared, visible = read_frames(pairs_of(samples)[0], (48, 64))
-    assert (infrared.shape, visible.shape) == ((48, 64), (48, 64, 3))
+    infrared, visible = read_frames(pairs_of(samples)[0], (32, 32))
+    assert (infrared.shape, visible.shape) == ((32, 32), (32, 32, 3))
     assert (infrared.dtype, visible.dtype) == (np.uint8, np.uint8)
     whole, _ = read_frames(pairs_of(samples)[0])
-    blocks = whole.reshape(48, 2, 64, 2).mean(axis=(1, 3))
+    blocks = whole.reshape(32, 3, 32, 4).mean(axis=(1, 3))
     assert np.abs(infrared - blocks).max() <= 1
 
 
@@ -47,6 +47,12 @@ def write_pair(folder: Path, infrared: np.ndarray, visible: np.ndarray) -> Pair:
     write_image(pair.infrared, infrared)
     write_image(pair.visible, visible)
     return pair
+
+
+def test_a_grey_visible_becomes_three_equal_channels(tmp_path: Path) -> None:
+    grey = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    _, visible = read_frames(write_pair(tmp_path, grey, grey))
+    np.testing.assert_array_equal(visible, np.stack([grey] * 3, axis=2))
 
 
 def test_what_cannot_be_fused_is_named(tmp_path: Path) -> None:

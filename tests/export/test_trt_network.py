@@ -63,6 +63,22 @@ def test_another_kind_of_model(network: Network) -> None:
         check_planes(TRT, network, "a.onnx", (48, 64))
 
 
+def test_the_output_has_the_size_of_the_frames_or_one_that_is_known_once_built() -> None:
+    network = Network((1, 1, 48, 64))
+    for shape in ((1, 1, 48, 64), (1, 1, -1, -1)):
+        network.outputs[0].shape = shape
+        check_planes(TRT, network, "a.onnx", (48, 64))
+    network.outputs[0].shape = (1, 1, 24, 32)
+    with pytest.raises(ModelError, match=r"a\.onnx returns \(1, 1, 24, 32\) for frames of 48x64, not their size"):
+        check_planes(TRT, network, "a.onnx", (48, 64))
+    network.outputs[0].name = "features"
+    with pytest.raises(ModelError, match=r"must take infrared and visible and give fused"):
+        check_planes(TRT, network, "a.onnx", (48, 64))
+    onnx = pytest.importorskip("onnx")
+    described = onnx.load_from_string(fix_size(SHIPPED, (48, 64))[1]).graph.output[0].type.tensor_type.shape
+    assert [each.dim_value for each in described.dim] == [1, 1, 48, 64]
+
+
 def test_the_sidecars_specs() -> None:
     inputs, outputs = tensor_specs((48, 64), frames=True)
     assert inputs == {

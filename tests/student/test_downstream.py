@@ -207,8 +207,10 @@ def test_a_stopped_joint_run_goes_on_to_the_same_student_and_head(labelled, tmp_
         (["--downstream", "boxes=2", "--downstream-rate", "nan"], "--downstream-rate must be positive. Got nan"),
         (["--downstream-rate", "2"], "--downstream-rate needs a task; give --downstream"),
         (["--downstream", "boxes=1"], ".txt:1 is of class 1, and the classes are 0 to 0"),
+        (["--downstream", "own_task:Task=nan"], "must return a finite loss. Got nan on the first crops"),
     ],
 )
+@pytest.mark.usefixtures("own")
 def test_options_that_do_not_fit_are_one_line(labelled, tmp_path, capsys, options, said):
     assert main(["train", str(labelled), *OPTIONS, *options, "-o", str(tmp_path / "s.safetensors")]) == 1
     assert said in capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]

@@ -11,8 +11,11 @@ import subprocess
 import sys
 import termios
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -30,8 +33,9 @@ from irvis.runtime.shipped import NAMES, find_model
 from irvis.student.checkpoint import load_student, read_metadata, save_student
 from irvis.student.network import Student
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
+from irvis.student.run_log import RunLog
 from irvis.student.teachers.published import MODULES
-from irvis.student.train import RunOptions, train
+from irvis.student.train import RunOptions, _loop, train
 from irvis.student.trainer import Trainer
 
 SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=10, learning_rate=1e-3, warmup=0.0)
@@ -135,11 +139,15 @@ def test_the_checkpoint_says_how_it_was_made(straight):
 
 def test_the_same_run_gives_the_same_weights_and_another_seed_others(straight, run, tmp_path):
     again, other = tmp_path / "again.safetensors", tmp_path / "other.safetensors"
-    run(again)
+    returned = run(again)
     assert_same_weights(straight, again)
+    save_student(other, returned)
+    assert_same_weights(again, other)
+    other.unlink()
     run(other, replace(RICH, seed=1))
     with pytest.raises(AssertionError):
         assert_same_weights(straight, other)
+    assert training_of(other)["crops_sha256"] != training_of(straight)["crops_sha256"]
 
 
 @pytest.mark.usefixtures("heeds_hang_ups")
@@ -459,8 +467,11 @@ def test_going_on_with_another_teacher_is_refused(pairs, run, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         assert run(tmp_path / "s.safetensors", SMALL) is None
-    with pytest.raises(FileError, match="was made with other teachers"):
-        train(pairs, tmp_path / "s.safetensors", SMALL, teachers=[Toy()], options=RunOptions(tmp_path))
+    trained_anew = Second()
+    trained_anew.digest = "2" * 64
+    for teachers in ([Toy()], [Toy(), trained_anew]):
+        with pytest.raises(FileError, match="was made with other teachers"):
+            train(pairs, tmp_path / "s.safetensors", SMALL, teachers=teachers, options=RunOptions(tmp_path))
 
 
 def test_going_on_with_other_options_or_from_another_file_is_refused(pairs, samples, tmp_path, monkeypatch, capsys):
@@ -593,10 +604,47 @@ def test_validation_leaves_a_table_a_picture_and_tensorboard_events(samples, tmp
     assert len(events.Images("validation")) == 3
 
 
+class Counter:
+    """Stands in for a trainer on a GPU."""
+
+    step, config = 0, SimpleNamespace(steps=70)
+    among = SimpleNamespace(device=SimpleNamespace(type="cuda"), any=bool)
+
+    def __init__(self):
+        self.best, self.launched, self.saved = object(), [], []
+
+    def launch(self, count):
+        self.launched.append(count)
+
+    def read(self):
+        before, self.step = self.step, self.step + self.launched[-1]
+        return [{"step": step, "loss": 0.5} for step in range(before + 1, self.step + 1)]
+
+    def save(self, path):
+        self.saved.append(self.step)
+
+
+def test_on_a_gpu_losses_are_read_now_and_then_and_wherever_the_best_is_saved_or_validated(tmp_path, monkeypatch):
+    output, trainer, validated = tmp_path / "s.safetensors", Counter(), []
+
+    def validate(student, pairs):
+        validated.append((trainer.step, student is trainer.best))
+        return {"CC": 0.5}, np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("irvis.student.train.validate", validate)
+    options = RunOptions(save_every=30, validate_every=40, validation=[None])
+    assert _loop(trainer, RunLog(output, 0, False), tmp_path / "state", options)
+    assert trainer.launched == [25, 5, 10, 10, 10, 10]
+    assert trainer.saved == [30, 60, 70]
+    assert validated == [(40, True), (70, True)]
+    assert [int(row["step"]) for row in rows_of(output)] == list(range(1, 71))
+
+
 def test_validation_pairs_that_are_trained_on_are_warned_of(pairs, tmp_path, caplog):
     few, others = replace(SMALL, steps=1), tmp_path / "others"
     write_samples(others, 96, 128)
-    for held_out, said in ((pairs_of(others), 0), ([*pairs_of(others), pairs[1]], 1)):
+    again = pairs[1]._replace(visible=Path(os.path.relpath(pairs[1].visible)))
+    for held_out, said in ((pairs_of(others), 0), ([*pairs_of(others), again], 1)):
         options = RunOptions(validation=held_out, tensorboard=False)
         train(pairs, tmp_path / f"{said}.safetensors", few, options=options)
         assert caplog.text.count("1 of the 4 validation pairs are also trained on") == said
@@ -641,6 +689,26 @@ def test_a_resumed_run_repeats_no_row_of_its_table(run, straight, tmp_path, monk
     assert rows_of(output) == rows_of(straight)
 
 
+def test_how_a_run_goes_is_as_the_command_says(samples, pairs, tmp_path, monkeypatch):
+    ran, trained = [], []
+
+    def refuse(*_, **given):
+        trained.append([given[name] for name in ("amp", "compiled", "graph")])
+        raise IrvisError("enough")
+
+    words = "--amp on --compile --no-graph --no-tensorboard --save-every 7 --validate-every 5 --validation-pairs 2"
+    folders = ["--cache", str(tmp_path), "--validation", str(samples), "-o", str(tmp_path / "s.safetensors")]
+    with monkeypatch.context() as patch:
+        patch.setattr("irvis.student.train.train", lambda *_, options, **given: ran.append(options))
+        assert main(["train", str(samples), *words.split(), *folders]) == 130
+    assert ran == [RunOptions(tmp_path, 7, [pairs[0], pairs[-1]], 5, True, True, False, False)]
+    monkeypatch.setattr("irvis.student.train.Trainer", refuse)
+    for amp in (None, True, False):
+        with pytest.raises(IrvisError, match="enough"):
+            train(pairs, tmp_path / "s.safetensors", SMALL, options=RunOptions(amp=amp, compiled=True, graph=False))
+    assert trained == [[False, True, False], [True, True, False], [False, True, False]]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -662,6 +730,7 @@ def test_a_resumed_run_repeats_no_row_of_its_table(run, straight, tmp_path, monk
         ("--weighting", "none"),
         ("--teacher-weighting", "none"),
         ("--save-every", "0"),
+        ("--validate-every", "0"),
         ("--validation-pairs", "0"),
     ],
 )
@@ -721,6 +790,29 @@ def test_no_file_beside_the_output_takes_the_place_of_an_input(samples, tmp_path
     assert image.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--init", "{}"), ("--teacher", "{}"), ("--teacher", "SHIP={}"), ("--downstream", "boxes={}")]
+)
+def test_the_output_is_no_other_file_that_the_command_names(straight, samples, tmp_path, capsys, option, value):
+    output = tmp_path / "s.safetensors"
+    shutil.copy(straight, output)
+    assert main(["train", str(samples), "-o", str(output), *OPTIONS, option, value.format(output)]) == 1
+    assert last_line(capsys) == f"irvis train: {output} would overwrite an input; give another name"
+
+
+def test_no_file_beside_the_output_takes_the_place_of_an_initial_student_or_of_a_pair_to_validate_on(
+    straight, pairs, tmp_path
+):
+    output = tmp_path / "s.safetensors"
+    init, picture = tmp_path / "s.safetensors.downstream.safetensors", tmp_path / "s.safetensors.jpg"
+    shutil.copy(straight, init)
+    write_image(picture, read_image(pairs[0].visible))
+    options = RunOptions(tensorboard=False, validation=[pairs[0]._replace(visible=picture)])
+    for path, given in ((init, {"init": init}), (picture, {"options": options})):
+        with pytest.raises(FileError, match=f"^{re.escape(str(path))} would overwrite an input"):
+            train(pairs, output, SMALL, **given)
+
+
 def test_missing_pairs_are_one_line(tmp_path, capsys):
     assert main(["train", str(tmp_path / "none"), "-o", str(tmp_path / "s.safetensors"), *OPTIONS]) == 1
     assert capsys.readouterr().err == f"irvis train: folder not found: {tmp_path / 'none'}\n"
@@ -741,6 +833,7 @@ def test_a_recipe_trains_what_it_starts_from_first(samples, tmp_path, chained):
     assert_same_weights(base, tmp_path / "s.safetensors.first.safetensors")
     assert main([*command, "-o", str(second), "--recipe", "second", "--init", str(base)]) == 0
     assert_same_weights(output, second)
+    assert not (tmp_path / "again.safetensors.first.safetensors").exists()
     assert len(rows_of(output)) == 4
 
 
@@ -780,13 +873,14 @@ def test_what_another_run_left_is_not_started_from(samples, tmp_path, chained, c
         assert last_line(capsys) == refusal
 
 
-@pytest.mark.parametrize("step", [2, 5])
-def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monkeypatch, step):
+@pytest.mark.parametrize(("step", "of"), [(2, ".first.safetensors"), (5, "")], ids=["the base", "the student"])
+def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monkeypatch, capsys, step, of):
     output, straight = tmp_path / "s.safetensors", tmp_path / "straight.safetensors"
     command = ["train", str(samples), "--no-tensorboard", "--recipe", "second", "-o"]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "launch", interrupted_at(step))
         assert main([*command, str(output)]) == 130
+    assert capsys.readouterr().out == f"stopped; run the same command again to resume from {output}{of}.state\n"
     assert main([*command, str(output)]) == main([*command, str(straight)]) == 0
     assert_same_weights(output, straight)
 
@@ -820,3 +914,14 @@ def test_every_recipe_can_be_asked_for(name):
     assert recipe.base is None or recipe.base in RECIPES
     assert set(recipe.teachers) <= {*MODULES, *NAMES}
     assert recipe.init is None or recipe.init in NAMES
+
+
+def test_the_shipped_recipe_is_what_the_shipped_student_was_made_by():
+    training, recipe = training_of(find_model("student", ".safetensors")), RECIPES["shipped"]
+    for name, value in asdict(recipe.config).items():
+        assert training[name] == value, name
+    assert sorted(training["teachers"]) == sorted(recipe.teachers)
+    assert recipe.base
+    fast = load_student(find_model("fast", ".safetensors")).config
+    assert {name: getattr(fast, name) for name in RECIPES["fast"].strides} == RECIPES["fast"].strides
+    assert (fast.global_stride, fast.fusion_stride) != (1, 1)
