@@ -10,7 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.benchmarks.data_sets import data_set_name
-from irvis.benchmarks.fusers import Fuse, Model, check_device, open_model, open_teachers, teacher_files
+from irvis.benchmarks.fusers import (
+    Fuse,
+    Model,
+    check_device,
+    open_model,
+    open_teachers,
+    parse_fused,
+    teacher_files,
+)
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.benchmarks.published import published_quality
 from irvis.benchmarks.tables import (
@@ -108,15 +116,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _fused_images(given: Sequence[str], data_sets: Sequence[List[Pair]]) -> Dict[str, List[Path]]:
     """Return the images of each --fused by its name, one for each pair. Raises IrvisError."""
-    fused: Dict[str, List[Path]] = {}
     if given and len(data_sets) > 1:
         raise IrvisError(f"--fused has the images of one data set. Got {len(data_sets)}; measure them one by one")
-    for text in given:
-        name, _, folder = text.partition("=")
-        if not name or not folder or name in fused:
-            raise IrvisError(f"--fused must be NAME=FOLDER, each name once. Got {text}")
-        fused[name] = images_called(Path(folder), [pair.name for pair in data_sets[0]])
-    return fused
+    names = [pair.name for pair in data_sets[0]]
+    return {name: images_called(folder, names) for name, folder in parse_fused(given, "FOLDER").items()}
 
 
 def _open_models(arguments: argparse.Namespace, stack: ExitStack) -> List[Model]:

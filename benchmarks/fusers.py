@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -137,3 +137,17 @@ def _of_teacher(teacher: "Teacher") -> Model:
 def _require_torch() -> None:
     if find_spec("torch") is None:
         raise IrvisError("torch is not installed: pip install 'irvis[workstation]'")
+
+
+def parse_fused(texts: Sequence[str], place: str) -> Dict[str, Path]:
+    """Return where each name of ``--fused NAME=PATH`` has its images, fused elsewhere.
+
+    ``place`` is what the error calls PATH. Raises IrvisError.
+    """
+    places: Dict[str, Path] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not name or not path or name in places:
+            raise IrvisError(f"--fused must be NAME={place}, each name once. Got {text}")
+        places[name] = Path(path)
+    return places

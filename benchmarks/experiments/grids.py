@@ -6,7 +6,7 @@ a texture. A fused plane is shown in the visible's colours.
 
 import argparse
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from irvis.benchmarks.experiments.boxes import Box, parse_box, salient_box, text
 from irvis.benchmarks.experiments.methods import add_method_arguments, methods_of
 from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, pairs_at_hand, scenes_of
 from irvis.benchmarks.experiments.sheets import Rows, Tile, check_sheet, draw_sheet, wrapped
+from irvis.benchmarks.fusers import parse_fused
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.frames import Luminance, recolour
@@ -71,8 +72,9 @@ def main(arguments: argparse.Namespace) -> int:
         for at, scene in enumerate(scenes)
     ]
     # First, so that a wrong name is reported before minutes of work.
-    elsewhere = [_read_fused(arguments, scene, len(scenes) == 1) for scene in scenes]
-    inputs = [*files_of(pairs_at_hand(arguments)), *(method.file for method in methods), *_fused_files(arguments)]
+    places = parse_fused(arguments.fused, "FILE")
+    elsewhere = [_read_fused(places, arguments.crop, scene, len(scenes) == 1) for scene in scenes]
+    inputs = [*files_of(pairs_at_hand(arguments)), *(method.file for method in methods), *_files_in(places.values())]
     check_outputs_apart([arguments.output], inputs)
     for name in ("visible", *(method.name for method in methods)):
         if name in elsewhere[0]:
@@ -148,27 +150,22 @@ def _frame(enlarged: np.ndarray, box: Box, colour: Tuple[int, int, int]) -> None
     part[LINE:-LINE, LINE:-LINE] = inside
 
 
-def _fused_files(arguments: argparse.Namespace) -> List[Path]:
-    given = [Path(text.partition("=")[2]) for text in arguments.fused]
-    return [file for path in given for file in (images_by_stem(path).values() if path.is_dir() else [path])]
+def _files_in(places: Iterable[Path]) -> List[Path]:
+    return [file for path in places for file in (images_by_stem(path).values() if path.is_dir() else [path])]
 
 
-def _read_fused(arguments: argparse.Namespace, scene: Scene, only: bool) -> Dict[str, np.ndarray]:
+def _read_fused(places: Dict[str, Path], crop: Optional[Box], scene: Scene, only: bool) -> Dict[str, np.ndarray]:
     """Read the pictures that were made elsewhere, by name; grey ones are coloured. Raises IrvisError."""
     pictures = {}
-    for text in arguments.fused:
-        name, _, given = text.partition("=")
-        if not given or name in pictures:
-            raise IrvisError(f"--fused must be NAME=FILE, each name once. Got {text}")
-        path = Path(given)
+    for name, path in places.items():
         if path.is_dir():
             (path,) = images_called(path, [scene.name])
         elif not only:
             raise IrvisError(f"one picture cannot show several pairs: {path}; give a folder with one for each")
         picture = read_visible(path)
-        if arguments.crop is not None:
-            arguments.crop.check_inside(picture.shape[:2], f"--crop of {path}")
-            picture = arguments.crop.cut(picture)
+        if crop is not None:
+            crop.check_inside(picture.shape[:2], f"--crop of {path}")
+            picture = crop.cut(picture)
         if picture.shape[:2] != scene.infrared.shape:
             sizes = f"{format_size(picture.shape)}, {format_size(scene.infrared.shape)}"
             raise FileError(f"{path} does not have the size of {scene.name}. Got {sizes}")
