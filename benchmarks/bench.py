@@ -1,7 +1,7 @@
 """Measure the latency of a student or an engine on this machine, stage by stage, beside the paper's figure.
 
 `bench.py compare A.json B.json` compares two reports, `bench.py table A.json B.json ...` prints reports as a Markdown
-table, `bench.py plot A.json -o A.png` plots one.
+table, `bench.py plot A.json -o A.png` plots one. `bench.py turns A.engine B.engine ...` times models in turn.
 """
 
 import argparse
@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
 
 with importing_for("bench.py"):
     from irvis.benchmarks.accuracy import Accuracy, measure_accuracy
+    from irvis.benchmarks.fuser_turns import take_turns_of_fusers
     from irvis.benchmarks.machine.board import Board, read_board
     from irvis.benchmarks.machine.requirements import require_locked_clocks, require_mode, set_mode
     from irvis.benchmarks.measurement import Plan, changes_of, measure_model, runs_on_gpu
@@ -31,7 +32,7 @@ with importing_for("bench.py"):
     from irvis.export.onnx_wire import is_onnx
     from irvis.runtime import Fuser, IrvisError
     from irvis.runtime.cli import guarded, parse
-    from irvis.runtime.files import check_outputs, read_bytes, sha256, write_text
+    from irvis.runtime.files import check_outputs, read_bytes, sha256, write_json, write_text
     from irvis.runtime.pairs import files_of, pairs_of
     from irvis.runtime.shipped import find_model
     from irvis.runtime.sidecar import read_sidecar
@@ -156,6 +157,18 @@ def plot(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def turns(arguments: argparse.Namespace) -> int:
+    """Time whole calls of several models in turn in one run, so that other load affects all alike; print the ratios."""
+    check_outputs([arguments.json], map(find_model, arguments.models))
+    found = take_turns_of_fusers(
+        arguments.models, arguments.rounds, arguments.size, arguments.resize, arguments.threads
+    )
+    print(found.to_text(), flush=True)
+    if arguments.json is not None:
+        write_json(arguments.json, found.to_json(), allow_nan=False)
+    return 0
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--engine", type=Path, metavar="FILE", help="a TensorRT engine made by build_engine.py")
@@ -199,10 +212,24 @@ def _add_plot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("bench.png"), help="(default: %(default)s)")
 
 
+def _add_turns_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="engines and ONNX, or student or fast; the first is the reference"
+    )
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="default: the models', else 480x640")
+    parser.add_argument(
+        "--resize", action="store_true", help="frames of --size (default: 480x640) are fitted to each model's and back"
+    )
+    parser.add_argument("--rounds", type=_at_least(1), default=50, metavar="N", help="default: %(default)s")
+    parser.add_argument("--threads", type=_at_least(1), metavar="N", help="CPU threads of ONNX Runtime")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every latency there as well")
+
+
 COMMANDS = {
     "compare": (_add_compare_arguments, compare),
     "table": (_add_table_arguments, table),
     "plot": (_add_plot_arguments, plot),
+    "turns": (_add_turns_arguments, turns),
 }
 
 

@@ -1,6 +1,9 @@
-"""Does the fusing loop keep its rate while the live view is under attack? Quiet and attacked intervals in turn.
+"""What does the live view cost the fusing loop, and does the loop keep its rate while the view is under attack?
 
     python -m irvis.benchmarks.web_load --rounds 5 --seconds 5
+
+First without viewers and then with one, it times what the view takes per frame in the loop's own thread. Then quiet and
+attacked intervals take turns.
 
 The loop runs at 30 Hz on a model that does nothing, with one honest viewer throughout. A second process attacks over
 loopback with all of ATTACKS at once. It takes processor time from the loop, which a remote attacker would not.
@@ -15,7 +18,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -112,16 +115,26 @@ def besiege(port: int, going: Any, strikes: Any) -> None:
     asyncio.run(all_at_once())
 
 
-def measure(loop: Any, output: Web, seconds: float) -> Tuple[float, List[float]]:
-    """Take frames for ``seconds``; return the rate in Hz, and their latencies in milliseconds."""
-    latencies: List[float] = []
+class Interval(NamedTuple):
+    """What was measured while the loop ran for some seconds."""
+
+    rate_hz: float
+    latencies_ms: List[float]
+    show_ms: List[float]  # what the live view took of the loop's thread, frame by frame
+
+
+def measure(loop: Any, output: Web, seconds: float) -> Interval:
+    """Take and show frames for ``seconds``."""
+    latencies_ms, show_ms = [], []
     started_s = time.monotonic()
     while time.monotonic() - started_s < seconds:
         frame = loop.read(1.0)
         if frame is not None:
+            fused_s = time.perf_counter()
             output.show(frame, loop.status)
-            latencies.append(frame.latency_ms)
-    return len(latencies) / (time.monotonic() - started_s), latencies
+            show_ms.append((time.perf_counter() - fused_s) * 1e3)
+            latencies_ms.append(frame.latency_ms)
+    return Interval(len(latencies_ms) / (time.monotonic() - started_s), latencies_ms, show_ms)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -137,7 +150,15 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     context = multiprocessing.get_context("spawn")
     going, strikes = context.Event(), context.Value("q", 0)
-    figures: Dict[bool, List[Tuple[float, List[float]]]] = {False: [], True: []}
+    figures: Dict[bool, List[Interval]] = {False: [], True: []}
+    with open_loop(arguments.size, realtime=True) as loop, LiveView(0) as view:
+        output = Web(view)
+        _print_cost("no viewer", measure(loop, output, arguments.seconds))
+        Spectator(view.url).start()
+        while not view.viewers:
+            measure(loop, output, 0.1)
+        _print_cost("one viewer", measure(loop, output, arguments.seconds))
+    print()
     print("| | rate Hz | latency ms p50 | p90 | p99 | max | memory MB | descriptors | attacks |")
     print("|---|---|---|---|---|---|---|---|---|")
     with open_loop(arguments.size, realtime=True) as loop, LiveView(0) as view:
@@ -153,19 +174,26 @@ def _compare(arguments: argparse.Namespace) -> int:
                 (going.set if attacked else going.clear)()
                 measure(loop, output, 0.5)  # until it has begun, or ended
                 before = strikes.value
-                rate_hz, latencies = measure(loop, output, arguments.seconds)
-                figures[attacked].append((rate_hz, latencies))
+                interval = measure(loop, output, arguments.seconds)
+                figures[attacked].append(interval)
                 held = f"{memory_mb():.1f} | {len(os.listdir('/proc/self/fd'))} | {strikes.value - before}"
-                print(f"| {_row('attacked' if attacked else 'quiet', rate_hz, latencies)} | {held} |", flush=True)
+                row = _row("attacked" if attacked else "quiet", interval.rate_hz, interval.latencies_ms)
+                print(f"| {row} | {held} |", flush=True)
         finally:
             attacker.kill()
             attacker.join()
     for attacked, name in ((False, "all quiet"), (True, "all attacked")):
-        rates, latencies_of = zip(*figures[attacked])
-        print(f"| {_row(name, float(np.mean(rates)), [each for found in latencies_of for each in found])} | | | |")
-    ratios = [under[0] / quiet[0] for quiet, under in zip(figures[False], figures[True])]
+        rate_hz = float(np.mean([interval.rate_hz for interval in figures[attacked]]))
+        latencies_ms = [each for interval in figures[attacked] for each in interval.latencies_ms]
+        print(f"| {_row(name, rate_hz, latencies_ms)} | | | |")
+    ratios = [under.rate_hz / quiet.rate_hz for quiet, under in zip(figures[False], figures[True])]
     print(f"rate attacked / quiet: median {np.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
     return 0
+
+
+def _print_cost(viewers: str, interval: Interval) -> None:
+    p50, p99 = np.percentile(interval.show_ms or [np.nan], (50, 99))
+    print(f"the live view's cost per frame, {viewers}: {p50:.4f} ms, p99 {p99:.4f}", flush=True)
 
 
 def _row(name: str, rate_hz: float, latencies: List[float]) -> str:

@@ -1,6 +1,7 @@
 import asyncio
 import multiprocessing
 import socket
+import time
 
 import pytest
 
@@ -14,10 +15,21 @@ from irvis.runtime.web.live_view import LiveView
 
 def test_frames_are_counted_and_timed():
     with open_loop((48, 64), realtime=True) as loop, LiveView(0) as view:
-        rate_hz, latencies = measure(loop, Web(view), 0.5)
-    assert rate_hz > 0
-    assert len(latencies) > 1
-    assert min(latencies) > 0
+        interval = measure(loop, Web(view), 0.5)
+    assert interval.rate_hz > 0
+    assert len(interval.latencies_ms) == len(interval.show_ms) > 1
+    assert min(interval.latencies_ms) > 0
+    assert min(interval.show_ms) > 0
+
+
+def test_the_cost_of_a_frame_is_what_showing_it_takes():
+    class Slow:
+        def show(self, frame, status):
+            time.sleep(0.02)
+
+    with open_loop((48, 64), realtime=True) as loop:
+        interval = measure(loop, Slow(), 0.5)
+    assert all(20 <= each < 200 for each in interval.show_ms)
 
 
 def test_an_attack_ends_with_a_reset():
@@ -31,7 +43,8 @@ def test_an_attack_ends_with_a_reset():
 def test_quiet_and_attacked_take_turns(capsys):
     assert main(["--size", "48x64", "--rounds", "2", "--seconds", "0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:8]] == ["| quiet", "| attacked"] * 2 + [
+    assert [line.split(":")[0].split(", ")[1] for line in lines[:2]] == ["no viewer", "one viewer"]
+    assert [line.split(" | ")[0] for line in lines[5:11]] == ["| quiet", "| attacked"] * 2 + [
         "| all quiet",
         "| all attacked",
     ]

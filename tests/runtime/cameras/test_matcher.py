@@ -164,6 +164,22 @@ def test_cameras_of_one_rate_half_an_interval_apart_keep_that_rate(offset, clock
     assert max(abs(first - second) for first, second in bench.pairs) <= 0.02
 
 
+@pytest.mark.parametrize(("jitter_s", "kept", "skew_ms"), [(0.001, 0.994, 16.6), (0.002, 0.929, 15.5)])
+def test_cameras_half_an_interval_apart_under_gaussian_jitter(jitter_s, kept, skew_ms):
+    """The published figures of docs/measured.md."""
+    rng = random.Random(1)
+    bench = Bench(0.02, clock=True)
+    count = 20_000
+    stamps = [(k / 30 + rng.gauss(0, jitter_s), "infrared") for k in range(count)]
+    stamps += [((k + 0.5) / 30 + rng.gauss(0, jitter_s), "visible") for k in range(count)]
+    for stamp, role in sorted(stamps):
+        bench.arrive(role, stamp)
+    bench.end()
+    assert len(bench.pairs) / count == pytest.approx(kept, abs=0.005)
+    skews_ms = [abs(first - second) * 1e3 for first, second in bench.pairs]
+    assert sum(skews_ms) / len(skews_ms) == pytest.approx(skew_ms, abs=0.1)
+
+
 def test_a_camera_with_frames_to_spare_gives_its_nearest():
     bench = Bench(0.02, clock=True)
     for k in range(200):
