@@ -1,4 +1,4 @@
-"""How to build an engine: the options of a program and of the command line."""
+"""How to build an engine, as a program or the command line asks for it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,6 +7,8 @@ from typing import Iterator, List
 
 import onnx
 
+from irvis.export.fixed_shapes import attribute_of
+
 NEWEST_OPSET = 17
 NEWEST_IR = 8
 
@@ -59,8 +61,6 @@ def _obstacle(node: onnx.NodeProto) -> str:
         return "the parser has no importer for it"
     if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and len(node.input) > 1:
         return "its axes are an input, which the parser ignores, reducing over everything; export with opset 13"
-    if node.op_type == "Einsum":
-        equation = next((attribute.s.decode() for attribute in node.attribute if attribute.name == "equation"), "")
-        if "..." in equation:
-            return f"its equation {equation} has an ellipsis"
+    if node.op_type == "Einsum" and b"..." in attribute_of(node, "equation", b""):
+        return f"its equation {attribute_of(node, 'equation', b'').decode()} has an ellipsis"
     return ""

@@ -5,12 +5,12 @@ batch is 1, as in a control loop.
 
 FP16 ends at 65504, and below 2^-14 it loses digits. So whatever is squared, multiplied or summed is scaled by powers of
 two, which cost nothing (they are folded into the weights) and change no digit. The powers come from bounds that hold
-for every input in [0, 1] (``intervals``), as far as MAX_EXPONENT allows. No sum is longer than a row or a column of the
+for every input in [0, 1] (``intervals``), as far as MAX_DIVISOR allows. No sum is longer than a row or a column of the
 frame, since a running sum in FP16 stops growing after some thousand terms.
 """
 
 import copy
-import itertools
+import math
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import torch
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from irvis.export.intervals import (
     Interval,
-    exponent_to_fill,
-    exponent_to_fit,
+    divisors_for,
     symmetric,
     through_conv,
     through_leaky_relu,
@@ -42,10 +41,10 @@ from irvis.student.network import (
 
 LIMIT = 2.0**15  # of every sum; half of FP16's range
 SIDE = 2**11  # pixels; the greatest height and width of a frame
-# Bounds along the local branch grow tenfold with each DACB, what is computed does not. Divided by all of such a bound
-# it would lose its digits, and a factor of 2^16, which undoes it, is infinite.
-MAX_EXPONENT = 11
-MAX_NORM_EXPONENT = 4  # LayerNorm's eps times 2^-8 is the least that FP16 does not round to 0
+# Bounds along the local branch grow tenfold with each DACB, while the values do not. Divided by all of such a bound
+# they would lose their digits, and the factor that undoes the division is infinite in FP16 from 2^16 on.
+MAX_DIVISOR = 2.0**11
+MAX_NORM_DIVISOR = 2.0**4  # of a LayerNorm's input: eps / 2^8 is the least that FP16 does not round to 0
 
 
 class Basis(NamedTuple):
@@ -79,9 +78,9 @@ def rotation(channels: int) -> Tensor:
     return torch.eye(channels, dtype=torch.float64) - 2 * torch.outer(normal, normal) / (normal @ normal)
 
 
-def factor_for(bound: Tensor, limit: float) -> float:
-    """Return the power of two, from 1 to 2^MAX_EXPONENT, that brings ``bound`` under ``limit`` or nearest to it."""
-    return 2.0 ** min(exponent_to_fit(float(bound.max()), limit), MAX_EXPONENT)
+def divisor_for(bounds: Tensor, limit: float, most: float = MAX_DIVISOR) -> float:
+    """Return the power of two, from 1 to ``most``, that divides all bounds to ``limit`` or below, or nearest to it."""
+    return min(max(1.0, float(divisors_for(bounds, limit).max())), most)
 
 
 def choose_basis(bound: Tensor, eps: float) -> Basis:
@@ -94,10 +93,9 @@ def choose_basis(bound: Tensor, eps: float) -> Basis:
     The first coordinate, which no LayerNorm needs, is scaled further: LayerNorm's factor, up to 1 / sqrt(eps), still
     multiplies it, and infinity times a weight of 0 would be NaN.
     """
-    largest = float(bound[1:].max()) if len(bound) > 1 else 0.0
-    exponent = exponent_to_fit(largest, LIMIT**0.5)
-    scale = torch.full_like(bound, 2.0 ** -min(exponent, MAX_NORM_EXPONENT))
-    scale[0] /= factor_for(bound[0] * eps**-0.5, LIMIT)
+    others = bound[1:] if len(bound) > 1 else torch.zeros_like(bound)
+    scale = torch.full_like(bound, 1 / divisor_for(others, LIMIT**0.5, MAX_NORM_DIVISOR))
+    scale[0] /= divisor_for(bound[0] * eps**-0.5, LIMIT)
     return Basis(rotation(len(bound)), scale)
 
 
@@ -118,6 +116,14 @@ def conv(weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> nn.C
 def matrix_of(layer: nn.Conv2d) -> Tensor:
     """Return a 1x1 convolution's weight as a float64 matrix (O, I)."""
     return layer.weight.data[:, :, 0, 0].double()
+
+
+def divide_outputs(layer: nn.Conv2d, divisors: Union[float, Tensor]) -> None:
+    """Divide the outputs of a convolution, in its weights: all by the same number, or each by its own, (O,)."""
+    divisors = torch.as_tensor(divisors)
+    layer.weight.data /= divisors.view(-1, 1, 1, 1)
+    if layer.bias is not None:
+        layer.bias.data /= divisors
 
 
 class Growth(NamedTuple):
@@ -174,16 +180,6 @@ def _largest_after_norm(point: nn.Conv2d) -> Tensor:
     return matrix.norm(dim=1) * matrix.shape[1] ** 0.5 + bias
 
 
-def _raised(point: nn.Conv2d) -> nn.Conv2d:
-    """Scale up each row of a layer behind ``Normalise`` whose bound is at most 2, by a power of two, to above 2."""
-    bounds = _largest_after_norm(point)
-    scales = torch.tensor([2.0 ** -min(0, exponent_to_fill(float(bound), 4.0)) for bound in bounds])
-    point.weight.data *= scales[:, None, None, None]
-    if point.bias is not None:
-        point.bias.data *= scales
-    return point
-
-
 class DeployAttention(nn.Module):
     """Norm, transposed attention, projection and residual, with at most two products over the frame.
 
@@ -217,11 +213,13 @@ class DeployAttention(nn.Module):
         self.point_qk, self.deep_qk = nn.ModuleList(), nn.ModuleList()
         for index in torch.arange(channels).split(part):
             stacked = torch.cat([index, channels + index])
-            self.point_qk.append(_raised(after_norm(norm, weight[stacked], basis)))
-            self.deep_qk.append(conv(deep[stacked], groups=2 * part))
-            bounds = bound_after_norm(self.point_qk[-1], self.deep_qk[-1])  # type: ignore[arg-type]
-            scales = torch.tensor([2.0 ** -exponent_to_fill(float(bound), LIMIT**0.5 / SIDE) for bound in bounds])
-            self.deep_qk[-1].weight.data *= scales[:, None, None, None]  # type: ignore[operator, union-attr]
+            point_qk = after_norm(norm, weight[stacked], basis)
+            # Channels with a bound of 2 or less are scaled up to above 2; those with a larger one are left as they are.
+            divide_outputs(point_qk, divisors_for(_largest_after_norm(point_qk), 4.0).clamp(max=1))
+            deep_qk = conv(deep[stacked], groups=2 * part)
+            divide_outputs(deep_qk, divisors_for(bound_after_norm(point_qk, deep_qk), LIMIT**0.5 / SIDE))
+            self.point_qk.append(point_qk)
+            self.deep_qk.append(deep_qk)
         self.point_v = after_norm(norm, weight[2 * channels :], basis)
         self.deep_v = conv(deep[2 * channels :], groups=channels)
 
@@ -269,7 +267,7 @@ class DeployAttention(nn.Module):
 class DeployFeedForward(nn.Module):
     """Norm, gated feed-forward and residual; gate and value come from separate convolutions, so nothing is split.
 
-    gelu(g) (2^-e v), with 2^e in the next weights, equals gelu(g) v, and the product stays small.
+    gelu(g) (v / d), with d in the next weights, equals gelu(g) v, and the product stays small.
     """
 
     def __init__(self, norm: ChannelLayerNorm, feed_forward: GatedFeedForward, basis: Basis) -> None:
@@ -281,11 +279,11 @@ class DeployFeedForward(nn.Module):
         self.point_gate, self.point_value = points
         self.deep_gate, self.deep_value = deeps
         gate, value = (bound_after_norm(point, deep) for point, deep in zip(points, deeps))
-        project = basis.rotation @ matrix_of(feed_forward.project_out)
-        self.growth = Growth.of(matrix_of(feed_forward.project_out), gate * value)  # |gelu(g)| <= |g|
-        exponent = exponent_to_fit(float((gate * value).max()), LIMIT)
-        self.deep_value.weight.data *= 2.0**-exponent
-        self.project_out = conv(basis.scale[:, None] * project * 2.0**exponent)
+        project = matrix_of(feed_forward.project_out)
+        self.growth = Growth.of(project, gate * value)  # |gelu(g)| <= |g|
+        divisor = divisor_for(gate * value, LIMIT, math.inf)
+        divide_outputs(self.deep_value, divisor)
+        self.project_out = conv(basis.enter @ project * divisor)
 
     def forward(self, y: Tensor) -> Tensor:
         normalised = self.normalise(y)
@@ -324,20 +322,18 @@ def _rstb_parts(blocks: List[RSTB], basis: Basis) -> List[Union[DeployAttention,
 class DeployDACB(nn.Module):
     """x + s d as one pointwise pass, s the squeeze-excite factors; the two small layers as 1x1 convolutions.
 
-    The mean over the frame is the mean of the rows' means. d is stored as 2^-e d and s as 2^e s.
+    The mean over the frame is the mean of the rows' means. d is stored divided by ``factor``, and s multiplied by it.
     """
 
     def __init__(self, block: DACB, entering: Interval) -> None:
         super().__init__()
-        self.depthwise = conv(block.depthwise.weight.data, block.depthwise.bias.data, block.depthwise.groups)  # type: ignore[union-attr]
-        self.pointwise1 = conv(block.pointwise1.weight.data, block.pointwise1.bias.data)  # type: ignore[union-attr]
-        self.pointwise2 = conv(block.pointwise2.weight.data, block.pointwise2.bias.data)  # type: ignore[union-attr]
+        self.depthwise = copy.deepcopy(block.depthwise)
+        self.pointwise1, self.pointwise2 = copy.deepcopy(block.pointwise1), copy.deepcopy(block.pointwise2)
         hidden = through_leaky_relu(through_conv(self.pointwise1, through_conv(self.depthwise, entering)), 0.0)
         detail = through_conv(self.pointwise2, hidden)
         self.leaving = entering + detail.with_zero()
-        self.factor = factor_for(detail.magnitude, LIMIT / SIDE)
-        self.pointwise2.weight.data /= self.factor
-        self.pointwise2.bias.data /= self.factor  # type: ignore[union-attr]
+        self.factor = divisor_for(detail.magnitude, LIMIT / SIDE)
+        divide_outputs(self.pointwise2, self.factor)
         self.squeeze = conv(block.channel_attention.squeeze.weight.data * self.factor)
         self.excite = conv(block.channel_attention.excite.weight.data)
 
@@ -404,9 +400,9 @@ class DeployFusion(nn.Module):
         self.terms = list(features)
         self.grown = [term for term, feature in features.items() if feature.stride > 1]
         enter = self.rstb.basis.enter
-        biases = itertools.chain([enter @ bias], itertools.repeat(None))
-        for part, own, (term, feature) in zip(weight.split(channels, dim=1), biases, features.items()):
-            self.add_module(term, conv(enter @ part @ feature.leave, own))
+        for part, (term, feature) in zip(weight.split(channels, dim=1), features.items()):
+            bias_once = enter @ bias if term == self.terms[0] else None
+            self.add_module(term, conv(enter @ part @ feature.leave, bias_once))
             if term in self.grown:
                 self.of_input = conv(enter @ part)
 
@@ -419,18 +415,17 @@ class DeployFusion(nn.Module):
 
 
 class DeployDecoder(nn.Module):
-    """Eq. 15 on the stream. LeakyReLU(2^-e z) = 2^-e LeakyReLU(z): the scale is undone just before the sigmoid."""
+    """Eq. 15 on the stream. LeakyReLU(z / d) = LeakyReLU(z) / d: ``factor`` undoes the division before the sigmoid."""
 
     def __init__(self, decoder: Decoder, fusion: DeployRSTBs) -> None:
         super().__init__()
-        self.conv1 = conv(decoder.conv1.weight.data, decoder.conv1.bias.data)  # type: ignore[union-attr]
-        self.conv2 = conv(decoder.conv2.weight.data, decoder.conv2.bias.data)  # type: ignore[union-attr]
+        self.conv1, self.conv2 = copy.deepcopy(decoder.conv1), copy.deepcopy(decoder.conv2)
         first = through_conv(self.conv1, fusion.leaving)
         last = through_conv(self.conv2, through_leaky_relu(first))
-        self.factor = factor_for(torch.cat([first.magnitude, last.magnitude]), LIMIT)
+        self.factor = divisor_for(torch.cat([first.magnitude, last.magnitude]), LIMIT)
         self.conv1.weight.data = torch.einsum("ocyx,cd->odyx", self.conv1.weight.data, fusion.basis.leave)
-        for tensor in (self.conv1.weight, self.conv1.bias, self.conv2.bias):
-            tensor.data /= self.factor  # type: ignore[union-attr]
+        divide_outputs(self.conv1, self.factor)
+        self.conv2.bias.data /= self.factor  # type: ignore[union-attr]
 
     def forward(self, y: Tensor) -> Tensor:
         return torch.sigmoid(self.factor * self.conv2(F.leaky_relu(self.conv1(y))))

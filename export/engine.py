@@ -180,7 +180,7 @@ def _tell_of_int8(engine: Path, sidecar: Sidecar, say: Say) -> Sidecar:
 def _profile(engine: Path, name: str, sidecar: Sidecar, output: Path, say: Say, plain: bool) -> None:
     """Write the layers' times; an error is only reported, since the engine is worth more."""
     try:
-        found = _under_clock(lambda _: profile_layers(engine), "timing its layers", plain)
+        found = under_clock(lambda: profile_layers(engine), "timing its layers", plain)
         for line in write_profile(describe_profile(found, name, sidecar), output):
             say(line)
     except (FileError, ModelError) as error:

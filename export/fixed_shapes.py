@@ -1,8 +1,9 @@
 """Fixes an ONNX to one frame size: infers every shape, and computes what depends only on shapes and weights."""
 
+import copy
 import math
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -18,6 +19,11 @@ Shapes = Dict[str, Tuple[int, ...]]
 
 LARGEST_CONSTANT = 1 << 26  # elements of all computed constants; a node of a few bytes can ask for any number
 SELECTIONS = frozenset(("Compress", "NonZero", "Unique"))  # of unknown length, but no longer than their inputs
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return the value of a node's attribute, or ``default`` if it has none of that name."""
+    return next((onnx.helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
 def frame_inputs(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:
@@ -49,7 +55,9 @@ def load_planes_onnx(path: Path) -> onnx.ModelProto:
 
 
 def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -> Tuple[onnx.ModelProto, Shapes]:
-    """Return the model at one size, with constants for all that depends only on shapes and weights, and all shapes.
+    """Return the model at one size, and the shape of each of its tensors.
+
+    What depends only on shapes and weights becomes a constant.
 
     Args:
         model: a model of planes; it is not modified.
@@ -57,25 +65,17 @@ def fix_shapes(model: onnx.ModelProto, size: Optional[Tuple[int, int]] = None) -
 
     Raises ModelError if the model is fixed to another size, or a shape depends on the pixels.
     """
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
+    fixed = copy.deepcopy(model)
     del fixed.graph.value_info[:]  # shapes at the size that the model was traced with
     _fix_inputs(fixed, size)
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
-    left = LARGEST_CONSTANT
+    shapes, left = _infer_shapes(fixed), LARGEST_CONSTANT
     while True:
-        if fixed.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
-            raise ModelError("this ONNX and its constants are larger than the 2 GiB that a protobuf may have")
-        try:
-            inferred = onnx.shape_inference.infer_shapes(fixed, strict_mode=True)
-        except onnx.shape_inference.InferenceError as error:
-            raise ModelError(f"cannot infer the shapes of this ONNX: {one_line(error)}") from error
-        shapes = _known_shapes(inferred)
         folded = _fold(fixed, shapes, left)
         if folded is None:
             break
-        left -= folded
+        shapes, left = _infer_shapes(fixed), left - folded
     for node in fixed.graph.node:
         for name in node.output:
             if name and name not in shapes:
@@ -104,8 +104,14 @@ def _fix_inputs(model: onnx.ModelProto, size: Optional[Tuple[int, int]]) -> None
             )
 
 
-def _known_shapes(model: onnx.ModelProto) -> Shapes:
-    graph = model.graph
+def _infer_shapes(model: onnx.ModelProto) -> Shapes:
+    """Return all shapes that follow from those of the inputs. Raises ModelError."""
+    if model.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
+        raise ModelError("this ONNX and its constants are larger than the 2 GiB that a protobuf may have")
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"cannot infer the shapes of this ONNX: {one_line(error)}") from error
     shapes: Shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
         tensor = value.type.tensor_type
@@ -126,7 +132,7 @@ def _fold(model: onnx.ModelProto, shapes: Shapes, left: int) -> Optional[int]:
     for node in model.graph.node:
         if node.op_type == "Shape" and node.input[0] in shapes:
             shape = shapes[node.input[0]]
-            start, end = (_integer(node, name, default) for name, default in (("start", 0), ("end", len(shape))))
+            start, end = attribute_of(node, "start", 0), attribute_of(node, "end", len(shape))
             results: Sequence[np.ndarray] = [np.array(shape[start:end], np.int64)]
         elif _is_constant(node, constants, shapes):
             asked = elements + sum(math.prod(shapes.get(name, ())) for name in node.output)
@@ -163,10 +169,6 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     kept = [weight for weight in graph.initializer if weight.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
 
 
 def _compute(

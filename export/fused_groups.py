@@ -23,11 +23,11 @@ reads each outside tensor once, and writes each that is used outside, at 2 bytes
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import onnx
 
-from irvis.export.fixed_shapes import Shapes
+from irvis.export.fixed_shapes import Shapes, attribute_of
 
 BYTES = 2  # an element, FP16
 
@@ -58,7 +58,7 @@ class Group(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """The same before bytes are counted: tensors by name, each once."""
+    """A Group before its bytes are counted: its tensors by name, each once."""
 
     kind: str
     nodes: Tuple[onnx.NodeProto, ...]
@@ -77,7 +77,7 @@ class _Operator(NamedTuple):
     def kind(self) -> str:
         name = self.node.op_type
         if name == "Conv":
-            return "dense convolution" if _attribute(self.node, "group", 1) == 1 else "grouped convolution"
+            return "dense convolution" if attribute_of(self.node, "group", 1) == 1 else "grouped convolution"
         if name in ("MatMul", "Gemm"):
             return "matmul"
         if name.startswith("Reduce") or name in ("Softmax", "GlobalAveragePool"):
@@ -143,16 +143,12 @@ def _operators(model: onnx.ModelProto, shapes: Shapes) -> Tuple[List[_Operator],
 
 def _is_free(node: onnx.NodeProto, shapes: Shapes, users: List[onnx.NodeProto], outputs: Set[str]) -> bool:
     shape = shapes[node.input[0]]
-    order = _attribute(node, "perm", list(range(len(shape)))[::-1])
+    order = attribute_of(node, "perm", list(range(len(shape)))[::-1])
     long = [axis for axis in order if shape[axis] > 1]
     if long == sorted(long):
         return True
-    swapped = [*long[:-2], *long[:-3:-1]] == sorted(long)
+    swapped = [*long[:-2], long[-1], long[-2]] == sorted(long)
     return swapped and node.output[0] not in outputs and all(user.op_type == "MatMul" for user in users)
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((onnx.helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
 class _Plan:
@@ -253,7 +249,7 @@ class _Plan:
         first: Dict[Tuple[object, ...], List[int]] = {}
         for index, operator in enumerate(self.operators):
             if operator.node.op_type == "Conv":
-                window = [str(_attribute(operator.node, name, None)) for name in ("strides", "pads", "dilations")]
+                window = [str(attribute_of(operator.node, name, None)) for name in ("strides", "pads", "dilations")]
                 geometry = operator.inputs[0], operator.kind, self.shapes[operator.node.input[1]][2:], *window
                 likes = first.setdefault(geometry, [])
                 if not any(self.merge(like, index) for like in likes):

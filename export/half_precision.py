@@ -87,22 +87,19 @@ def round_half(x: Tensor) -> Tensor:
 
 def accumulate(blocks: Sequence[Tensor]) -> Tensor:
     """Add up tensors of one shape in FP16, in the worse of two orders for each element."""
-    forward = round_half(blocks[0])
-    runs = [forward]
-    exact = blocks[0]
-    for index, block in enumerate(blocks[1:], 1):
-        rounded = round_half(block)
-        forward = round_half(forward + rounded)
-        if len(blocks) > 2:  # else there is only one order
-            exact = exact + block
-            if index < RUNS:
-                runs.append(rounded)
-            else:
-                runs[index % RUNS] = round_half(runs[index % RUNS] + rounded)
-    if len(blocks) <= 2:
+    rounded = [round_half(block) for block in blocks]
+    forward = rounded[0]
+    for block in rounded[1:]:
+        forward = round_half(forward + block)
+    if len(blocks) <= 2:  # which have only one order
         return forward
+    runs = rounded[:RUNS]
+    for index, block in enumerate(rounded[RUNS:]):
+        runs[index % RUNS] = round_half(runs[index % RUNS] + block)
     while len(runs) > 1:
-        runs = [round_half(a + b) for a, b in zip(runs[::2], runs[1::2])] + runs[len(runs) & ~1 :]
+        left = runs[len(runs) // 2 * 2 :]  # of an odd number, one
+        runs = [round_half(a + b) for a, b in zip(runs[::2], runs[1::2])] + left
+    exact = sum(blocks[1:], blocks[0])
     # A NaN or an infinity is farther than anything: the comparison is false for it.
     return torch.where((runs[0] - exact).abs() <= (forward - exact).abs(), forward, runs[0])
 

@@ -6,6 +6,7 @@ TensorRT's entropy calibrator clips rare values. Sums are exact, as in INT8; the
 FP16.
 """
 
+import copy
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Tuple
 
@@ -55,8 +56,7 @@ class Int8Emulation:
 
     def open(self, convolutions: Collection[str]) -> "Int8Session":
         """Return the ONNX with these convolutions in INT8, ready to run."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model = copy.deepcopy(self._model)
         graph = model.graph
         weights = {weight.name: weight for weight in graph.initializer}
         rounded: Dict[str, str] = {}
@@ -71,7 +71,6 @@ class Int8Emulation:
                 graph.initializer.append(numpy_helper.from_array(round_weight(numpy_helper.to_array(weight)), name))
                 node.input[0], node.input[1] = rounded[source], name
             nodes.append(node)
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(nodes)
         return Int8Session(model)
@@ -87,8 +86,7 @@ class Int8Emulation:
 
     def _calibrate(self, planes: Iterable[np.ndarray]) -> Dict[str, float]:
         """Return the greatest magnitude of each convolution's input over the pairs."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model = copy.deepcopy(self._model)
         sources = list(dict.fromkeys(node.input[0] for node in self._nodes.values()))
         for source in sources:
             magnitude, greatest = f"{RANGE}{source}/abs", RANGE + source

@@ -3,7 +3,6 @@
 The bounds hold for every pair of frames, whatever its size; the scales that keep FP16 from overflowing rely on them.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -54,11 +53,10 @@ def through_leaky_relu(x: Interval, slope: float = 0.01) -> Interval:
     return Interval(*(torch.where(end < 0, slope * end, end) for end in x))
 
 
-def exponent_to_fit(bound: float, limit: float) -> int:
-    """Return the least e >= 0 for which bound * 2^-e <= limit."""
-    return max(0, exponent_to_fill(bound, limit))
+def divisors_for(bounds: Tensor, limit: float) -> Tensor:
+    """Return, for each of the bounds, the least power of two that divides it to ``limit`` or below; 1 for a bound of 0.
 
-
-def exponent_to_fill(bound: float, limit: float) -> int:
-    """Return the least e, of either sign, for which bound * 2^-e <= limit; 0 for a bound of 0."""
-    return math.ceil(math.log2(bound / limit)) if bound > 0 else 0
+    Multiplied or divided by a power of two, a number keeps all its digits.
+    """
+    mantissa, exponent = torch.frexp(bounds / limit)  # mantissa 2^exponent, with a mantissa of 0.5 or more, below 1
+    return torch.ldexp(torch.ones_like(bounds), exponent - (mantissa == 0.5).int())

@@ -37,15 +37,14 @@ def is_onnx(model: bytes) -> bool:
 
 def node_label(model: bytes, index: int) -> str:
     """Return a readable label of node ``index``: ``node 12 MatMul '/rstb/attn/MatMul' -> /rstb/q``."""
-    graph = next((value for number, value in read_fields(memoryview(model)) if number == GRAPH), memoryview(b""))
-    nodes = [value for number, value in read_fields(_message(graph)) if number == NODE]
+    nodes = [node for graph in _numbered(memoryview(model), GRAPH) for node in _numbered(graph, NODE)]
     if not 0 <= index < len(nodes):
         return "the graph"  # the parser's -1: not one node's fault
-    texts = {NODE_OUTPUT: "", NODE_NAME: "", NODE_OP_TYPE: ""}
-    for number, value in read_fields(_message(nodes[index])):
-        if number in texts and not texts[number]:
-            texts[number] = bytes(_message(value)).decode("utf-8", "replace")
-    return f"node {index} {texts[NODE_OP_TYPE]} {texts[NODE_NAME]!r} -> {texts[NODE_OUTPUT]}"
+    op_type, name, output = (
+        next((bytes(text).decode("utf-8", "replace") for text in _numbered(nodes[index], number) if len(text)), "")
+        for number in (NODE_OP_TYPE, NODE_NAME, NODE_OUTPUT)
+    )
+    return f"node {index} {op_type} {name!r} -> {output}"
 
 
 def input_shape(model: bytes, name: str) -> Optional[List[Optional[int]]]:

@@ -39,7 +39,7 @@ class Traffic(NamedTuple):
 
     @property
     def passes(self) -> float:
-        """The same in passes."""
+        """Bytes read and written by all kernels, in passes."""
         return self.in_passes(self.bytes)
 
     def in_passes(self, count: int) -> float:
@@ -123,7 +123,7 @@ def as_table(traffic: Traffic, top: int = 0) -> str:
 
 
 def as_json(traffic: Traffic) -> Dict[str, Any]:
-    """Return the same for programs: numbers in bytes, passes and ms."""
+    """Return the table's figures, and those of each kernel, for programs: in bytes, passes and ms."""
     return {
         "file": traffic.name,
         "size": [*traffic.size],

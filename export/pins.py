@@ -39,7 +39,7 @@ Layers of whole numbers and truth values (Shape, Gather and the arithmetic of sh
 """
 
 import math
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 LONGEST_SUM = 4096  # terms that FP16 may add up
 SMALL_PLANES = 2  # of H x W elements, in a tensor that still counts as small
@@ -60,20 +60,23 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     layers = list(layers_of(network))
     mergeable = _ending_in_a_large_one(trt, layers, size)
     pinned: Set[int] = set()
-    written: Set[str] = set()  # tensors, by pinned layers
-    products: Set[str] = set()  # tensors, by matrix products
+    from_pinned: Set[str] = set()  # tensors that pinned layers write
+    products: Set[str] = set()  # tensors that matrix products write
     for index, layer in enumerate(layers):
-        read = _names(layer.get_input, layer.num_inputs)
+        read, written = _read_by(layer), _written_by(layer)
         if layer.type == trt.LayerType.MATRIX_MULTIPLY:
-            products.update(_names(layer.get_output, layer.num_outputs))
-        spared = index in mergeable and (layer.type == trt.LayerType.ACTIVATION or not written & read)
-        wanted = sensitive and not spared and is_sensitive(trt, layer, size, bool(products & read))
-        if computes_in_float(trt, layer) if index >= parsed else wanted:
+            products |= written
+        if index >= parsed:
+            pin = computes_in_float(trt, layer)
+        else:
+            spared = index in mergeable and (layer.type == trt.LayerType.ACTIVATION or not from_pinned & read)
+            pin = sensitive and not spared and is_sensitive(trt, layer, size, bool(products & read))
+        if pin:
             layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):
                 layer.set_output_type(output, trt.DataType.FLOAT)
             pinned.add(index)
-            written.update(_names(layer.get_output, layer.num_outputs))
+            from_pinned |= written
     return pinned
 
 
@@ -89,11 +92,11 @@ def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool =
     )
     if layer.type not in sensitive or not computes_in_float(trt, layer):
         return False
+    if layer.type != trt.LayerType.REDUCE:
+        return _is_small(layer, size)
     elements = _elements(layer)
-    if layer.type == trt.LayerType.REDUCE and elements[0] > LONGEST_SUM * elements[-1] > 0:
-        return True
-    planes = PRODUCT_PLANES if of_product and layer.type == trt.LayerType.REDUCE else SMALL_PLANES
-    return _is_small(layer, size, planes)
+    is_long = elements[0] > LONGEST_SUM * elements[-1] > 0
+    return is_long or _is_small(layer, size, PRODUCT_PLANES if of_product else SMALL_PLANES)
 
 
 def hold_large_to(trt: Any, network: Any, dtype: Any, size: Tuple[int, int], pinned: Set[int]) -> int:
@@ -176,18 +179,31 @@ def _ending_in_a_large_one(trt: Any, layers: Sequence[Any], size: Tuple[int, int
     found = set()
     for index in range(len(layers) - 1, -1, -1):
         layer = layers[index]
-        outputs = _names(layer.get_output, layer.num_outputs)
+        outputs = _written_by(layer)
         merges = layer.type in elementwise and computes_in_float(trt, layer)
         if merges and _is_small(layer, size):
             merges = outputs <= read_by_mergers and not outputs & read_by_others
             if merges:
                 found.add(index)
-        (read_by_mergers if merges else read_by_others).update(_names(layer.get_input, layer.num_inputs))
+        (read_by_mergers if merges else read_by_others).update(_read_by(layer))
     return found
 
 
-def _names(get: Callable[[int], Any], count: int) -> Set[str]:
-    return {tensor.name for tensor in map(get, range(count)) if tensor is not None}
+def _inputs(layer: Any) -> List[Any]:
+    inputs = map(layer.get_input, range(layer.num_inputs))
+    return [tensor for tensor in inputs if tensor is not None]  # None: an optional input that is not given
+
+
+def _outputs(layer: Any) -> List[Any]:
+    return list(map(layer.get_output, range(layer.num_outputs)))
+
+
+def _read_by(layer: Any) -> Set[str]:
+    return {tensor.name for tensor in _inputs(layer)}
+
+
+def _written_by(layer: Any) -> Set[str]:
+    return {tensor.name for tensor in _outputs(layer)}
 
 
 def layers_of(network: Any) -> Iterator[Any]:
@@ -199,7 +215,7 @@ def computes_in_float(trt: Any, layer: Any) -> bool:
     """Return whether a layer turns floating values into floating values: no constant, cast or arithmetic of shapes."""
     if layer.num_inputs == 0:
         return False
-    tensors = [layer.get_input(0), *map(layer.get_output, range(layer.num_outputs))]
+    tensors = [layer.get_input(0), *_outputs(layer)]
     kinds = (trt.DataType.FLOAT, trt.DataType.HALF)
     return all(tensor.dtype in kinds and not tensor.is_shape_tensor for tensor in tensors)
 
@@ -212,8 +228,7 @@ def _is_small(layer: Any, size: Tuple[int, int], planes: int = SMALL_PLANES) -> 
 
 def _elements(layer: Any) -> List[int]:
     """Return the number of elements of each input and output; -1 if TensorRT does not know it before the build."""
-    tensors = [*map(layer.get_input, range(layer.num_inputs)), *map(layer.get_output, range(layer.num_outputs))]
-    return [_length(tensor) for tensor in tensors if tensor is not None]  # None: an optional input that is not given
+    return [_length(tensor) for tensor in (*_inputs(layer), *_outputs(layer))]
 
 
 def _length(tensor: Any) -> int:

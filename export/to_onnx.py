@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -18,7 +17,7 @@ from irvis.export.check_onnx import NEWEST_IR, find_obstacles
 from irvis.export.deploy import DeployStudent
 from irvis.export.fixed_shapes import drop_unused, fix_shapes
 from irvis.export.frames_module import FramesModule, largest_level_difference
-from irvis.export.sample_frames import read_frames
+from irvis.export.sample_frames import read_frames, resized
 from irvis.export.transposes import share_transposes
 from irvis.runtime.errors import FileError, ModelError, one_line, printable
 from irvis.runtime.files import check_outputs, replacing, sha256
@@ -159,9 +158,7 @@ def largest_difference(student: Student, model: Path, pairs: List[Planes], size:
     session = _open_session(model)
     worst = 0.0
     for planes in pairs:
-        if size and planes[0].shape != size:
-            planes = tuple(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA) for plane in planes)
-        infrared, visible = (plane[None, None].astype(np.float32) / 255 for plane in planes)
+        infrared, visible = (plane[None, None].astype(np.float32) / 255 for plane in resized(planes, size))
         (found,) = session.run(["fused"], {"infrared": infrared, "visible": visible})
         with torch.inference_mode():
             wanted = student(torch.from_numpy(infrared), torch.from_numpy(visible)).numpy()
@@ -206,13 +203,12 @@ def write_graph(network: nn.Module, path: Path, size: Optional[Tuple[int, int]],
 def _describe(
     model: onnx.ModelProto, size: Optional[Tuple[int, int]], plain: bool, frames: bool, properties: Dict[str, str]
 ) -> None:
-    inputs, output = (
-        "infrared, visible: luminance (BT.601), float32 (1, 1, H, W) in [0, 1]",
-        "fused: luminance, float32 (1, 1, H, W) in (0, 1)",
-    )
     if frames:
         inputs = "infrared: uint8 (H, W); visible: uint8 BGR (H, W, 3)"
         output = "fused: uint8 BGR (H, W, 3), its luminance fused, its colour the visible's"
+    else:
+        inputs = "infrared, visible: luminance (BT.601), float32 (1, 1, H, W) in [0, 1]"
+        output = "fused: luminance, float32 (1, 1, H, W) in (0, 1)"
     model.producer_name, model.producer_version = "irvis", irvis_version()
     entries = {
         "irvis_version": irvis_version(),

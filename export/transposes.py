@@ -9,6 +9,8 @@ from typing import Dict, List, Tuple
 
 import onnx
 
+from irvis.export.fixed_shapes import attribute_of
+
 
 def share_transposes(model: onnx.ModelProto) -> None:
     """Make the later of two such transposes swap the last two axes of the earlier one's output, in place."""
@@ -16,7 +18,7 @@ def share_transposes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type != "Transpose":
             continue
-        axes = _axes(node)
+        axes = attribute_of(node, "perm", [])
         source = seen.get((node.input[0], _swapped(axes)))
         if source is None:
             seen.setdefault((node.input[0], tuple(axes)), node.output[0])
@@ -25,9 +27,5 @@ def share_transposes(model: onnx.ModelProto) -> None:
             node.attribute[0].ints[:] = _swapped(list(range(len(axes))))
 
 
-def _axes(node: onnx.NodeProto) -> List[int]:
-    return [axis for attribute in node.attribute if attribute.name == "perm" for axis in attribute.ints]
-
-
 def _swapped(axes: List[int]) -> Tuple[int, ...]:
-    return (*axes[:-2], *axes[:-3:-1])
+    return (*axes[:-2], *reversed(axes[-2:]))

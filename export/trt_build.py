@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from irvis.export.build_options import MIB, BuildOptions
 from irvis.export.calibration import Calibration, calibration_key, read_ranges, write_ranges
@@ -14,10 +14,9 @@ from irvis.export.trt_config import (
     set_workspace,
     tactic_sources,
 )
-from irvis.export.trt_network import make_network
+from irvis.export.trt_network import Network, make_network
 from irvis.export.trt_versions import (
-    allow_fp16,
-    allow_int8,
+    allow,
     forbid_tf32,
     keep_layer_details,
     set_constraints,
@@ -98,15 +97,7 @@ class _Builder:
         details = options.profile is not None or precision == "int8"  # they tell which layers run in INT8
         if details:
             keep_layer_details(trt, config)
-        pinned: Set[int] = set()
-        held = 0
-        if precision != "fp32" and takes_constraints(trt):
-            pinned = pin_to_fp32(trt, network.definition, network.size, network.parsed, options.pins)
-            if precision == "fp16":
-                held = hold_large_to(trt, network.definition, trt.DataType.HALF, network.size, pinned)
-            else:
-                other = trt.DataType.HALF if allow_fp16(trt, builder, config) is None else trt.DataType.FLOAT
-                held = hold_all_but_int8(trt, network.definition, other, network.size, pinned)
+        pinned, held = self._set_precisions(builder, config, network, precision)
         constraints = ("obey", "prefer") if pinned or held else ()
         if precision == "int8":
             engine, how = self._calibrate_and_serialise(builder, network.definition, config, network.size, constraints)
@@ -125,7 +116,7 @@ class _Builder:
                 "workspace_mib": config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) // MIB,
                 "tactic_sources": tactic_sources(trt, config),
                 "timing_cache": options.timing_cache is not None,
-                "fp32_pins": len(pinned),
+                "fp32_pins": pinned,
                 "held_layers": held,
                 "precision_constraints": how,
                 "calibration_pairs": len(self.source.calibration_pairs) if precision == "int8" else None,
@@ -136,13 +127,23 @@ class _Builder:
 
     def _allow_precision(self, builder: Any, config: Any) -> str:
         """Allow the requested precision, or else the next that is available; return its name."""
-        allowed = {"int8": allow_int8, "fp16": allow_fp16}
         for precision in {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ()}[self.options.precision]:
-            reason = allowed[precision](self.trt, builder, config)
+            reason = allow(self.trt, builder, config, precision)
             if reason is None:
                 return precision
             self.notes.append(f"warning: the engine is not {precision.upper()}: {reason}")
         return "fp32"
+
+    def _set_precisions(self, builder: Any, config: Any, network: Network, precision: str) -> Tuple[int, int]:
+        """Set layers' precisions as ``irvis.export.pins`` says; return how many to FP32, and how many to another."""
+        trt, definition, size = self.trt, network.definition, network.size
+        if precision == "fp32" or not takes_constraints(trt):
+            return 0, 0
+        pinned = pin_to_fp32(trt, definition, size, network.parsed, self.options.pins)
+        if precision == "fp16":
+            return len(pinned), hold_large_to(trt, definition, trt.DataType.HALF, size, pinned)
+        other = trt.DataType.HALF if allow(trt, builder, config, "fp16") is None else trt.DataType.FLOAT
+        return len(pinned), hold_all_but_int8(trt, definition, other, size, pinned)
 
     def _serialise(
         self,

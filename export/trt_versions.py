@@ -16,24 +16,15 @@ def network_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def allow_fp16(trt: Any, builder: Any, config: Any) -> Optional[str]:
-    """Allow FP16 layers, or return the reason why not: the GPU gains nothing, or TensorRT is 11."""
-    flag = getattr(trt.BuilderFlag, "FP16", None)
+def allow(trt: Any, builder: Any, config: Any, precision: str) -> Optional[str]:
+    """Allow layers in "fp16" or "int8", or return the reason why not: the GPU gains nothing, or TensorRT is 11."""
+    if precision == "int8" and not hasattr(trt, "IInt8EntropyCalibrator2"):
+        return f"TensorRT {trt.__version__} has no calibrator"
+    flag = getattr(trt.BuilderFlag, precision.upper(), None)
     if flag is None:
         return f"TensorRT {trt.__version__} takes precisions from the ONNX alone"
-    if not getattr(builder, "platform_has_fast_fp16", True):
-        return "this GPU gains nothing from FP16"
-    config.set_flag(flag)
-    return None
-
-
-def allow_int8(trt: Any, builder: Any, config: Any) -> Optional[str]:
-    """Allow INT8 layers, or return the reason why not: the GPU gains nothing, or TensorRT is 11."""
-    flag = getattr(trt.BuilderFlag, "INT8", None)
-    if flag is None or not hasattr(trt, "IInt8EntropyCalibrator2"):
-        return f"TensorRT {trt.__version__} has no calibrator"
-    if not getattr(builder, "platform_has_fast_int8", True):
-        return "this GPU gains nothing from INT8"
+    if not getattr(builder, f"platform_has_fast_{precision}", True):
+        return f"this GPU gains nothing from {precision.upper()}"
     config.set_flag(flag)
     return None
 

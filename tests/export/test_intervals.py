@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -10,8 +12,7 @@ from torch import nn
 
 from irvis.export.intervals import (
     Interval,
-    exponent_to_fill,
-    exponent_to_fit,
+    divisors_for,
     symmetric,
     through_conv,
     through_leaky_relu,
@@ -91,20 +92,13 @@ def test_magnitude_and_zero():
     assert [end.tolist() for end in interval + symmetric(torch.tensor([1.0, 1.0]))] == [[-4, 0], [3, 5]]
 
 
-@given(bound=st.floats(1e-9, 1e30), limit=st.floats(1e-3, 1e5))
-def test_the_exponent_is_the_least_that_fits(bound, limit):
-    exponent = exponent_to_fit(bound, limit)
-    assert exponent >= 0
-    assert bound * 2.0**-exponent <= limit * (1 + 1e-12)
-    assert exponent == 0 or bound * 2.0 ** (1 - exponent) > limit * (1 - 1e-12)
-
-
 @given(bound=st.floats(1e-30, 1e30), limit=st.floats(1e-3, 1e5))
-def test_what_is_small_is_filled_up(bound, limit):
-    exponent = exponent_to_fill(bound, limit)
-    assert limit / 2 * (1 - 1e-12) < bound * 2.0**-exponent <= limit * (1 + 1e-12)
-    assert exponent_to_fit(bound, limit) == max(0, exponent)
+def test_a_divisor_is_the_least_power_of_two_that_fits(bound, limit):
+    divisor = divisors_for(torch.tensor(bound, dtype=torch.float64), limit).item()
+    assert math.frexp(divisor)[0] == 0.5
+    assert limit / 2 * (1 - 1e-12) < bound / divisor <= limit * (1 + 1e-12)
 
 
-def test_nothing_at_all_fits():
-    assert exponent_to_fit(0.0, 1.0) == exponent_to_fill(0.0, 1.0) == 0
+def test_each_bound_has_its_own_divisor_and_one_of_0_fits():
+    bounds = torch.tensor([0.0, 0.25, 2**-0.5, 4.0, 4.5], dtype=torch.float64)
+    assert divisors_for(bounds, 1.0).tolist() == [1, 0.25, 1, 4, 8]

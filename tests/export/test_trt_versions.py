@@ -42,19 +42,19 @@ def test_an_explicit_batch_where_there_is_another() -> None:
     assert (trt_versions.network_flags(V8), trt_versions.network_flags(V11)) == (1, 0)
 
 
-@pytest.mark.parametrize(("allow", "flag"), [(trt_versions.allow_fp16, "FP16"), (trt_versions.allow_int8, "INT8")])
-def test_precisions(allow: Any, flag: str) -> None:
+@pytest.mark.parametrize(("precision", "flag"), [("fp16", "FP16"), ("int8", "INT8")])
+def test_precisions(precision: str, flag: str) -> None:
     config = Config()
-    assert allow(V8, FAST, config) is None
+    assert trt_versions.allow(V8, FAST, config, precision) is None
     assert config.calls == [("set", flag)]
-    assert allow(V8, SLOW, config) == f"this GPU gains nothing from {flag}"
-    assert allow(V11, SimpleNamespace(), config).startswith("TensorRT 11.0.0 ")
+    assert trt_versions.allow(V8, SLOW, config, precision) == f"this GPU gains nothing from {flag}"
+    assert trt_versions.allow(V11, SimpleNamespace(), config, precision).startswith("TensorRT 11.0.0 ")
     assert len(config.calls) == 1
 
 
 def test_int8_needs_a_calibrator() -> None:
     without, config = SimpleNamespace(__version__="10.99", BuilderFlag=V8.BuilderFlag), Config()
-    assert trt_versions.allow_int8(without, FAST, config) == "TensorRT 10.99 has no calibrator"
+    assert trt_versions.allow(without, FAST, config, "int8") == "TensorRT 10.99 has no calibrator"
     assert config.calls == []
 
 
