@@ -150,7 +150,7 @@ def measure(arguments: argparse.Namespace) -> int:
         if is_pack:
             crops = next(iter(read_pack(arguments.crops).crops.values()))[:CROPS]
         else:
-            crops = draw_crops(pairs, CROPS, config.crop_side, config.seed)
+            crops = draw_crops(pairs, CROPS, config.crop_side, config.seed).crops
         contest = Contest(config, crops, [open_teacher(spec, among.device) for spec in arguments.teacher], among)
         for name in arguments.ways or known:
             contest.enter(name, known[name])

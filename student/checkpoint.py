@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,7 @@ from irvis.student.network import Student, StudentConfig
 KIND = "irvis student"
 
 
-def save_student(path: Union[str, Path], student: Student, training: Optional[Dict[str, Any]] = None) -> None:
+def save_student(path: PathLike, student: Student, training: Optional[Dict[str, Any]] = None) -> None:
     """Write the weights, the shape and ``training`` (serialisable as JSON), whole or not at all. Raises FileError."""
     metadata = {
         "kind": KIND,
@@ -52,7 +52,7 @@ def save_state(path: PathLike, state: Dict[str, Any]) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def load_student(path: Union[str, Path]) -> Student:
+def load_student(path: PathLike) -> Student:
     """Return the student in a safetensors file, or in a ``.pt`` or ``.pth`` state dict of the default shape.
 
     No code in the file is run. Raises FileError if it is missing or unreadable, ModelError if it holds something
@@ -71,7 +71,7 @@ def load_student(path: Union[str, Path]) -> Student:
     return student.eval()
 
 
-def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
+def read_metadata(path: PathLike) -> Dict[str, str]:
     """Return the metadata of a ``.safetensors`` checkpoint. Raises FileError."""
     return _read_safetensors(Path(path))[1]
 

@@ -44,7 +44,7 @@ def write_pack(path: PathLike, pairs: Sequence[Pair], configs: Sequence[TrainCon
     """Draw the crops of each run and write them to an ``.npz``, one PNG per draw. Raises IrvisError."""
     arrays: Dict[str, Any] = {SOURCE: np.frombuffer(json.dumps(source).encode(), np.uint8)}
     for config in {key_of(config): config for config in configs}.values():
-        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
+        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed).crops
         # Infrared beside visible, one crop below the other.
         arrays[key_of(config)] = cv2.imencode(".png", crops.transpose(1, 2).flatten(2).flatten(0, 1).numpy())[1].ravel()
     stream = io.BytesIO()

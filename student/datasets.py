@@ -21,12 +21,7 @@ class Draw(NamedTuple):
     sizes: List[Tuple[int, int]]  # (H, W) of each pair
 
 
-def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Tensor:
-    """Return only the crops of ``draw``."""
-    return draw(pairs, count, side, seed).crops
-
-
-def draw(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
+def draw_crops(pairs: Sequence[Pair], count: int, side: int, seed: int) -> Draw:
     """Draw ``count`` crops of ``side`` x ``side`` at random from one or more pairs.
 
     Each pair is equally likely, whatever its size. The draw depends only on the seed and on the order and the sizes of

@@ -46,7 +46,7 @@ class DownstreamTask(Protocol):
 
 @dataclass(frozen=True)
 class DownstreamConfig:
-    """What a joint run depends on, besides what every run depends on, its labels and the task's code."""
+    """The options of joint training with a task, whose result also depends on the labels and the task's code."""
 
     spec: str  # a head of HEADS as NAME=CLASSES or NAME=FILE, else package.module:function[=ARGUMENT]
     weight: float = 0.1  # of the task's loss

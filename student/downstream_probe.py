@@ -18,7 +18,7 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.pairs import pairs_of
 from irvis.student.augment import augment, codes_of
 from irvis.student.checkpoint import load_student
-from irvis.student.datasets import draw, epoch_order, to_unit
+from irvis.student.datasets import draw_crops, epoch_order, to_unit
 from irvis.student.downstream import open_task
 from irvis.student.downstream_targets import targets_of, turn_targets
 from irvis.student.network import Student
@@ -32,7 +32,7 @@ Crops = Tuple[Tensor, Tensor]  # of a data set: uint8 (N, 2, side, side), and th
 def crops_of(folder: Path, spec: str, count: int, side: int) -> Crops:
     """Draw labelled crops for the task. Raises IrvisError."""
     task, pairs = open_task(spec, 0), pairs_of(folder)
-    drawn = draw(pairs, count, side, seed=0)
+    drawn = draw_crops(pairs, count, side, seed=0)
     return drawn.crops, targets_of(task.labels, task.classes, pairs, drawn)
 
 
@@ -61,7 +61,7 @@ def probe(spec: str, fused: Tensor, targets: Tensor, steps: int, seed: int) -> t
 @torch.no_grad()
 def loss_of(task: torch.nn.Module, fused: Tensor, targets: Tensor) -> float:
     """Return the task's mean loss over the crops."""
-    return fmean(task(fused[i : i + 1], targets[i : i + 1]).item() for i in range(len(fused)))
+    return fmean(task(*pair).item() for pair in zip(fused.split(1), targets.split(1)))
 
 
 def scores_of(spec: str, student: Student, train: Crops, test: Crops, steps: int, seeds: int) -> Sequence[float]:

@@ -34,7 +34,14 @@ class Objective(nn.Module):
     scalars: ``loss``, the sum, and its parts.
     """
 
-    def __init__(self, student: Student, config: TrainConfig, downstream: Optional[Downstream] = None) -> None:
+    def __init__(
+        self,
+        student: Student,
+        config: TrainConfig,
+        downstream: Optional[Downstream] = None,
+        amp_dtype: torch.dtype = torch.float32,
+        channels_last: Optional[bool] = None,
+    ) -> None:
         super().__init__()
         self.student = student
         self.config = config
@@ -44,8 +51,8 @@ class Objective(nn.Module):
         # An epoch; less in a run of few epochs, or a weighting that compares past epochs would have none to compare.
         window = max(1, min(config.crops // config.batch, config.steps // 20))
         self.weighting = WEIGHTINGS[config.weighting](lambdas, window)
-        self.amp_dtype = torch.float32  # of the student's forward; the losses stay in float32
-        self.channels_last: Optional[bool] = None  # whether that layout is used; None: on a CPU in float32
+        self.amp_dtype = amp_dtype  # of the student's forward; the losses stay in float32
+        self.channels_last = channels_last  # None: on a CPU in float32
 
     def forward(
         self,

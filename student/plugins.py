@@ -12,7 +12,7 @@ FORM = re.compile(r"(?P<module>[\w.]+):(?P<function>\w+)")
 
 
 def call_function(name: str, *arguments: Any) -> Any:
-    """Return the result of the function that ``name``, of FORM, names, imported with the current folder on the path.
+    """Call the function ``name``, given as FORM, and return its result; the current folder is on the import path.
 
     Raises ModelError, naming the function, for any exception in it; its own IrvisErrors pass through unchanged.
     """

@@ -48,7 +48,7 @@ def check_provenance(checkpoint: Path, config: TrainConfig, pairs: Sequence[Pair
     wanted = asdict(config) if "crops_sha256" in found else {**asdict(config), **data_of(pairs)}
     other = [f"{name} {found[name]}" for name in wanted if name in found and found[name] != wanted[name]]
     if not other and "crops_sha256" in found:
-        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed)
+        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed).crops
         other = ["other pairs"] if found["crops_sha256"] != digest_of(crops) else []
     if other:
         raise FileError(f"{checkpoint} was trained with {', '.join(other)}; remove it, or give another --output")

@@ -52,9 +52,9 @@ def digest_of(crops: Tensor) -> str:
 
 
 def teacher_maps(teacher: Teacher, infrared: Tensor, visible: Tensor) -> TeacherMaps:
-    """Run the teacher on (B, 1, H, W) planes in [0, 1]. Raises ModelError if an output is misshaped or not finite.
+    """Run the teacher on (B, 1, H, W) planes in [0, 1], so that another run gives the same, as a cache needs.
 
-    A cache needs ``repeatable_output``.
+    Raises ModelError if an output is misshaped or not finite.
     """
     feature, fused = repeatable_output(teacher, infrared, visible)
     if fused.shape != infrared.shape or feature.ndim != 4 or len(feature) != len(infrared):

@@ -21,7 +21,7 @@ from irvis.runtime.locks import claimed
 from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.checkpoint import save_student
-from irvis.student.datasets import Draw, draw
+from irvis.student.datasets import Draw, draw_crops
 from irvis.student.distributed import Processes, processes
 from irvis.student.downstream import Downstream, DownstreamConfig, check_task, open_task, save_task
 from irvis.student.downstream_targets import targets_of
@@ -116,7 +116,7 @@ def train(
         among.first(lambda: held.enter_context(claimed(output)))
         _warn_of_trained_on(pairs, options.validation)
         with among.together():
-            drawn = draw(pairs, config.crops, config.crop_side, config.seed)
+            drawn = draw_crops(pairs, config.crops, config.crop_side, config.seed)
             crops = drawn.crops
             joint = _joint(downstream, pairs, drawn, config, among) if downstream else None
         maps = _maps_of(teachers, crops, options.cache, among)
@@ -186,7 +186,7 @@ def _maps_of(
 ) -> Dict[str, TeacherMaps]:
     """Compute missing maps in the first process, then return all maps in every process.
 
-    On another machine, with a cache of its own, the others compute them there.
+    A process on another machine, which has a cache of its own, computes them there.
     """
     maps: Dict[str, TeacherMaps] = {}
     for first in (True, False):

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -38,13 +38,23 @@ ALONE = Processes(rank=0, world=1, device=torch.device("cpu"))
 
 
 class Trainer:
-    """One run on ``crops``, uint8 (N, 2, H, W), with each teacher's maps on them by the teacher's name.
+    """One training run.
 
-    ``init`` is a checkpoint to start from, ``network`` the shape of the student (None: that of ``init``, else the
-    paper's), which must have the parameters of ``init``; its strides may differ. ``amp`` runs the
-    student's forward in bfloat16, ``compiled`` compiles forward and losses with torch.compile, ``graph`` replays one
-    CUDA graph of the step if the run has a single process, on a GPU, ``channels_last`` uses that layout for the student
-    (None: on a CPU in float32). ``downstream`` is a task trained along, with a target for each crop. Raises IrvisError.
+    Args:
+        config: the options of the run.
+        crops: uint8 (N, 2, H, W), on the CPU.
+        teachers: each teacher's maps on the crops, by the teacher's name.
+        init: checkpoint to start from; None draws the weights at random.
+        among: the processes that share the run, and this one's device.
+        amp: run the student's forward in bfloat16.
+        compiled: compile the forward and the losses with torch.compile.
+        network: shape of the student; from that of ``init`` only its strides may differ. None: that of ``init``, else
+            the paper's.
+        graph: replay one CUDA graph of the step, if this is the only process and on a GPU.
+        channels_last: use that memory layout for the student; None: on a CPU in float32.
+        downstream: task that is trained along, with a target for each crop.
+
+    Raises IrvisError if these do not fit together, or differ between the processes.
     """
 
     def __init__(
@@ -82,16 +92,14 @@ class Trainer:
                 "downstream": _identity(downstream) if downstream else None,
             }
         self._check_alike()
-        self.objective = Objective(self.student, config, downstream).to(among.device)
-        self.objective.channels_last = channels_last
-        if amp:
-            self.objective.amp_dtype = torch.bfloat16
+        amp_dtype = torch.bfloat16 if amp else torch.float32
+        self.objective = Objective(self.student, config, downstream, amp_dtype, channels_last).to(among.device)
         self._compiled = compiled
         if compiled:
             self.objective.compile()
         self._run = self.objective if among.world == 1 else DistributedDataParallel(self.objective)
         graph = graph and among.device.type == "cuda" and among.world == 1
-        self.optimizer, self._rates = _optimizer_of(self.objective, downstream, among.device, graph)
+        self.optimizer = _optimizer_of(self.objective, downstream, among.device, graph)
         self.downstream = downstream
         self._targets = downstream.targets.to(among.device) if downstream else None
         self.average = deepcopy(self.student) if config.ema else None
@@ -100,12 +108,13 @@ class Trainer:
         self.teachers = [TeacherMaps(*(tensor.to(among.device) for tensor in maps)) for maps in teachers.values()]
         self.schedule = schedule_of(config, len(crops))
         mine = slice(among.rank, None, among.world)
-        self._tables = Schedule(
+        # This process's part of ``schedule``, and a count equal to ``step``, both on the device.
+        self._device_schedule = Schedule(
             self.schedule.crops[:, mine].to(among.device),
             self.schedule.codes[:, mine].to(among.device),
             self.schedule.rates.to(among.device, torch.float32),
         )
-        self._number = torch.zeros(1, dtype=torch.long, device=among.device)  # ``step``, as counted on the device
+        self._device_step = torch.zeros(1, dtype=torch.long, device=among.device)
         self._names: List[str] = []
         self._log = torch.zeros(0, device=among.device)  # (steps, names): the losses
         self._read = 0  # steps whose losses were returned
@@ -175,32 +184,31 @@ class Trainer:
         return rows
 
     def _check_weights(self) -> None:
-        """Raise IrvisError if the last step made a weight NaN or infinite, which its loss, of before, does not tell."""
+        """Raise IrvisError if the last step made a weight NaN or infinite, which shows in no loss before the next."""
         weights = [each.detach() for each in self.objective.parameters() if each.requires_grad]
         if not torch.stack([each.isfinite().all() for each in weights]).all():
             task = ", or correct the gradient of the downstream task" if self.downstream else ""
             raise IrvisError(f"step {self.step} made weights NaN or infinite; lower --learning-rate{task}")
 
     def _take_step(self) -> None:
-        """Take the step whose number is on the device, with its inputs there, so that a CUDA graph can record it."""
-        config = self.config
-        row = self._tables.crops.index_select(0, self._number)[0]
-        tensors = [*to_unit(self.crops[row]), *(tensor[row] for maps in self.teachers for tensor in maps)]
-        targets = [] if self._targets is None else [self._targets[row]]
+        """Take the step of number ``_device_step``. It reads nothing on the host, so a CUDA graph can record it."""
+        config, step = self.config, self._device_step
+        batch, codes, learning_rate = (table.index_select(0, step)[0] for table in self._device_schedule)
+        infrared, visible = to_unit(self.crops[batch])
+        maps = [TeacherMaps(*(tensor[batch] for tensor in each)) for each in self.teachers]
+        targets = [] if self._targets is None else [self._targets[batch]]
         if config.augment:
-            codes = self._tables.codes.index_select(0, self._number)[0]
-            tensors = augment(tensors, codes)
-            targets = [turn_targets(some, codes, self.crops.shape[-1]) for some in targets]
-        infrared, visible, *flat = tensors
-        maps = [TeacherMaps(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
-        parts = self._run(infrared, visible, maps, self._number[0] / config.steps, *targets)
+            infrared, visible = augment([infrared, visible], codes)
+            maps = [TeacherMaps(*augment(each, codes)) for each in maps]
+            targets = [turn_targets(each, codes, self.crops.shape[-1]) for each in targets]
+        parts = self._run(infrared, visible, maps, step[0] / config.steps, *targets)
         self.optimizer.zero_grad()
         parts["loss"].backward()
         for parameter in self.objective.parameters():
             if parameter.grad is not None:  # the fused optimiser refuses other strides, even along axes of length 1
                 parameter.grad = parameter.grad.flatten().view_as(parameter)
-        for share, rate in self._rates:
-            rate.copy_(share * self._tables.rates.index_select(0, self._number)[0])
+        for group in self.optimizer.param_groups:
+            group["lr"].copy_(group["share"] * learning_rate)
         self.optimizer.step()
         losses = self.among.mean(torch.stack([part.detach() for part in parts.values()]))
         if maps:
@@ -213,8 +221,8 @@ class Trainer:
         if not self._names:
             self._names = list(parts)
             self._log = self._log.new_zeros(config.steps, len(parts))
-        self._log.index_copy_(0, self._number, losses[None])
-        self._number += 1
+        self._log.index_copy_(0, step, losses[None])
+        self._device_step += 1
 
     def _wait(self) -> None:
         if self._graph is not None:
@@ -256,12 +264,10 @@ class Trainer:
             # The optimiser's options are those of this device, whichever device the state is from.
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-            for group, (_, rate) in zip(self.optimizer.param_groups, self._rates):
-                group["lr"] = rate
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.step = self._read = state["step"]
-            self._number.fill_(self.step)
+            self._device_step.fill_(self.step)
             # A state from another device lacks this device's generator, and old states have none.
             for kind, random in state.get("random", {}).items():
                 if kind == "cpu":
@@ -291,17 +297,14 @@ def initial_student(init: Optional[Path], network: Optional[StudentConfig]) -> S
 
 def _optimizer_of(
     objective: Objective, downstream: Optional[Downstream], device: torch.device, graph: bool
-) -> Tuple[torch.optim.Adam, List[Tuple[float, Tensor]]]:
-    """Return Adam, and for each of its parameter groups the share of the schedule's rate and the rate tensor it reads.
-
-    Rates are tensors, so that they can differ between replays of a CUDA graph.
-    """
-    groups = [(1.0, objective.student_parameters())]
+) -> torch.optim.Adam:
+    """Return Adam, whose groups have a ``share``: their learning rate as a multiple of the schedule's."""
+    groups: List[Dict[str, Any]] = [{"params": objective.student_parameters(), "share": 1.0}]
     if downstream:
-        groups.append((downstream.config.rate, objective.task_parameters()))
-    rates = [(share, torch.zeros((), device=device)) for share, _ in groups]
-    parameters = [{"params": group, "lr": rate} for (_, group), (_, rate) in zip(groups, rates)]
-    return torch.optim.Adam(parameters, capturable=graph, fused=device.type == "cuda"), rates
+        groups.append({"params": objective.task_parameters(), "share": downstream.config.rate})
+    for group in groups:
+        group["lr"] = torch.zeros((), device=device)  # a tensor, so that it can differ between replays of a CUDA graph
+    return torch.optim.Adam(groups, capturable=graph, fused=device.type == "cuda")
 
 
 def _identity(downstream: Downstream) -> Dict[str, Any]:

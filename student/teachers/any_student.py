@@ -1,11 +1,11 @@
 """A trained irvis student as a teacher, for example of a student with other strides."""
 
 from pathlib import Path
-from typing import Union
 
 import torch
 from torch import Tensor
 
+from irvis.runtime.files import PathLike
 from irvis.student.checkpoint import load_student
 from irvis.student.teachers.load import Device, checked_output, count_parameters, digest_state
 from irvis.student.teachers.network import Output
@@ -17,7 +17,7 @@ class StudentTeacher:
     Its name is the file's, without the suffix. Raises whatever load_student raises.
     """
 
-    def __init__(self, path: Union[str, Path], device: Device = "cpu") -> None:
+    def __init__(self, path: PathLike, device: Device = "cpu") -> None:
         self.name = Path(path).stem
         self._student = load_student(path).requires_grad_(False).to(device)
         self.digest = digest_state(f"irvis student {self._student.config}", self._student.state_dict())

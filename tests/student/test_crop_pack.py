@@ -31,7 +31,7 @@ def test_the_crops_come_back_as_a_run_draws_them(pack, samples):
     assert found.source == {"pairs": 3}
     assert len(found.crops) == 2
     for config in (CONFIG, replace(CONFIG, crops=4, crop_side=32)):
-        wanted = draw_crops(pairs_of(samples), config.crops, config.crop_side, config.seed)
+        wanted = draw_crops(pairs_of(samples), config.crops, config.crop_side, config.seed).crops
         assert torch.equal(found.crops_of(config), wanted)
 
 

@@ -10,7 +10,7 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.images import write_image
 from irvis.runtime.pairs import pairs_of
 from irvis.student.augment import SYMMETRIES, dihedral
-from irvis.student.datasets import draw
+from irvis.student.datasets import draw_crops
 from irvis.student.downstream_targets import cut_boxes, read_mask, targets_of, turn_targets
 
 SIDE = 24
@@ -84,13 +84,13 @@ def write_labels(pairs, *texts):
 
 
 def test_a_mask_is_cut_where_its_crop_is(pairs):
-    drawn = draw(pairs, 12, 20, seed=0)
+    drawn = draw_crops(pairs, 12, 20, seed=0)
     assert torch.equal(targets_of("masks", 255, pairs, drawn), drawn.crops[:, 0])
 
 
 def test_boxes_become_rows_of_pixels_filled_up_with_class_minus_one(pairs):
     write_labels(pairs, "2 0.5 0.5 0.2 0.1\n\n0 0.1 0.1 0.2 0.2\n", "")
-    drawn = draw(pairs, 40, 33, seed=0)
+    drawn = draw_crops(pairs, 40, 33, seed=0)
     targets = targets_of("boxes", 3, pairs, drawn)
     assert targets.shape == (40, 2, 5)
     seen = set()
@@ -106,7 +106,7 @@ def test_boxes_become_rows_of_pixels_filled_up_with_class_minus_one(pairs):
 def test_labels_that_leave_every_crop_empty_are_told(pairs):
     write_labels(pairs, "", "")
     with pytest.raises(IrvisError, match="none of the 5 crops has anything labelled"):
-        targets_of("boxes", 3, pairs, draw(pairs, 5, 16, seed=0))
+        targets_of("boxes", 3, pairs, draw_crops(pairs, 5, 16, seed=0))
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def seen_by(trainer, monkeypatch):
 
 
 def test_training_lowers_the_loss(samples):
-    crops = draw_crops(pairs_of(samples), 8, 16, seed=0)
+    crops = draw_crops(pairs_of(samples), 8, 16, seed=0).crops
     trainer = Trainer(replace(SMALL, batch=8, steps=30, learning_rate=3e-3), crops)
     losses = losses_of(trainer, 30)
     assert losses[-1] < 0.85 * losses[0]
