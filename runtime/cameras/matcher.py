@@ -92,11 +92,13 @@ class Matcher:
             role, other = self._earlier()
             queue, partner = self._queues[role], self._queues[other][0]
             gap_s = partner.stamp_s - queue[0].stamp_s
-            nearer_s = gap_s - self._margin_s(role, other)
+            clearly_nearer_s = gap_s - self._margin_s(
+                role, other
+            )  # a later frame is, if less than this from the partner
             self.nearest_s = min(self.nearest_s, gap_s)
-            if gap_s > self.slop_s or (len(queue) > 1 and abs(queue[1].stamp_s - partner.stamp_s) < nearer_s):
+            if gap_s > self.slop_s or (len(queue) > 1 and abs(queue[1].stamp_s - partner.stamp_s) < clearly_nearer_s):
                 self._drop(role)
-            elif len(queue) == 1 and self._may_come_nearer(role, queue[0], gap_s + nearer_s, now_s):
+            elif len(queue) == 1 and self._may_come_before(partner.stamp_s + clearly_nearer_s, role, now_s):
                 return None
             else:
                 self.paired += 1
@@ -135,15 +137,15 @@ class Matcher:
         interval_s, others_s = self._intervals_s[role], self._intervals_s[other]
         return CLEARLY * interval_s if 0 < others_s < SPARE * interval_s else 0.0
 
-    def _may_come_nearer(self, role: str, frame: Frame, within_s: float, now_s: float) -> bool:
-        """Return whether the next frame of this side, not here yet, may be clearly nearer to the partner.
+    def _may_come_before(self, limit_s: float, role: str, now_s: float) -> bool:
+        """Return whether the next frame of this side, not here yet, may have a stamp below ``limit_s``.
 
-        It would be captured less than ``within_s`` after ``frame``, and is taken to arrive with the same delay.
+        It is taken to arrive as long after its stamp as the frame before it, the only one in the queue.
         """
-        limit_s = frame.stamp_s + within_s
-        under_way_s = frame.grabbed_s - frame.stamp_s
-        soonest_s = SOONEST * self._intervals_s[role]
-        return not self._ended[role] and soonest_s < within_s and now_s < limit_s + under_way_s
+        (frame,) = self._queues[role]
+        soonest_s = frame.stamp_s + SOONEST * self._intervals_s[role]
+        delay_s = frame.grabbed_s - frame.stamp_s
+        return not self._ended[role] and soonest_s < limit_s and now_s < limit_s + delay_s
 
     def _drop(self, role: str) -> None:
         """Release the oldest frame of a side and count it as late or dropped."""

@@ -66,7 +66,7 @@ class PairedSources:
         self._matcher = Matcher(slop_s)
         self._changed = threading.Condition()
         self._ready: Deque[FramePair] = deque()
-        self._closed = self._told = False
+        self._closed = self._warned = False
         self.sources: Dict[str, Source] = {}
         try:
             playhead, uris = Playhead(), [parse_uri(uri) for uri in (infrared, visible)]
@@ -103,20 +103,22 @@ class PairedSources:
                     pair = self._ready.popleft()
                     self._changed.notify_all()
                     return pair
-                for source in self.sources.values():
-                    if source.failure is not None:
-                        raise source.failure
-                if self.ended:
-                    for source in self.sources.values():
-                        if source.cut_off is not None:
-                            raise source.cut_off
-                    return None
+                self._raise_failure()
                 left_s = limit_s - time.monotonic()
-                if left_s <= 0:
+                if self.ended or left_s <= 0:
                     return None
                 self._changed.wait(min(CHECK_S, left_s))
                 for source in self.sources.values():
                     source.check()
+
+    def _raise_failure(self) -> None:
+        """Raise the error that ended a source, if any; that of a truncated recording only after its last pair."""
+        for source in self.sources.values():
+            if source.failure is not None:
+                raise source.failure
+        for source in self.sources.values():
+            if self.ended and source.cut_off is not None:
+                raise source.cut_off
 
     @property
     def ended(self) -> bool:
@@ -188,9 +190,9 @@ class PairedSources:
 
     def _warn_without_pair(self) -> None:
         matcher = self._matcher
-        if self._told or matcher.without_pair_s < NO_PAIR_S:
+        if self._warned or matcher.without_pair_s < NO_PAIR_S:
             return
-        self._told = True
+        self._warned = True
         logger.warning(
             "no pair for %.1f s although both cameras send: their frames are at least %.1f ms apart and the slop is %g "
             "ms; raise the slop (--slop-ms) or set the delays (--infrared-delay-ms, --visible-delay-ms)",

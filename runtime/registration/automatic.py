@@ -32,7 +32,7 @@ APART = 9  # pixels of shift beyond which another peak counts as another answer
 LEVELS = (160, 320, 640)
 CELL = 16  # pixels; gradients are summed over cells before they are combined
 STEPS, LONGEST_STEP, SHORTEST_STEP = 12, 2.0, 0.02  # of a level; steps in its pixels, at the corners
-LEAST_GAIN = 0.02  # lower limit of a in ``_refine``: frames with nothing in common would ask for endless steps
+LEAST_GAIN = 0.02  # lower limit of ``_refine``'s gain: frames with nothing in common would ask for endless steps
 BORDER = 4  # pixels that the edge of the infrared frame may affect
 
 Planes = List[Tuple[np.ndarray, np.ndarray]]  # infrared and visible, float32
@@ -208,9 +208,9 @@ def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> T
     """Climb to the nearest maximum of the descriptors' correlation by Newton's method.
 
     With M the infrared and F the visible descriptors at x, the sum of M F(x + J p) is maximal where the sum of
-    J' grad F (M - a F) is 0, and its second derivative is about -a J' grad F grad F' J; a = sum M F / sum F F. The
-    variation of that sum from cell to cell gives the covariance of p (the sandwich estimator). Returns the homography
-    and the error expected at the corners, including the last step, in pixels of this level.
+    J' grad F (M - a F) is 0, and its second derivative is about -a J' grad F grad F' J, with ``gain`` a = sum M F /
+    sum F F. The variation of that sum from cell to cell gives the covariance of p (the sandwich estimator). Returns the
+    homography and the error expected at the corners, including the last step, in pixels of this level.
     """
     scaled = _scale(planes, homography, width)
     size = scaled.size
@@ -227,13 +227,14 @@ def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> T
         for (infrared, _), (gradients, products) in zip(scaled.planes, fixed):
             moving, inside = scaled.describe_infrared(infrared, homography)
             images = np.concatenate([_products(gradients, [moving]), products], axis=2) * inside
-            sums.append(np.add.reduceat(np.add.reduceat(images, rows, 0), columns, 1).reshape(len(cells), -1))
-        table = np.array(sums, np.float64)  # (frames, cells, 12): the sums of the equation
-        (matched, slopes), (energy, drags) = ((table[..., k], table[..., k + 1 : k + 3]) for k in (0, 3))
-        squares = table[..., (7, 8, 10, 11)].sum(0).reshape(-1, 2, 2)
-        gain = max(matched.sum() / max(energy.sum(), 1e-12), LEAST_GAIN)
-        uphill = np.einsum("cin,fci->fcn", motion, slopes - gain * drags)
-        inverse = np.linalg.pinv(gain * np.einsum("cin,cij,cjm->nm", motion, squares, motion), hermitian=True)
+            sums.append(np.add.reduceat(np.add.reduceat(images, rows, 0), columns, 1))
+        # For each frame and cell: M, F and grad F (axis 2), each times F and grad F (axis 3).
+        table = np.array(sums, np.float64).reshape(len(sums), len(cells), 4, 3)
+        m_f, m_grad, f_f, f_grad = table[:, :, 0, 0], table[:, :, 0, 1:], table[:, :, 1, 0], table[:, :, 1, 1:]
+        grad_grad = table[:, :, 2:, 1:].sum(0)
+        gain = max(m_f.sum() / max(f_f.sum(), 1e-12), LEAST_GAIN)
+        uphill = np.einsum("cin,fci->fcn", motion, m_grad - gain * f_grad)
+        inverse = np.linalg.pinv(gain * np.einsum("cin,cij,cjm->nm", motion, grad_grad, motion), hermitian=True)
         step = inverse @ uphill.sum((0, 1))
         length = float(np.linalg.norm(corner_motion @ step, axis=1).max())
         limited = step * min(1.0, LONGEST_STEP / max(length, 1e-12))

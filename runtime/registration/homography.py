@@ -51,14 +51,9 @@ class Registration:
                 raise IrvisError(f"registration's {name} must be {wanted}. Got {reprlib.repr(value)[:80]}")
         if self.points > self.of:
             raise IrvisError(f"registration's points must not be more than were given. Got {self.points} of {self.of}")
-        infrared_size, visible_size = ((int(size[0]), int(size[1])) for size in (self.infrared_size, self.visible_size))
-        homography = _checked(np.array(self.homography, np.float64), infrared_size)
-        for name, value in (
-            ("homography", homography),
-            ("infrared_size", infrared_size),
-            ("visible_size", visible_size),
-        ):
-            object.__setattr__(self, name, value)
+        for name in ("infrared_size", "visible_size"):
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        object.__setattr__(self, "homography", _checked(np.array(self.homography, np.float64), self.infrared_size))
 
     @classmethod
     def load(cls, path: PathLike) -> "Registration":
@@ -126,13 +121,12 @@ def _checked(homography: np.ndarray, infrared_size: Size) -> np.ndarray:
     depth = corners_of(infrared_size) @ homography[2, :2] + homography[2, 2]
     if not (np.all(depth > 0) or np.all(depth < 0)):
         raise IrvisError("registration's homography folds the infrared frame over its horizon")
-    homography = homography / homography[2, 2]
+    homography, depth = homography / homography[2, 2], depth / homography[2, 2]
     determinant = np.linalg.det(homography)
     if abs(determinant) < 1e-12:
         raise IrvisError("registration's homography has no inverse")
     if determinant < 0:
         raise IrvisError("registration's homography mirrors the infrared frame; flip the camera's picture first")
-    depth = corners_of(infrared_size) @ homography[2, :2] + 1
     magnified = determinant / depth**3
     low, high = MAGNIFICATIONS
     if not (low <= magnified.min() and magnified.max() <= high):

@@ -58,7 +58,7 @@ def load_frames(infrared: str, visible: str) -> List[Frames]:
 
 
 def is_camera(text: str) -> bool:
-    """Return whether this names a source (see ``irvis.runtime.cameras.uri``), such as a video: no image, no folder."""
+    """Return whether a text names a camera or a video (see ``irvis.runtime.cameras.uri``), not an image or a folder."""
     named = "://" in text or re.match(r"(gst|bag|v4l2|csi):|/dev/", text) is not None
     return named or (is_video(Path(text)) and not os.path.isdir(text))
 

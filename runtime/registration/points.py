@@ -18,7 +18,7 @@ AT_LEAST = {"similarity": 2, "affine": 3, "homography": 4}  # points that each m
 TO_SPARE = 2  # points beyond those, needed to tell a wrong point from the right ones
 CLEARLY = 0.9  # of a simpler model's error: a smaller gain may be luck, and a richer model costs more at the corners
 LARGEST_COUNT = 10_000  # if thousands contradict the others, ten times as many would take hours
-WEAKEST = 0.01  # how well the worst known parameter must be known, relative to the best; see _weakness
+LEAST_CONDITIONING = 0.01  # below it, noise decides a parameter of the fit; see _conditioning
 
 
 class Fit(NamedTuple):
@@ -159,7 +159,7 @@ def _predicted_px(model: str, points: np.ndarray) -> Optional[float]:
     squares: List[float] = []
     for index in range(0, len(points), -(-len(points) // 64)):
         others = np.delete(points, index, axis=0)
-        if _weakness(model, others) <= WEAKEST:
+        if _conditioning(model, others) <= LEAST_CONDITIONING:
             return None
         squares.append(_errors(_search(model, others)[0], points[[index]])[0] ** 2)
     return float(np.sqrt(np.mean(squares)))
@@ -170,15 +170,15 @@ def _errors(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _check_spread(model: str, points: np.ndarray) -> None:
-    if _weakness(model, points) <= WEAKEST:
+    if _conditioning(model, points) <= LEAST_CONDITIONING:
         raise IrvisError(
             f"{len(points)} points do not fix {_a(model)}: too many lie in one place or on one line; "
             "spread them over the frame"
         )
 
 
-def _weakness(model: str, points: np.ndarray) -> float:
-    """Return how well the worst known of the model's parameters is known, relative to the best: 0 if it is free.
+def _conditioning(model: str, points: np.ndarray) -> float:
+    """Return how well the points determine the model's least certain parameter, relative to the most certain: 0 to 1.
 
     It is the ratio of singular values of the equations in points of mean 0 and spread 1 (Hartley, 1997), over both
     frames, since points spread out in one may lie in one place in the other.
@@ -189,14 +189,15 @@ def _weakness(model: str, points: np.ndarray) -> float:
     if model == "similarity":
         return float(min(source.std(), target.std()))  # 0 for a single place, else 1
     if model == "affine":
-        return min(_ratio(source, 1), _ratio(target, 1))
+        return min(_singular_ratio(source, 1), _singular_ratio(target, 1))
     rows = np.c_[source, np.ones(len(source))]
     zero = np.zeros_like(rows)
     across, down = np.hsplit(target, 2)
-    return _ratio(np.vstack([np.hstack([rows, zero, -across * rows]), np.hstack([zero, rows, -down * rows])]), 7)
+    equations = np.vstack([np.hstack([rows, zero, -across * rows]), np.hstack([zero, rows, -down * rows])])
+    return _singular_ratio(equations, 7)
 
 
-def _ratio(matrix: np.ndarray, index: int) -> float:
+def _singular_ratio(matrix: np.ndarray, index: int) -> float:
     values = np.linalg.svd(matrix, compute_uv=False)
     return float(values[index] / max(values[0], 1e-12))
 
@@ -208,7 +209,6 @@ def _normalised(points: np.ndarray) -> np.ndarray:
 
 def _parse_csv(text: str) -> List[List[Any]]:
     rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
-    order = list(range(4))
     if rows and not all(map(_is_number, rows[0])):
         header = [cell.lower() for cell in rows.pop(0)]
         if not set(COLUMNS) <= set(header):
@@ -231,4 +231,4 @@ def _coordinate(value: Any) -> bool:
 
 
 def _a(model: str) -> str:
-    return ("an " if model == "affine" else "a ") + model + (" map" if model == "affine" else "")
+    return "an affine map" if model == "affine" else f"a {model}"

@@ -206,7 +206,7 @@ def synchronise(message_filters: Any, infrared: Any, visible: Any, core: FusionC
     pairs.registerCallback(core.put)
 
 
-def unless(is_shut_down: Callable[[], bool], publish: Callable[[Any], None]) -> Callable[[Any], None]:
+def ignoring_shutdown(publish: Callable[[Any], None], is_shut_down: Callable[[], bool]) -> Callable[[Any], None]:
     """Return ``publish`` with its exceptions ignored once ROS shuts down: topics may close at any moment then."""
 
     def published(message: Any) -> None:

@@ -5,8 +5,9 @@ import dataclasses
 import sys
 
 from irvis.runtime.errors import IrvisError, one_line
-from irvis.runtime.ros import node, settings
+from irvis.runtime.ros import node
 from irvis.runtime.ros.node import FusionCore, Report
+from irvis.runtime.ros.settings import add_options, read_settings
 
 MODULES = ("rospy", "rosgraph", "message_filters", "sensor_msgs.msg", "diagnostic_msgs.msg", "std_msgs.msg")
 HINT = (
@@ -19,7 +20,7 @@ BUFFER = 1 << 24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis ros1``."""
-    settings.add_arguments(parser)
+    add_options(parser)
     parser.add_argument(
         "ros_arguments",
         nargs="*",
@@ -39,29 +40,29 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         # rospy's Ctrl-C handler would run in this thread: inside publish, it would wait for ever for publish's lock.
         rospy.init_node(node.NAME, [sys.argv[0], *arguments.ros_arguments], disable_signals=True)
-        told = settings.read_settings(rospy.get_param("~", {}), arguments)
+        settings = read_settings(rospy.get_param("~", {}), arguments)
         infrared, visible = (
             message_filters.Subscriber(
-                topic, images.Image, queue_size=told.queue_size, buff_size=BUFFER, tcp_nodelay=True
+                topic, images.Image, queue_size=settings.queue_size, buff_size=BUFFER, tcp_nodelay=True
             )
-            for topic in (told.infrared_topic, told.visible_topic)
+            for topic in (settings.infrared_topic, settings.visible_topic)
         )
         # Reports name a silent topic as it is after remapping.
         infrared_topic, visible_topic = infrared.sub.resolved_name, visible.sub.resolved_name
-        told = dataclasses.replace(told, infrared_topic=infrared_topic, visible_topic=visible_topic)
-        fused = rospy.Publisher(told.fused_topic, images.Image, queue_size=1)
+        settings = dataclasses.replace(settings, infrared_topic=infrared_topic, visible_topic=visible_topic)
+        fused = rospy.Publisher(settings.fused_topic, images.Image, queue_size=1)
         status = rospy.Publisher("/diagnostics", diagnostics.DiagnosticArray, queue_size=1)
 
-        def report(said: Report) -> None:
+        def publish_report(report: Report) -> None:
             header = standard.Header(stamp=rospy.Time.now())
-            status.publish(node.diagnostic_array(diagnostics, header, said))
+            status.publish(node.diagnostic_array(diagnostics, header, report))
 
         core = FusionCore(
-            told,
+            settings,
             new_message=images.Image,
-            publish=node.unless(rospy.is_shutdown, fused.publish),
+            publish=node.ignoring_shutdown(fused.publish, rospy.is_shutdown),
             now_s=rospy.get_time,
-            report=node.unless(rospy.is_shutdown, report),
+            report=node.ignoring_shutdown(publish_report, rospy.is_shutdown),
             warn=rospy.logwarn,
         )
         rospy.on_shutdown(core.stop)

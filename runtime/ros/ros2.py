@@ -10,8 +10,9 @@ import threading
 from typing import Any, Dict, List
 
 from irvis.runtime.errors import IrvisError, one_line
-from irvis.runtime.ros import node, settings
+from irvis.runtime.ros import node
 from irvis.runtime.ros.node import FusionCore, Report
+from irvis.runtime.ros.settings import add_options, read_settings
 
 MODULES = (
     "rclpy",
@@ -31,7 +32,7 @@ HINT = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``irvis ros2``."""
-    settings.add_arguments(parser)
+    add_options(parser)
     parser.add_argument(
         "--ros-args",
         nargs=argparse.REMAINDER,
@@ -50,32 +51,34 @@ def main(arguments: argparse.Namespace) -> int:
     executor = executors.SingleThreadedExecutor()
     try:
         ros_node = rclpy.create_node(node.NAME, automatically_declare_parameters_from_overrides=True)
-        told = settings.read_settings(parameters_of(ros_node), arguments)
+        settings = read_settings(parameters_of(ros_node), arguments)
         # Cameras publish as best effort, and a reliable subscriber receives nothing from those.
         infrared, visible = (
             message_filters.Subscriber(ros_node, images.Image, topic, qos_profile=qos.qos_profile_sensor_data)
-            for topic in (told.infrared_topic, told.visible_topic)
+            for topic in (settings.infrared_topic, settings.visible_topic)
         )
         # Reports name a silent topic as it is after remapping.
-        told = dataclasses.replace(told, infrared_topic=infrared.sub.topic_name, visible_topic=visible.sub.topic_name)
+        settings = dataclasses.replace(
+            settings, infrared_topic=infrared.sub.topic_name, visible_topic=visible.sub.topic_name
+        )
         # Reliable, which suits both reliable and best-effort subscribers.
-        fused = ros_node.create_publisher(images.Image, told.fused_topic, 1)
+        fused = ros_node.create_publisher(images.Image, settings.fused_topic, 1)
         status = ros_node.create_publisher(diagnostics.DiagnosticArray, "/diagnostics", 1)
         clock = ros_node.get_clock()
 
-        def report(said: Report) -> None:
+        def publish_report(report: Report) -> None:
             header = standard.Header(stamp=clock.now().to_msg())
-            status.publish(node.diagnostic_array(diagnostics, header, said))
+            status.publish(node.diagnostic_array(diagnostics, header, report))
 
         def is_shut_down() -> bool:
             return not rclpy.ok()
 
         core = FusionCore(
-            told,
+            settings,
             new_message=images.Image,
-            publish=node.unless(is_shut_down, fused.publish),
+            publish=node.ignoring_shutdown(fused.publish, is_shut_down),
             now_s=lambda: clock.now().nanoseconds * 1e-9,
-            report=node.unless(is_shut_down, report),
+            report=node.ignoring_shutdown(publish_report, is_shut_down),
             warn=ros_node.get_logger().warning,
         )
         node.synchronise(message_filters, infrared, visible, core)

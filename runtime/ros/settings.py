@@ -51,7 +51,7 @@ class Settings:
                 raise IrvisError(f"parameter {name} must be above 0. Got {value}")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that both nodes share, one for each field of Settings."""
     for entry in fields(Settings):
         name = "model" if entry.name == "engine" else entry.name  # the name that the other commands use
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_settings(parameters: Mapping[str, Any], arguments: argparse.Namespace) -> Settings:
-    """Return the settings: the command line comes before the parameters, and those before the defaults.
+    """Return the settings: the command line overrides the parameters, and those override the defaults.
 
     Raises IrvisError for unknown parameters and invalid values.
     """

@@ -372,9 +372,9 @@ def test_failures_to_publish_are_silent_only_once_ros_shuts_down():
     def publish(message):
         raise RuntimeError("publish() to a closed topic")
 
-    node.unless(lambda: True, publish)("x")
+    node.ignoring_shutdown(publish, lambda: True)("x")
     with pytest.raises(RuntimeError, match="closed topic"):
-        node.unless(lambda: False, publish)("x")
+        node.ignoring_shutdown(publish, lambda: False)("x")
 
 
 def test_missing_ros_is_one_line_with_what_to_do():
@@ -390,7 +390,7 @@ def test_missing_ros_is_one_line_with_what_to_do():
 
 def parse(*argv):
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
+    settings.add_options(parser)
     return parser.parse_args(argv)
 
 
@@ -404,7 +404,7 @@ def test_the_command_line_goes_before_parameters_and_these_before_defaults():
 def test_the_slop_is_that_of_the_loop_and_below_the_interval_of_30_hz():
     assert settings.read_settings({}, parse()).slop_s == SLOP_S < 1 / 30
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
+    settings.add_options(parser)
     assert "below the frame interval (default: 0.02)" in " ".join(parser.format_help().split())
 
 
