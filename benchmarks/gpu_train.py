@@ -122,11 +122,11 @@ def _run_of(
 class Active:
     """A run in progress, and its record in the progress file."""
 
-    def __init__(self, run: Run, trainer: Trainer, teachers: Sequence[Teacher], told: Dict[str, Any]) -> None:
-        self.run, self.trainer, self.teachers, self.told = run, trainer, teachers, told
+    def __init__(self, run: Run, trainer: Trainer, teachers: Sequence[Teacher], record: Dict[str, Any]) -> None:
+        self.run, self.trainer, self.teachers, self.record = run, trainer, teachers, record
         self._began = (0.0, -1)  # time and step of the first read: after recording and compilation
-        told.update(status="running", steps=trainer.step, of=run.config.steps)
-        told["losses"] = [row for row in told.get("losses", []) if row["step"] <= trainer.step]
+        record.update(status="running", steps=trainer.step, of=run.config.steps)
+        record["losses"] = [row for row in record.get("losses", []) if row["step"] <= trainer.step]
 
     def launch(self) -> None:
         """Launch the next steps on the GPU."""
@@ -136,13 +136,13 @@ class Active:
         """Record the launched steps; return whether they were the last. Raises IrvisError if a loss is not finite."""
         rows = self.trainer.read()
         means = {name: float(f"{fmean(row[name] for row in rows):.6g}") for name in rows[0]}
-        self.told["losses"].append({**means, "step": self.trainer.step})
+        self.record["losses"].append({**means, "step": self.trainer.step})
         now, step = time.monotonic(), self.trainer.step
         if self._began[1] < 0:
             self._began = now, step
         else:
-            self.told["steps_per_s"] = round((step - self._began[1]) / (now - self._began[0]), 2)
-        self.told.update(steps=step, graph=self.trainer.replays)
+            self.record["steps_per_s"] = round((step - self._began[1]) / (now - self._began[0]), 2)
+        self.record.update(steps=step, graph=self.trainer.replays)
         return step == self.run.config.steps
 
 
@@ -165,36 +165,36 @@ class Queue:
     def start(self, together: int, **options: Any) -> None:
         """Start the runs that can start, up to ``together`` at once; ``options`` are passed to the Trainer."""
         for run in list(self.waiting):
-            told = self.progress["runs"][run.name]
+            record = self.progress["runs"][run.name]
             before = {name: self._status(name) for name in (run.init, *run.teachers) if self._is_run(name, run)}
             failed = [name for name, status in before.items() if status.startswith("failed")]
             if student_path(self.out, run.name).exists():
                 self.waiting.remove(run)
-                told["status"] = "done"
+                record["status"] = "done"
             elif failed:
                 self.waiting.remove(run)
-                told["status"] = f"failed: {failed[0]} did"
+                record["status"] = f"failed: {failed[0]} did"
             elif len(self.active) < together and set(before.values()) <= {"done"}:
                 try:
-                    self.active.append(self._started(run, told, options))
+                    self.active.append(self._started(run, record, options))
                 except (IrvisError, RuntimeError) as error:
-                    told["status"] = f"failed: {one_line(error)}"
+                    record["status"] = f"failed: {one_line(error)}"
                 self.waiting.remove(run)
 
     def step(self) -> None:
         """Take some steps of every active run, all at once."""
-        for work in (Active.launch, self._look):
-            for one in list(self.active):
+        for work in (Active.launch, self._read):
+            for active in list(self.active):
                 try:
-                    work(one)
+                    work(active)
                 except (IrvisError, RuntimeError) as error:
-                    one.told["status"] = f"failed: {one_line(error)}"
-                    self.active.remove(one)
+                    active.record["status"] = f"failed: {one_line(error)}"
+                    self.active.remove(active)
 
     def save(self) -> None:
         """Write the states of the active runs, and the progress."""
-        for one in self.active:
-            one.trainer.save(state_path(self.out, one.run.name))
+        for active in self.active:
+            active.trainer.save(state_path(self.out, active.run.name))
         write_json(self.out / PROGRESS, self.progress)
 
     def _is_run(self, name: str, of: Run) -> bool:
@@ -203,18 +203,16 @@ class Queue:
     def _status(self, name: str) -> str:
         return str(self.progress["runs"][name]["status"])
 
-    def _look(self, one: Active) -> None:
-        if one.read():
-            save_student(
-                student_path(self.out, one.run.name),
-                one.trainer.best,
-                provenance(one.trainer, self.pack.source, one.teachers),
-            )
-            state_path(self.out, one.run.name).unlink(missing_ok=True)
-            self.active.remove(one)
-            one.told["status"] = "done"
+    def _read(self, active: Active) -> None:
+        if active.read():
+            name, trainer = active.run.name, active.trainer
+            made_by = provenance(trainer, self.pack.source, active.teachers)
+            save_student(student_path(self.out, name), trainer.best, made_by)
+            state_path(self.out, name).unlink(missing_ok=True)
+            self.active.remove(active)
+            active.record["status"] = "done"
 
-    def _started(self, run: Run, told: Dict[str, Any], options: Dict[str, Any]) -> Active:
+    def _started(self, run: Run, record: Dict[str, Any], options: Dict[str, Any]) -> Active:
         crops = self.pack.crops_of(run.config)
         taught = [self._taught(self._spec(name, run), key_of(run.config), crops) for name in run.teachers]
         maps = {f"{teacher.name} {teacher.digest[:16]}": maps for teacher, maps in taught}
@@ -222,7 +220,7 @@ class Queue:
         trainer = Trainer(run.config, crops, maps, init=init, among=self.among, network=run.network, **options)
         if state_path(self.out, run.name).exists():
             trainer.restore(state_path(self.out, run.name))
-        return Active(run, trainer, [teacher for teacher, _ in taught], told)
+        return Active(run, trainer, [teacher for teacher, _ in taught], record)
 
     def _spec(self, name: str, run: Run) -> str:
         """Return how a teacher of ``run`` is opened."""
@@ -283,8 +281,8 @@ def train_queue(queue: Queue, seconds: float, together: int, **options: Any) -> 
                 queue.start(together, **options)
     except KeyboardInterrupt:
         pass
-    for one in queue.active:
-        one.told["status"] = "stopped"
+    for active in queue.active:
+        active.record["status"] = "stopped"
     queue.save()
     return not queue.active and not queue.waiting
 
@@ -324,11 +322,11 @@ def run(arguments: argparse.Namespace) -> int:
             graph=not arguments.no_graph,
             channels_last=arguments.channels_last or None,
         )
-    for name, told in queue.progress["runs"].items():
-        loss = told["losses"][-1]["loss"] if told.get("losses") else float("nan")
+    for name, record in queue.progress["runs"].items():
+        loss = record["losses"][-1]["loss"] if record.get("losses") else float("nan")
         print(
-            f"{name:<18}{told.get('status', 'waiting')}, {told.get('steps', 0)} of {told.get('of', '?')} steps, "
-            f"{told.get('steps_per_s', 0)} steps/s, loss {loss:.4f}"
+            f"{name:<18}{record.get('status', 'waiting')}, {record.get('steps', 0)} of {record.get('of', '?')} steps, "
+            f"{record.get('steps_per_s', 0)} steps/s, loss {loss:.4f}"
         )
     if not done:
         return 130

@@ -9,13 +9,14 @@ import numpy as np
 
 from irvis.benchmarks.gpu_check.engines import built, engine_path
 from irvis.benchmarks.gpu_check.results import Results
-from irvis.export.acceptance import CPU_ONLY, compare, summarise
+from irvis.export.acceptance import compare, summarise
 from irvis.export.sample_frames import read_frames, to_planes
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.frames import join_luminance, split_luminance
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import DEFAULT_SIZE
 

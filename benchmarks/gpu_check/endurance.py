@@ -26,7 +26,7 @@ from irvis.runtime.tensorrt_messages import import_tensorrt, tensorrt_logger
 ENGINES = ("deploy frames FP16", "deploy planes FP16", "fast frames FP16", "deploy planes FP32")  # the first found
 FAST = "fast frames FP16"
 FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
-# What a shell started in the background ignores SIGINT, and so does what that starts.
+# A process that a shell started in the background ignores SIGINT, and its children inherit that.
 LOOP = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -111,13 +111,12 @@ def _frames(engine: Path) -> Dict[str, Any]:
             for _ in range(FRAMES // SAMPLES):
                 fuser(*frames, out=out)
             mean_ms = (time.perf_counter() - begun) * 1e3 / (FRAMES // SAMPLES)
-            rows.append((_host_bytes(), _device_bytes(), _descriptors(), round(mean_ms, 4)))
-    columns = ("host_bytes", "device_bytes", "descriptors", "mean_ms")
-    first, last = rows[0], rows[-1]
+            rows.append({**_in_use(), "mean_ms": round(mean_ms, 4)})
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     return {
         "count": FRAMES,
-        **{f"{name} first, last": [first[index], last[index]] for index, name in enumerate(columns)},
-        **{f"{name} least, most": [min(c), max(c)] for name, c in zip(columns, zip(*rows))},
+        **{f"{name} first, last": [values[0], values[-1]] for name, values in columns.items()},
+        **{f"{name} least, most": [min(values), max(values)] for name, values in columns.items()},
     }
 
 
@@ -156,13 +155,11 @@ def _grown(cycle: Callable[[], None]) -> Dict[str, Any]:
     begun = time.perf_counter()
     for _ in range(CYCLES):
         cycle()
-        rows.append((_host_bytes(), _device_bytes(), _descriptors()))
+        rows.append(_in_use())
     return {
         "count": CYCLES,
         "seconds_a_cycle": round((time.perf_counter() - begun) / CYCLES, 4),
-        "host_bytes after 1, 10, 50, 100": [rows[at][0] for at in (0, 9, 49, 99)],
-        "device_bytes after 1, 10, 50, 100": [rows[at][1] for at in (0, 9, 49, 99)],
-        "descriptors after 1, 10, 50, 100": [rows[at][2] for at in (0, 9, 49, 99)],
+        **{f"{name} after 1, 10, 50, 100": [rows[at][name] for at in (0, 9, 49, 99)] for name in rows[0]},
     }
 
 
@@ -205,6 +202,10 @@ def _interrupted(engine: Path) -> Dict[str, Any]:
         "last_line": said.decode(errors="replace").strip().splitlines()[-1:],
         "device_bytes before, during, after": [before, during, _device_bytes()],
     }
+
+
+def _in_use() -> Dict[str, float]:
+    return {"host_bytes": _host_bytes(), "device_bytes": _device_bytes(), "descriptors": _descriptors()}
 
 
 def _host_bytes() -> int:

@@ -23,7 +23,7 @@ ROUNDS, RUNS = 10, 30  # each form RUNS times in each round
 
 
 class _Worker:
-    """A program of ``workers``, and the names under which it opens the forms."""
+    """A running program of ``workers``; ``forms`` maps each form to the name by which the program opens it."""
 
     def __init__(self, python: str, kind: str, forms: Dict[str, str]) -> None:
         self.forms = forms
@@ -95,13 +95,12 @@ def _torch_forms(size: str, models: Path) -> Dict[str, str]:
 
 
 def _add(forms: Dict[str, Dict[str, Any]], form: str, found: Dict[str, Any]) -> None:
-    """Append a round's times to those of earlier rounds."""
-    known = forms.setdefault(form, found)
-    if known is not found and "failed" not in found:
-        for key in ("total_ms", "compute_ms"):
-            known[key] += found[key]
-    elif known is not found:
+    """Append a round's times to those of earlier rounds, or replace them by a failure."""
+    if form not in forms or "failed" in found:
         forms[form] = found
+        return
+    for key in ("total_ms", "compute_ms"):
+        forms[form][key] += found[key]
 
 
 def _described(found: Dict[str, Any], eager: Optional[Dict[str, Any]], planes: Path, form: str) -> Dict[str, Any]:

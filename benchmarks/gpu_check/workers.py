@@ -91,7 +91,10 @@ def open_engine(text: str) -> Form:
 
 
 def open_torch(text: str) -> Form:
-    """Open ``NETWORK WAY HEIGHTxWIDTH``: a shipped student, deploy or a published NAME=FILE; eager, half, ..."""
+    """Open a network given as ``NETWORK WAY HEIGHTxWIDTH``.
+
+    NETWORK is a shipped student, ``deploy`` or a published NAME=FILE; WAY is eager, half, compile or half-compile.
+    """
     import torch
 
     name, way, size_text = text.rsplit(" ", 2)

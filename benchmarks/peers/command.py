@@ -89,38 +89,37 @@ def open_forms(
     device = "cuda" if arguments.provider != CPU and torch.cuda.is_available() else "cpu"
     frames = make_scene("street", *arguments.size)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    backend = f"PyTorch {torch.__version__}, {device}"
 
-    def eager(method: str, network: nn.Module) -> Form:
-        return Form(method, PYTORCH, backend, partial(run_eager, network.to(device), device, to_planes(frames)))
+    def in_pytorch(method: str) -> Form:
+        if method in weights:
+            published = load_published(method, weights[method])
+            if any(side % published.multiple for side in arguments.size):
+                raise ModelError(f"each side of a frame must be a multiple of {published.multiple} pixels")
+            network: nn.Module = FusedPlane(published).eval()
+        else:
+            network = own_network(method, students)
+        run = partial(run_eager, network.to(device), device, to_planes(frames))
+        return Form(method, PYTORCH, f"PyTorch {torch.__version__}, {device}", run)
 
-    def opened(method: str, runtime: str, model: Path) -> Form:
-        found, run = open_form(model, frames, arguments, stack)
-        return Form(method, runtime, found.name, run)
-
-    def own(method: str, runtime: str) -> Form:
-        network = own_network(method, students)
-        if runtime == PYTORCH:
-            return eager(method, network)
-        export_form(network, folder / f"{method}.onnx", frames)
-        return opened(method, runtime, folder / f"{method}.onnx")
-
-    def published(method: str, runtime: str) -> Form:
-        network = load_published(method, weights[method])
-        if runtime == PYTORCH:
-            if any(side % network.multiple for side in arguments.size):
-                raise ModelError(f"each side of a frame must be a multiple of {network.multiple} pixels")
-            return eager(method, FusedPlane(network).eval())
+    def in_onnxruntime(method: str) -> Form:
         model = folder / f"{method}.onnx"
-        export_published(network, model, arguments.size, sample_pairs(arguments.size)[:1])
-        return opened(method, runtime, model)
+        if method in weights:
+            pairs = sample_pairs(arguments.size)[:1]
+            export_published(load_published(method, weights[method]), model, arguments.size, pairs)
+        else:
+            export_form(own_network(method, students), model, frames)
+        return from_file(method, ONNXRUNTIME, model)
 
+    def from_file(method: str, runtime: str, model: Path) -> Form:
+        backend, run = open_form(model, frames, arguments, stack)
+        return Form(method, runtime, backend.name, run)
+
+    opens = {PYTORCH: in_pytorch, ONNXRUNTIME: in_onnxruntime}
+    methods = [*(name + form for name in students for form in ("", DEPLOY_FORM)), *weights]
     wanted: List[Tuple[str, str, Callable[[], Form]]] = []
     for runtime in (RUNTIMES[name] for name in arguments.runtime):
-        forms_of_ours = [name + form for name in students for form in ("", DEPLOY_FORM)]
-        wanted += [(method, runtime, partial(own, method, runtime)) for method in forms_of_ours]
-        wanted += [(method, runtime, partial(published, method, runtime)) for method in weights]
-    wanted += [(name, TENSORRT, partial(opened, name, TENSORRT, file)) for name, file in arguments.engine]
+        wanted += [(method, runtime, partial(opens[runtime], method)) for method in methods]
+    wanted += [(method, TENSORRT, partial(from_file, method, TENSORRT, file)) for method, file in arguments.engine]
     forms: List[Form] = []
     eager_planes: Dict[str, np.ndarray] = {}
     for method, runtime, make in wanted:

@@ -130,7 +130,7 @@ def draw(document: Document, output: Path, metric: str = "SCD") -> None:
 def _label(axis: Any, spots: List[Tuple[float, float, str]]) -> None:
     """Write each name beside its spot (x, y), at the best of ``LABEL_PLACES``.
 
-    That is one where it overlaps no spot and no name, and is clearly nearer to its spot than to any other, if there is.
+    At the best place it overlaps no spot and no other name, and is clearly nearer to its own spot than to any other.
     """
     from matplotlib.transforms import Bbox
 

@@ -20,7 +20,7 @@ Timed = Tuple[Work, float]  # a kernel and its time in ms
 
 
 class Efficiencies(NamedTuple):
-    """Of one runtime: kind of layer -> fraction of the bound, lowest, likeliest, highest. Above 1 if caches help."""
+    """The fraction of its bound that each kind of layer reaches under one runtime; above 1 if caches help."""
 
     runtime: str
     source: str  # what they were fitted to, or that they are assumed

@@ -144,7 +144,7 @@ def on_this_cpu(graph: Graph, on: Device, efficiencies: Efficiencies, threads: i
 
 
 def _row(works: Sequence[Work], on: Device, efficiencies: Efficiencies, measured_ms: Optional[float] = None) -> Row:
-    """Sum up the kernels of one group."""
+    """Return the row of one group, or of several that ran as one, from its kernels."""
     longest = max(works, key=on.bound_ms)
     return Row(
         merged(works, longest.name, longest.kind, longest.group),

@@ -38,7 +38,7 @@ def to_text(found: Roofline, top: int) -> str:
 
 
 def to_markdown(found: Roofline, top: int) -> str:
-    """Return the same for a page."""
+    """Return the tables of ``to_text`` as Markdown, for a page."""
     tables = [_by_kind(found), *([_dearest(found, top)] if top else [])]
     verdict = "\n".join(_verdict(found)).strip()
     said = f"{heading(found)}. Efficiencies: {found.efficiencies.source}."

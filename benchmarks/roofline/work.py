@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import onnx
 
-from irvis.export.fixed_shapes import Shapes
+from irvis.export.fixed_shapes import Shapes, attribute_of
 from irvis.export.fused_groups import Kernel, fused_kernels
 from irvis.export.layouts import CONVERSION, converted_tensors
 from irvis.export.pins import int8_convolutions
@@ -72,31 +72,19 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
     quantized = int8_convolutions(model.graph, shapes) if precision == "int8" else set()
     itemsizes = _itemsizes(kernels, quantized)
     fallback = ITEMSIZE["fp16" if precision == "int8" else precision]
+
+    def sizes(names: Sequence[str]) -> Tuple[int, ...]:
+        return tuple(itemsizes.get(name, fallback) * math.prod(shapes[name]) for name in names)
+
     works = []
     for index, kernel in enumerate(kernels):
         main = next((node for node in kernel.nodes if node.op_type == "Conv"), kernel.nodes[-1])
-        kind = kernel.kind
-        if main.op_type == "Conv":
-            kind = convolution_kind(shapes[main.input[1]], shapes[main.input[0]][1])
-        elif kind == "reduction":
-            reducing = next((node for node in kernel.nodes if _reduces(node)), None)
-            kind = (
-                reduction_kind(*(shapes[name] for name in (reducing.input[0], reducing.output[0])))
-                if reducing
-                else "softmax"
-            )
-        elif kind == "pointwise" and any(node.op_type in TRANSCENDENTALS for node in kernel.nodes):
-            kind = "transcendental"
+        kind = _kind(kernel, main, shapes)
         own = precision if precision != "int8" or main.output[0] in quantized else "fp16"
-        of_weights = ITEMSIZE[own]
-
-        def sizes(names: Sequence[str]) -> Tuple[int, ...]:
-            return tuple(itemsizes.get(name, fallback) * math.prod(shapes[name]) for name in names)
-
         read, written = sizes(kernel.read), sizes(kernel.written)
         if kernel.kind == "copy":
             read = (min(sum(read), sum(written)),)
-        weights = tuple(of_weights * math.prod(shapes[name]) for name in kernel.constants)
+        weights = tuple(ITEMSIZE[own] * math.prod(shapes[name]) for name in kernel.constants)
         works.append(
             Work(
                 name=main.name or main.output[0],
@@ -111,9 +99,20 @@ def group_works(model: onnx.ModelProto, shapes: Shapes, precision: str) -> List[
         )
     converted = converted_tensors(kernels, shapes) if precision != "fp32" else []
     for name in converted:
-        size = (itemsizes.get(name, fallback) * math.prod(shapes[name]),)
-        works.append(Work(name, CONVERSION, size, size, 0.0, VECTOR, "fp16"))
+        works.append(Work(name, CONVERSION, sizes([name]), sizes([name]), 0.0, VECTOR, "fp16"))
     return works
+
+
+def _kind(kernel: Kernel, main: onnx.NodeProto, shapes: Shapes) -> str:
+    """Return the kind of layer that a kernel is; ``main`` is its convolution, or else its last operator."""
+    if main.op_type == "Conv":
+        return convolution_kind(shapes[main.input[1]], shapes[main.input[0]][1])
+    if kernel.kind == "reduction":
+        reducing = next((node for node in kernel.nodes if _reduces(node)), None)
+        return reduction_kind(shapes[reducing.input[0]], shapes[reducing.output[0]]) if reducing else "softmax"
+    if kernel.kind == "pointwise" and any(node.op_type in TRANSCENDENTALS for node in kernel.nodes):
+        return "transcendental"
+    return kernel.kind
 
 
 def operations_of(node: onnx.NodeProto, shapes: Shapes) -> float:
@@ -124,8 +123,7 @@ def operations_of(node: onnx.NodeProto, shapes: Shapes) -> float:
     if node.op_type == "MatMul":
         return 2.0 * elements * shapes[node.input[0]][-1]
     if node.op_type == "Gemm":
-        transposed = any(item.name == "transA" and item.i for item in node.attribute)
-        return 2.0 * elements * shapes[node.input[0]][0 if transposed else 1]
+        return 2.0 * elements * shapes[node.input[0]][0 if attribute_of(node, "transA", 0) else 1]
     if node.op_type in TRANSCENDENTALS:
         return float(TRANSCENDENTAL * elements)
     if _reduces(node):
