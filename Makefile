@@ -130,7 +130,7 @@ $(VENV)/.workstation: setup.py pyproject.toml constraints.txt | $(VENV)/bin/pyth
 
 .venv-device/.device: setup.py pyproject.toml
 	$(PYTHON38) -m venv .venv-device
-	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'pytest-xdist>=3,<4' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
+	.venv-device/bin/python $(PIP_INSTALL) --editable '.[cpu]' 'numpy==1.23.5' 'pytest>=7,<10' 'pytest-xdist>=3.2,<4' 'hypothesis>=6,<7' 'rosbags>=0.9.20,<1'
 	touch $@
 
 .venv-tools/.tools: Makefile

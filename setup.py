@@ -83,7 +83,7 @@ setup(
         ],
         "dev": [
             "pytest>=7,<10",
-            "pytest-xdist>=3,<4",  # the suite on several cores; by pytest's own developers
+            "pytest-xdist>=3.2,<4",  # the suite on several cores; by pytest's own developers
             "hypothesis>=6,<7",  # properties over random frames and options
             ROSBAGS,
             "jsonschema>=4,<5",  # checks bench.py's report against its schema

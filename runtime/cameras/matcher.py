@@ -92,9 +92,8 @@ class Matcher:
             role, other = self._earlier()
             queue, partner = self._queues[role], self._queues[other][0]
             gap_s = partner.stamp_s - queue[0].stamp_s
-            clearly_nearer_s = gap_s - self._margin_s(
-                role, other
-            )  # a later frame is, if less than this from the partner
+            # A later frame of this side is clearly nearer to the partner if less than this apart from it.
+            clearly_nearer_s = gap_s - self._margin_s(role, other)
             self.nearest_s = min(self.nearest_s, gap_s)
             if gap_s > self.slop_s or (len(queue) > 1 and abs(queue[1].stamp_s - partner.stamp_s) < clearly_nearer_s):
                 self._drop(role)
