@@ -90,7 +90,7 @@ def soak(loop: FusionLoop, minutes: float, rows: List[List[float]]) -> None:
                 due_s += SAMPLE_S
                 bar.update(round(now_s - started_s) - bar.n)
                 descriptors = len(os.listdir("/proc/self/fd"))
-                p99_ms = loop.latencies.percentile_ms(99)
+                p99_ms = loop.latencies.percentile_ms(99) or np.nan
                 row = [
                     now_s - started_s,
                     loop.latencies.count,
@@ -149,8 +149,9 @@ def _soak(arguments: argparse.Namespace) -> int:
         slope, _ = np.polyfit(seconds[later], memory[later], 1)
         print(f"memory {memory[0]:.1f} MB at first, {memory.max():.1f} at most; in the later half ", end="")
         print(f"{memory[later].mean():.1f} ± {memory[later].std():.2f}, slope {slope * 3600:+.2f} MB an hour")
-    print(f"{status['fused']} frames, {status['skipped']} skipped, p99 {status['latency_p99_ms']:.2f} ms, max ", end="")
-    print(f"{status['latency_max_ms']:.1f} ms, threads left after close: {left}")
+    p99_ms, max_ms = (status[f"latency_{name}_ms"] or np.nan for name in ("p99", "max"))
+    print(f"{status['fused']} frames, {status['skipped']} skipped, p99 {p99_ms:.2f} ms, max {max_ms:.1f} ms, ", end="")
+    print(f"threads left after close: {left}")
     return 0
 
 

@@ -16,7 +16,9 @@ def main(infrared="test://street", visible="test://street", model=None, registra
             if frame.number + 1 == frames:
                 break
         status = loop.status()
-    print(f"p99 {status['latency_p99_ms']:.1f} ms, {status['missed_deadlines']} of {status['fused']} past the deadline")
+    missed, fused, p99_ms = (status[name] for name in ("missed_deadlines", "fused", "latency_p99_ms"))
+    if fused:
+        print(f"p99 {p99_ms:.1f} ms, {missed} of {fused} past the deadline")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from irvis.runtime.mailbox import Mailbox
 from irvis.runtime.work import StageTimes, Work
 
 DEADLINE_MS = 33.0
-PERCENTILES = (50, 90, 99)
 OPENING_S = 10.0  # that ``close`` waits for a model that is being opened, unless that is an engine being built
 WORKS = 6  # one in preparation, one prepared, one in the model, one inferred, one with the caller, one to follow it
 
@@ -94,7 +93,8 @@ class FusionLoop:
         self._free: List[Work] = []
         self._new = [Work(keeps=True) for _ in range(WORKS)]
         self._given: Optional[_Job] = None
-        self._last_s = self._interval_s = self._skew_ms = 0.0
+        self._last_s = self._interval_s = 0.0
+        self._skew_ms: Optional[float] = None
         self._failure: Optional[BaseException] = None
         self._birthplace = Birthplace("its threads do not survive a fork")
         self._opened = threading.Event()
@@ -145,17 +145,15 @@ class FusionLoop:
         return min((source.fps for source in sources if source.fps), default=None)
 
     def status(self) -> Dict[str, Any]:
-        """Return counts, rates and latencies so far, as plain numbers and strings."""
-        latencies = self.latencies
+        """Return counts, rates and latencies so far, as plain numbers and strings.
+
+        What has no value while nothing was fused, such as a latency, is None.
+        """
         status = {
             "realtime": self._realtime,
-            "fused": latencies.count,
             "skew_ms": self._skew_ms,
             "fps": 1 / self._interval_s if self._interval_s else 0.0,
-            "deadline_ms": latencies.deadline_ms,
-            "missed_deadlines": latencies.missed,
-            "latency_max_ms": latencies.max_ms,
-            **{f"latency_p{percent}_ms": latencies.percentile_ms(percent) for percent in PERCENTILES},
+            **self.latencies.status(),
         }
         if self._pairs is not None:
             status.update(self._pairs.status())

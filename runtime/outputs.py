@@ -1,10 +1,17 @@
-"""Where fused frames go: a window, a video file, the live view in a browser."""
+"""Where fused frames go: a window, a video file, the live view in a browser; and where their figures go meanwhile."""
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Protocol
+import contextlib
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol
 
 import cv2
+from tqdm import tqdm
 
+from irvis.runtime.cameras.reader import ROLES
 from irvis.runtime.errors import IrvisError, one_line
+from irvis.runtime.latencies import PERCENTILES, Latencies
 from irvis.runtime.loop import FusedFrame
 
 if TYPE_CHECKING:
@@ -13,6 +20,7 @@ if TYPE_CHECKING:
 TITLE = "irvis"
 QUIT_KEYS = (ord("q"), 27)  # 27: Escape
 LONGEST_GAP_S = 2.0  # that a recording fills by repeating frames
+BAR_S, JOURNAL_S = 1.0, 60.0  # between two reports of the figures
 
 Status = Callable[[], Dict[str, Any]]
 
@@ -106,3 +114,65 @@ class Web:
         if self._view.viewers:
             self._view.publish_status(status())
         return True
+
+
+class Bar:
+    """Counts the frames on a terminal, with the worst latencies so far."""
+
+    def __init__(self, bar: "tqdm[Any]") -> None:
+        self._bar, self._told_s = bar, time.monotonic()
+
+    def show(self, frame: FusedFrame, status: Status) -> bool:
+        """Count a frame."""
+        self._bar.update()
+        if time.monotonic() - self._told_s > BAR_S:
+            self._told_s = time.monotonic()
+            figures = status()
+            self._bar.set_postfix(
+                p99=f"{figures['latency_p99_ms']:.1f} ms", missed=figures["missed_deadlines"], refresh=False
+            )
+        return True
+
+    def idle(self, status: Status) -> bool:
+        """Wait for the next frame."""
+        return True
+
+
+class Journal:
+    """Writes a line a minute on stderr, where nobody watches a bar: for the journal of a service."""
+
+    def __init__(self, deadline_ms: float) -> None:
+        self._latencies, self._since_s = Latencies(deadline_ms), time.monotonic()
+
+    def show(self, frame: FusedFrame, status: Status) -> bool:
+        """Count a frame."""
+        self._latencies.add(frame.latency_ms)
+        return self.idle(status)
+
+    def idle(self, status: Status) -> bool:
+        """Write the figures of the last minute, if it is over."""
+        now_s = time.monotonic()
+        seconds = now_s - self._since_s
+        if seconds >= JOURNAL_S:
+            figures = {**status(), **self._latencies.status()}
+            self._latencies, self._since_s = Latencies(self._latencies.deadline_ms), now_s
+            cameras = [f"{role} {figures[role]['state']}" for role in ROLES]
+            lines = [" ".join(line.split()) for line in (*fused_lines(figures, seconds), *cameras)]
+            # A log on a full disk does not end the fusing, nor does a pipe that nobody empties hold it up.
+            with contextlib.suppress(OSError):
+                if select.select([], [sys.stderr], [], 0)[1]:
+                    print("; ".join(lines), file=sys.stderr, flush=True)
+        return True
+
+
+def fused_lines(status: Dict[str, Any], seconds: float) -> List[str]:
+    """Return how many pairs were fused and how fast, of ``FusionLoop.status()``; no latencies if there are none."""
+    fused, missed = status["fused"], status["missed_deadlines"]
+    lines = [f"fused     {fused} pairs in {seconds:.1f} s, {fused / max(seconds, 1e-9):.2f} a second"]
+    if fused and status["realtime"]:  # otherwise frames queue, and a latency only tells the length of the queue
+        percentiles = "  ".join(f"p{percent} {status[f'latency_p{percent}_ms']:.1f}" for percent in PERCENTILES)
+        lines += [
+            f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the frame",
+            f"deadline  of {status['deadline_ms']:g} ms missed by {missed} ({100 * missed / fused:.1f} %)",
+        ]
+    return lines

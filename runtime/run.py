@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from irvis.runtime.cli import INTERRUPTED
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
-from irvis.runtime.outputs import Output, Recording, Web, Window
+from irvis.runtime.outputs import Bar, Journal, Output, Recording, Web, Window, fused_lines
 from irvis.runtime.sizes import parse_count
 from irvis.runtime.video import FOURCC, is_video, video_writer
 
@@ -93,7 +94,10 @@ def main(arguments: argparse.Namespace) -> int:
             except IrvisError as error:  # a recording that cannot be completed costs no figures
                 ended_by = error
         if arguments.json is not None:  # first: Ctrl-C may have ended whatever stdout is piped into
-            write_json(arguments.json, {"seconds": seconds, **status})
+            try:
+                write_json(arguments.json, {"seconds": seconds, **status})
+            except IrvisError as error:  # a full disk, which costs no figures on stdout
+                ended_by = error
         print(report(status, seconds), flush=True)
     if isinstance(ended_by, IrvisError):
         raise ended_by
@@ -104,14 +108,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def report(status: Dict[str, Any], seconds: float) -> str:
     """Return the figures of a run, ``FusionLoop.status()``, as text."""
-    fused, missed = status["fused"], status["missed_deadlines"]
-    percentiles = "  ".join(f"p{percent} {status[f'latency_p{percent}_ms']:.1f}" for percent in (50, 90, 99))
-    lines = [f"fused     {fused} pairs in {seconds:.1f} s, {fused / max(seconds, 1e-9):.2f} a second"]
-    if status["realtime"]:  # otherwise frames queue, and a latency only tells the length of the queue
-        lines += [
-            f"latency   {percentiles}  max {status['latency_max_ms']:.1f} ms, from the older capture to the frame",
-            f"deadline  of {status['deadline_ms']:g} ms missed by {missed} ({100 * missed / max(fused, 1):.1f} %)",
-        ]
+    lines = fused_lines(status, seconds)
     lines.append(f"pairs     {status['paired']} paired, of which {status['skipped']} were replaced by a newer one")
     for role in ("infrared", "visible"):
         source = status[role]
@@ -209,6 +206,11 @@ def _open_outputs(arguments: argparse.Namespace, loop: FusionLoop, stack: contex
         outputs.append(Web(view))
     if arguments.display:
         outputs.append(Window())
+    if sys.stderr.isatty():
+        bar = stack.enter_context(tqdm(total=arguments.frames, desc="fusing", unit="frame"))
+        outputs.append(Bar(bar))
+    else:
+        outputs.append(Journal(loop.latencies.deadline_ms))
     return outputs
 
 
@@ -216,26 +218,17 @@ def _run(
     loop: FusionLoop, outputs: List[Output], arguments: argparse.Namespace, started_s: float, interrupts: _Interrupts
 ) -> None:
     """Pass each fused frame to the outputs, until the loop or an output ends, the limit is reached or Ctrl-C comes."""
-    told_s = started_s
-    with tqdm(total=arguments.frames, desc="fusing", unit="frame", disable=None) as bar:
-        while not interrupts.came and (arguments.duration is None or time.monotonic() - started_s < arguments.duration):
-            ended = loop.ended  # before the wait: a pair, or a failure, may come while the outputs are idle
-            frame = loop.read(IDLE_S)
-            if frame is None:
-                going = [output.idle(loop.status) for output in outputs]
-                if ended or not all(going):
-                    return
-                continue
-            going = [output.show(frame, loop.status) for output in outputs]
-            bar.update()
-            if time.monotonic() - told_s > 1:
-                told_s = time.monotonic()
-                status = loop.status()
-                bar.set_postfix(
-                    p99=f"{status['latency_p99_ms']:.1f} ms", missed=status["missed_deadlines"], refresh=False
-                )
-            if not all(going) or frame.number + 1 == arguments.frames:
+    while not interrupts.came and (arguments.duration is None or time.monotonic() - started_s < arguments.duration):
+        ended = loop.ended  # before the wait: a pair, or a failure, may come while the outputs are idle
+        frame = loop.read(IDLE_S)
+        if frame is None:
+            going = [output.idle(loop.status) for output in outputs]
+            if ended or not all(going):
                 return
+            continue
+        going = [output.show(frame, loop.status) for output in outputs]
+        if not all(going) or frame.number + 1 == arguments.frames:
+            return
 
 
 def _address(text: str) -> Tuple[str, int]:

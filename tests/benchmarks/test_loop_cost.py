@@ -38,6 +38,11 @@ def test_a_soak_writes_its_figures(tmp_path, monkeypatch, capsys):
     assert "threads left after close: 0" in capsys.readouterr().out
 
 
+def test_a_soak_without_a_frame_tells_no_latency(capsys):
+    assert main(["--size", "48x64", "--minutes", "1e-9"]) == 0
+    assert "0 frames, 0 skipped, p99 nan ms, max nan ms" in capsys.readouterr().out
+
+
 def test_a_cost_of_no_frames_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--frames", "0"])

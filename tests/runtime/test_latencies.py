@@ -8,7 +8,16 @@ from irvis.runtime.latencies import MOST_MS, Latencies
 
 def test_none_yet():
     latencies = Latencies(33)
-    assert (latencies.count, latencies.missed, latencies.max_ms, latencies.percentile_ms(99)) == (0, 0, 0, 0)
+    assert (latencies.count, latencies.missed, latencies.max_ms, latencies.percentile_ms(99)) == (0, 0, None, None)
+    assert latencies.status() == {
+        "fused": 0,
+        "deadline_ms": 33,
+        "missed_deadlines": 0,
+        "latency_max_ms": None,
+        "latency_p50_ms": None,
+        "latency_p90_ms": None,
+        "latency_p99_ms": None,
+    }
 
 
 @given(st.lists(st.floats(0.02, 9e4), min_size=1, max_size=200), st.sampled_from([1, 50, 90, 99, 99.9, 100]))
@@ -27,6 +36,7 @@ def test_percentiles_are_within_half_a_percent(values, percent):
 def test_what_lies_outside_is_counted_at_the_ends():
     latencies = Latencies(33)
     latencies.add(-1.0)  # a stamp of the future, by a wrong delay
+    assert latencies.status()["latency_max_ms"] == -1
     latencies.add(10 * MOST_MS)
     assert latencies.count == 2
     assert latencies.missed == 1

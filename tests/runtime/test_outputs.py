@@ -1,10 +1,14 @@
+import io
+import os
+
 import cv2
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.loop import FusedFrame
-from irvis.runtime.outputs import LONGEST_GAP_S, Recording, Web, Window
+from irvis.runtime.outputs import LONGEST_GAP_S, Bar, Journal, Recording, Web, Window
 from irvis.runtime.work import StageTimes
 
 
@@ -76,6 +80,66 @@ def test_the_live_view_gets_latencies_always_and_the_rest_only_while_someone_wat
     Web(view).idle(lambda: {"fps": 0.0})
     assert view.given[1][3] == {"fps": 30.0, "index": 3, "stamp_s": 7.0, "latency_ms": 20.0, "skew_ms": 1.5}
     assert view.given[2] == {"fps": 0.0}
+
+
+STATUS = {
+    "realtime": True,
+    "latency_p99_ms": 20.04,
+    "missed_deadlines": 2,
+    "infrared": {"state": "streaming"},
+    "visible": {"state": "reconnecting"},
+}
+
+
+def test_a_terminal_shows_the_frames_and_the_worst_latencies_so_far(monkeypatch):
+    monkeypatch.setattr("irvis.runtime.outputs.BAR_S", 0.0)
+    terminal = io.StringIO()
+    with tqdm(total=5, desc="fusing", unit="frame", file=terminal) as counted:
+        bar = Bar(counted)
+        assert bar.show(frame(1.0), STATUS.copy)
+        assert bar.idle(STATUS.copy)
+    assert "1/5" in terminal.getvalue()
+    assert "missed=2, p99=20.0 ms" in terminal.getvalue()
+
+
+def test_a_journal_has_a_line_a_minute_of_that_minute(monkeypatch, capfd):
+    now_s = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    journal = Journal(deadline_ms=15.0)
+    for second in range(1, 181):
+        now_s = 1000.0 + second
+        if second <= 60:
+            assert journal.show(frame(now_s), STATUS.copy)
+        assert journal.idle(STATUS.copy)
+    cameras = "infrared streaming; visible reconnecting"
+    silent = f"fused 0 pairs in 60.0 s, 0.00 a second; {cameras}"
+    assert capfd.readouterr().err.splitlines() == [
+        "fused 60 pairs in 60.0 s, 1.00 a second; "
+        "latency p50 20.0 p90 20.0 p99 20.0 max 20.0 ms, from the older capture to the frame; "
+        f"deadline of 15 ms missed by 60 (100.0 %); {cameras}",
+        silent,
+        silent,
+    ]
+
+
+def test_a_journal_that_takes_no_line_does_not_end_the_run(monkeypatch):
+    monkeypatch.setattr("irvis.runtime.outputs.JOURNAL_S", 0.0)
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", encoding="utf-8")
+    monkeypatch.setattr("sys.stderr", full)
+    assert Journal(33.0).show(frame(1.0), STATUS.copy)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+def test_a_journal_that_nobody_reads_does_not_hold_up_the_run(monkeypatch):
+    monkeypatch.setattr("irvis.runtime.outputs.JOURNAL_S", 0.0)
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        journal = Journal(33.0)
+        for _ in range(2000):
+            assert journal.show(frame(1.0), STATUS.copy)
 
 
 @pytest.mark.parametrize(

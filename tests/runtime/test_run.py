@@ -110,6 +110,16 @@ def test_a_log_on_a_full_disk_costs_no_fusing(tmp_path, monkeypatch):
     assert json.loads(figures.read_text())["fused"] == 2
 
 
+def test_a_file_of_figures_that_cannot_be_written_costs_none_on_stdout(tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise FileError("cannot write run.json: No space left on device")
+
+    monkeypatch.setattr(run_module, "write_json", fails)
+    code, out, errors = run(capsys, *PAIR, "--frames", 2, "--json", tmp_path / "run.json")
+    assert (code, errors) == (1, ["irvis run: cannot write run.json: No space left on device"])
+    assert "fused     2 pairs in" in out
+
+
 def test_a_recording_that_cannot_be_completed_costs_no_figures(tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise FileError("cannot write run.avi")
@@ -153,6 +163,30 @@ def test_what_goes_wrong_is_one_line(tmp_path, monkeypatch, capsys, arguments, m
     assert len(errors) == 1
     assert message in errors[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_was_fused_no_latency_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, *PAIR, "--infrared-delay-ms", 25, "--slop-ms", 1, "--duration", 0.5, "--json", "n.json")
+    figures = json.loads((tmp_path / "n.json").read_text())
+    assert code == 1
+    assert figures["fused"] == 0
+    assert {name for name, value in figures.items() if value is None} == {
+        "skew_ms",
+        "latency_max_ms",
+        *(f"latency_p{percent}_ms" for percent in (50, 90, 99)),
+    }
+    assert "fused     0 pairs in" in out
+    assert "latency" not in out
+    assert "deadline" not in out
+
+
+def test_without_a_terminal_a_line_a_minute_tells_how_it_goes(monkeypatch, capfd):
+    monkeypatch.setattr("irvis.runtime.outputs.JOURNAL_S", 0.5)
+    assert main(["run", *PAIR, "--duration", "2.5"]) == 0
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fused")]
+    assert 2 <= len(lines) <= 4
+    assert all("infrared streaming; visible streaming" in line for line in lines)
 
 
 def test_recordings_of_which_nothing_can_be_fused_are_a_failure(tmp_path, capsys):
