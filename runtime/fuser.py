@@ -2,12 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import NoReturn, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
 from irvis.runtime.backend import Backend, open_backend
+from irvis.runtime.buffers import Buffers
 from irvis.runtime.detail import Fitted, resize_plane, restore_detail
 from irvis.runtime.errors import FrameError, ModelError
 from irvis.runtime.exclusive import exclusive
@@ -78,6 +79,8 @@ class Fuser:
         self._builds_engine = False
         self._backend: Optional[Backend]
         if model is not None and not isinstance(model, (str, Path)):
+            if not hasattr(model, "run"):
+                raise ModelError(f"model must be a path, a name or an open Backend. Got {type(model).__name__}")
             self.model, self._backend = Path(model.name), model
             return
         self.model = find_model(model)
@@ -199,6 +202,9 @@ class Fuser:
             self._backend.close()
             self._backend = None
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Fuser can be neither pickled nor copied: make one in each process, from its model's path")
+
     def __enter__(self) -> "Fuser":
         return self
 
@@ -224,29 +230,36 @@ class Fuser:
     def _make_inputs(self, work: Work, size: Tuple[int, ...], takes_frames: bool) -> None:
         """Set the model's inputs, of ``size`` (H, W), and the luminance that its output replaces."""
         infrared, visible, buffers = work.infrared, work.visible, work.buffers
-        work.fitted, resizes = None, size != infrared.shape
+        resizes = size != infrared.shape
+        work.luminance = work.fitted = None
+        if resizes or not takes_frames or visible.ndim == 2:  # otherwise the model itself fuses the luminance
+            work.luminance = split_luminance(visible, buffers)
+            visible = work.luminance.y
         if resizes:
-            infrared = resize_plane(infrared, size, buffers("fitted infrared", size, infrared.dtype))
-        fitted_infrared = infrared
-        if takes_frames and infrared.dtype == np.float32:
-            infrared = to_levels(infrared, buffers("levels of infrared", infrared.shape), buffers)
-        if takes_frames and not resizes and visible.ndim == 3:
-            work.inputs, work.luminance = (infrared, visible), None
-            return
-        work.luminance = split_luminance(visible, buffers)
-        y = work.luminance.y
-        if resizes:
-            y = resize_plane(y, size, buffers("fitted", size))
-            work.fitted = Fitted(work.infrared, work.luminance.y, fitted_infrared, y)
-        if takes_frames:
-            work.inputs = (infrared, cv2.cvtColor(y, cv2.COLOR_GRAY2BGR, buffers("grey frame", (*y.shape, 3))))
-            return
-        planes = buffers("planes", (2, *y.shape), np.float32)
-        to_unit(y, planes[1])
-        if infrared.dtype == np.uint8:
-            to_unit(infrared, planes[0])
-            infrared = planes[0]
-        work.inputs = (infrared, planes[1])
+            small_infrared = resize_plane(infrared, size, buffers("fitted infrared", size, infrared.dtype))
+            small_y = resize_plane(visible, size, buffers("fitted", size))
+            work.fitted = Fitted(infrared, visible, small_infrared, small_y)
+            infrared, visible = small_infrared, small_y
+        work.inputs = (_to_frames if takes_frames else _to_planes)(infrared, visible, buffers)
+
+
+def _to_frames(infrared: np.ndarray, visible: np.ndarray, buffers: Buffers) -> Tuple[np.ndarray, np.ndarray]:
+    """Return them as uint8 (H, W) and BGR (H, W, 3); infrared may be float32 in [0, 1], visible grey (H, W)."""
+    if infrared.dtype == np.float32:
+        infrared = to_levels(infrared, buffers("levels of infrared", infrared.shape), buffers)
+    if visible.ndim == 2:
+        visible = cv2.cvtColor(visible, cv2.COLOR_GRAY2BGR, buffers("grey frame", (*visible.shape, 3)))
+    return infrared, visible
+
+
+def _to_planes(infrared: np.ndarray, y: np.ndarray, buffers: Buffers) -> Tuple[np.ndarray, np.ndarray]:
+    """Return them as float32 (H, W) in [0, 1]; y is uint8, infrared may be."""
+    planes = buffers("planes", (2, *y.shape), np.float32)
+    to_unit(y, planes[1])
+    if infrared.dtype == np.uint8:
+        to_unit(infrared, planes[0])
+        infrared = planes[0]
+    return infrared, planes[1]
 
 
 def _open_warp(registration: Union[str, Path, Registration, None], crop: bool) -> Optional[Warp]:

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import threading
 import time
 
@@ -119,6 +121,19 @@ def test_missing_models_and_unknown_kinds_are_refused(tmp_path):
     (tmp_path / "student.pt").write_bytes(b"")
     with pytest.raises(ModelError, match=r"irvis export"):
         Fuser(tmp_path / "student.pt")
+
+
+@pytest.mark.parametrize("model", [b"student.onnx", 3, ["student.onnx"], Fuser])
+def test_what_is_no_model_at_all_is_told_by_its_type(model):
+    found = type(model).__name__
+    with pytest.raises(ModelError, match=f"model must be a path, a name or an open Backend. Got {found}$"):
+        Fuser(model)
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_one_that_is_sent_elsewhere_says_to_make_one_there(fuser, send):
+    with pytest.raises(TypeError, match="a Fuser can be neither pickled nor copied: make one in each process"):
+        send(fuser)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x07nonsense", b"x" * 1000])
