@@ -126,7 +126,11 @@ class Source:
         """Start grabbing and return the source; ``epoch_s`` is when a recording starts, by time.monotonic()."""
         self._epoch_s = self._alive_s = time.monotonic() if epoch_s is None else epoch_s
         close_at_exit(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C among them
+            self.close()
+            raise
         return self
 
     def read(self, timeout_s: Optional[float] = None) -> Optional[Frame]:
@@ -312,9 +316,11 @@ def _open_in_time(opens: Callable[[], Reader], uri: SourceUri) -> Reader:
             result.append(error)
 
     thread = threading.Thread(target=attempt, name=f"open {uri.text}", daemon=True)
-    thread.start()
-    thread.join(OPEN_S)
-    result.append(None)
+    try:
+        thread.start()
+        thread.join(OPEN_S)
+    finally:  # also after Ctrl-C
+        result.append(None)
     found = result[0]
     if found is None:
         raise FileError(f"{uri.text} did not open within {OPEN_S:g} s; try the same with gst-launch-1.0 or v4l2-ctl")

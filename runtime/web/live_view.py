@@ -80,9 +80,13 @@ class LiveView:
             host,
             token,
         )
-        self._encoder = Encoder(
-            QUALITY, max_fps, lambda picture: self._server.loop.call_soon_threadsafe(self._deliver, picture)
-        )
+        try:
+            self._encoder = Encoder(
+                QUALITY, max_fps, lambda picture: self._server.loop.call_soon_threadsafe(self._deliver, picture)
+            )
+        except BaseException:  # Ctrl-C among them
+            self._server.close()
+            raise
 
     @property
     def url(self) -> str:

@@ -96,8 +96,14 @@ class Server:
         self.loop = asyncio.new_event_loop()
         self._pace = Pace(TURN_S)
         self._thread = threading.Thread(target=self.loop.run_forever, name="irvis-web", daemon=True)
+        starting = asyncio.run_coroutine_threadsafe(self._start(routes), self.loop)
         self._thread.start()
-        self._runner: web.AppRunner = self.run(self._start(routes))
+        try:
+            starting.result()
+        except BaseException:  # Ctrl-C, which must not leave the thread behind
+            starting.result()
+            self.close()
+            raise
 
     @property
     def url(self) -> str:
@@ -125,21 +131,20 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _start(self, routes: Sequence[web.AbstractRouteDef]) -> web.AppRunner:
+    async def _start(self, routes: Sequence[web.AbstractRouteDef]) -> None:
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY)
         application.add_routes(routes)
         application.on_response_prepare.append(self._prepare)
-        runner = web.AppRunner(
+        self._runner = web.AppRunner(
             application,
             access_log=None,
             shutdown_timeout=CLOSING_S,
             logger=_logger(),
             lingering_time=0,  # do not read on from a client that sends more than was asked for
         )
-        await runner.setup()
-        assert runner.server is not None
-        self._connections = Connections(self._listening, runner.server)
-        return runner
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self._connections = Connections(self._listening, self._runner.server)
 
     async def _end(self) -> None:
         await self._connections.close()

@@ -1,5 +1,6 @@
 import logging
 import math
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -389,6 +390,31 @@ def test_a_camera_that_opens_too_late_is_closed_or_it_would_be_busy_for_the_next
         Source(parse_uri("v4l2:///dev/video0"), "visible", open_again=opens)
     returns.set()
     wait_for(lambda: opened and opened[0].closed)
+
+
+def test_a_camera_that_opens_after_ctrl_c_is_closed(script, opened):
+    returns = threading.Event()
+
+    def opens():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        returns.wait(60)
+        return Camera(script, opened)
+
+    with pytest.raises(KeyboardInterrupt):
+        Source(parse_uri("v4l2:///dev/video0"), "visible", open_again=opens)
+    returns.set()
+    wait_for(lambda: opened and opened[0].closed)
+
+
+def test_one_whose_thread_does_not_start_frees_its_camera(script, opened, monkeypatch):
+    def fails(_):
+        raise RuntimeError("can't start new thread")  # in Python's words
+
+    source = Source(URI, "infrared", open_again=lambda: Camera(script, opened))
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        source.start()
+    assert opened[0].closed
 
 
 def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog):

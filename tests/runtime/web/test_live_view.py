@@ -343,6 +343,16 @@ def test_close_ends_the_viewers_and_leaves_no_thread():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("irvis")]
 
 
+def test_one_that_is_interrupted_as_it_opens_leaves_no_thread(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("irvis.runtime.web.live_view.Encoder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LiveView(0)
+    assert "irvis-web" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_two_threads_may_close_it_at_once():
     for _ in range(10):
         view, failures, together = LiveView(0), [], threading.Barrier(2)

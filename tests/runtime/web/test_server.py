@@ -1,5 +1,7 @@
 import argparse
+import asyncio
 import http.client
+import signal
 import socket
 import threading
 
@@ -38,6 +40,23 @@ def ask(server, path="/", method="GET", body=None, **headers):
         return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
+
+
+def test_ctrl_c_while_it_starts_leaves_neither_its_thread_nor_its_port():
+    class Interrupted(Server):
+        async def _start(self, routes):
+            ports.append(self.port)
+            await asyncio.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            await asyncio.sleep(0.1)
+            await super()._start(routes)
+
+    ports = []
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(ROUTES, 0)
+    assert "irvis-web" not in [thread.name for thread in threading.enumerate()]
+    with Server(ROUTES, ports[0]) as server:
+        assert ask(server)[0] == 200
 
 
 @pytest.mark.parametrize(
