@@ -26,8 +26,13 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
 }
 CAMERAS = ("v4l2", "csi", "rtsp", "gst")
 FILES = ("file", "folder", "bag")
-# Up to the last @ of the word, else of the pipeline's element: a password may hold what it should have escaped.
-PASSWORD = re.compile(r"(://[^\s:@/?#\[]*:)(?:\S*|[^!]*)(?=@)|(\buser-pw=)(?:\"[^\"]*\"|\S+)")
+# Before an @, the last of the word, else of the pipeline's element: a password may hold what it should have escaped.
+# Or the value of an option, and for the same reason all that follows in the word: user-pw=, ?password=, &pwd=, ...
+PASSWORD = re.compile(
+    r"(://[^\s:@/?#\[]*:)(?:\S*|[^!]*)(?=@)"
+    r"|(\b(?:\w*(?:pas|pwd|psw|auth|secret|token)\w*|pw)=)(?:\"[^\"]*\"|\S+)",
+    re.IGNORECASE,
+)
 
 Value = TypeVar("Value")
 
@@ -79,7 +84,10 @@ def parse_uri(text: str) -> SourceUri:
 
 
 def without_passwords(text: str) -> str:
-    """``"rtsp://me:secret@host/a"`` -> ``"rtsp://me:***@host/a"``; also in messages and pipelines that quote one."""
+    """``"rtsp://me:secret@host/a"`` -> ``"rtsp://me:***@host/a"``, ``"rtsp://host/a?pwd=secret"`` -> ``"rtsp://host/a?pwd=***"``.
+
+    Also in messages and pipelines that quote one.
+    """
     return PASSWORD.sub(r"\1\2***", text)
 
 
