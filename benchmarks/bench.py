@@ -276,8 +276,6 @@ def _describe_model(fuser: Fuser, engine: Optional[Path]) -> Model:
 
 
 def _choose_size(asked: Optional[Tuple[int, int]], resize: bool, fuser: Fuser) -> Tuple[int, int]:
-    if resize and fuser.size is None:
-        raise IrvisError(f"--resize has no effect: {fuser.model} takes any size; export it with --size")
     if resize or fuser.size is None:
         return asked or DEFAULT_SIZE
     if asked is not None and asked != fuser.size:

@@ -89,7 +89,8 @@ def guarded(program: str, body: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output has exited, as `| head` does
         return FAILURE
     except OSError as error:  # the system's error about a path or a device that no check anticipated
-        print(f"{program}: {one_line(error)}", file=sys.stderr)
+        where = "cannot write to stdout: " if error.filename is None and _give_up_stdout() else ""
+        print(f"{program}: {where}{one_line(error)}", file=sys.stderr)
         return FAILURE
     except Exception as error:
         if not any(words in str(error).lower() for words in NO_MEMORY):
@@ -123,13 +124,15 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, nowhere)
 
 
-def _give_up_stdout() -> None:
-    """Discard output that stdout no longer accepts, because Python flushes once more at exit."""
+def _give_up_stdout() -> bool:
+    """Discard what stdout no longer accepts, because Python flushes once more at exit; return if there was any."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
+        return False
     except OSError:
         _discard(sys.stdout)
+        return True
 
 
 def leave_terminal() -> None:

@@ -245,8 +245,8 @@ def test_a_model_of_any_size_is_measured_at_480x640_unless_asked_otherwise():
     dynamic = SimpleNamespace(size=None, model=Path("student.onnx"))
     assert bench._choose_size(None, False, dynamic) == (480, 640)
     assert bench._choose_size((64, 96), False, dynamic) == (64, 96)
-    with pytest.raises(IrvisError, match=r"--resize has no effect: student\.onnx takes any size; export it"):
-        bench._choose_size(None, True, dynamic)
+    assert bench._choose_size(None, True, dynamic) == (480, 640)  # as for irvis fuse, there is nothing to resize
+    assert bench._choose_size((64, 96), True, dynamic) == (64, 96)
 
 
 def test_frames_may_be_fused_at_the_models_size(samples, capsys, tmp_path):

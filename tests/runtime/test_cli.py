@@ -101,7 +101,10 @@ def test_what_is_flushed_at_the_end_into_a_closed_pipe_or_a_full_disk_is_no_trac
     assert (result.returncode, result.stderr) == (code, "")
     with open("/dev/full", "w", encoding="utf-8") as full:
         result = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED)
-    assert (result.returncode, result.stderr) == (code, "" if code == 0 else "x: [Errno 28] No space left on device\n")
+    assert (result.returncode, result.stderr) == (
+        code,
+        "" if code == 0 else "x: cannot write to stdout: [Errno 28] No space left on device\n",
+    )
 
 
 def test_without_a_stdout_a_command_works():
