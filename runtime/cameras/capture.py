@@ -1,5 +1,6 @@
 """Cameras and streams through OpenCV: V4L2 devices, CSI cameras of a Jetson, RTSP, and GStreamer pipelines."""
 
+import math
 import re
 import socket
 import time
@@ -40,12 +41,15 @@ class CameraReader:
         _check_utf8(uri)
         self._role = role
         self._is_v4l2 = uri.scheme == "v4l2"
+        self._timeout_s = TIMEOUT_MS / 1e3 if _by_ffmpeg(uri) else math.inf
         self._capture = _open_v4l2(uri, role) if self._is_v4l2 else _open_stream(uri, role)
         self.fps = told_fps(self._capture)
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
         """Wait for the next frame; None if the camera is lost."""
-        if not self._capture.grab():
+        asked_s = time.monotonic()
+        # After its timeout FFmpeg gives what its decoder still holds: frames as old as that.
+        if not self._capture.grab() or time.monotonic() - asked_s > self._timeout_s:
             return None
         stamp_s = self._stamp_s()
         frame = retrieve(self._capture, buffers)
@@ -83,6 +87,10 @@ class CameraReader:
 def has_gstreamer() -> bool:
     """Return whether this OpenCV was built with GStreamer."""
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+
+
+def _by_ffmpeg(uri: SourceUri) -> bool:
+    return uri.scheme == "rtsp" and not has_gstreamer()
 
 
 def _check_utf8(uri: SourceUri) -> None:
@@ -133,15 +141,20 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
 def _open_stream(uri: SourceUri, role: str) -> cv2.VideoCapture:
     if uri.scheme == "rtsp":
         _check_server(uri)
-    if has_gstreamer():
+    if _by_ffmpeg(uri):
+        options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+        if hasattr(cv2, "CAP_PROP_N_THREADS"):
+            # FFmpeg decodes as many frames at once as it has threads, and holds each back until the last has come.
+            options += [cv2.CAP_PROP_N_THREADS, 1]
+        capture = cv2.VideoCapture(uri.location, cv2.CAP_FFMPEG, options)
+        advice = "set OPENCV_FFMPEG_LOGLEVEL=16 to see why"
+    elif has_gstreamer():
         capture = cv2.VideoCapture(pipeline_of(uri, role), cv2.CAP_GSTREAMER)
-    elif uri.scheme == "rtsp":
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
-        capture = cv2.VideoCapture(uri.location, cv2.CAP_FFMPEG, limits)
+        advice = "try the same with gst-launch-1.0, and see GST_DEBUG=3"
     else:
         raise FileError(NO_GSTREAMER.format(f"{uri.scheme}:"))
     if not capture.isOpened():
-        raise FileError(f"cannot open {uri.text}; try the same with gst-launch-1.0, and see GST_DEBUG=3")
+        raise FileError(f"cannot open {uri.text}; {advice}")
     return capture
 
 

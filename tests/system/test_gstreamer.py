@@ -1,5 +1,6 @@
 """Real GStreamer and a real RTSP server, with the system's OpenCV, as on a Jetson: ``make test-system``."""
 
+import signal
 import socket
 import subprocess
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irvis.runtime.cameras import PairedSources, open_source
+from irvis.runtime.cameras import PairedSources, capture, open_source
 from irvis.runtime.cameras.capture import has_gstreamer
 from irvis.runtime.errors import FileError
 
@@ -111,6 +112,24 @@ def test_rtsp_delivers_and_a_server_that_was_killed_is_picked_up_again(serve, po
         assert seconds < 3
         assert source.status.reconnects == 1
         take(source, 5)
+
+
+def test_a_server_that_falls_silent_is_lost_through_ffmpeg_after_two_seconds_without_a_frame_of_before(
+    serve, port, monkeypatch
+):
+    monkeypatch.setattr(capture, "has_gstreamer", lambda: False)
+    server = serve()
+    with open_source(f"rtsp://127.0.0.1:{port}/test", "visible") as source:
+        take(source, 30)
+        server.send_signal(signal.SIGSTOP)
+        silent_s = time.monotonic()
+        while source.read(0.5) is not None:
+            pass
+        while source.status.state != "reconnecting":
+            assert source.read(0.05) is None
+            assert time.monotonic() - silent_s < 4
+        server.send_signal(signal.SIGCONT)
+        assert source.read(10) is not None
 
 
 def test_a_server_that_is_not_there_is_one_line(port):

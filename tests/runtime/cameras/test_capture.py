@@ -144,6 +144,31 @@ def test_y16_is_asked_for_and_comes_as_16_bits(monkeypatch):
     assert reader.read(Buffers()).stamp_s == 5000  # when it came, not when it was decoded
 
 
+@pytest.mark.parametrize("gstreamer", [False, True])
+def test_what_ffmpeg_gives_after_its_timeout_is_as_old_and_not_taken(monkeypatch, gstreamer):
+    clock, waits_s, opened = [5000.0], [0.5, 2.01], []
+
+    class Stream(Device):
+        def __call__(self, *given):
+            opened.append(given)
+            return self
+
+        def grab(self):
+            clock[0] += waits_s.pop(0)
+            return True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Stream({}, np.zeros((24, 32, 3), np.uint8), lambda: 0.0))
+    monkeypatch.setattr(capture, "has_gstreamer", lambda: gstreamer)
+    monkeypatch.setattr(capture, "_check_server", lambda uri: None)
+    monkeypatch.setattr(capture.time, "monotonic", lambda: clock[0])
+    reader = CameraReader(parse_uri("rtsp://host/a"), "visible")
+    assert reader.read(Buffers()).stamp_s == 5000.5
+    assert (reader.read(Buffers()) is None) == (not gstreamer)
+    if not gstreamer and hasattr(cv2, "CAP_PROP_N_THREADS"):  # each thread would hold a frame back
+        options = opened[0][2]
+        assert dict(zip(options[::2], options[1::2]))[cv2.CAP_PROP_N_THREADS] == 1
+
+
 @pytest.mark.parametrize("newer", [False, True], ids=["rows", "flat"])  # as OpenCV up to 4.9 and from 4.11 gives it
 @pytest.mark.parametrize("option", ["", "?format=Y16"])
 def test_a_camera_of_y16_alone_keeps_its_16_bits(monkeypatch, option, newer):
@@ -223,8 +248,11 @@ def test_frames_take_the_form_of_their_role():
             as_role(frame, role, Buffers())
 
 
-@pytest.mark.parametrize("gstreamer", [False, True])
-def test_a_password_reaches_opencv_and_no_message(monkeypatch, gstreamer):
+@pytest.mark.parametrize(
+    ("gstreamer", "advice"),
+    [(False, "set OPENCV_FFMPEG_LOGLEVEL=16 to see why"), (True, "try the same with gst-launch-1.0")],
+)
+def test_a_password_reaches_opencv_and_no_message(monkeypatch, gstreamer, advice):
     opened = []
 
     class Refusing:
@@ -237,7 +265,7 @@ def test_a_password_reaches_opencv_and_no_message(monkeypatch, gstreamer):
     monkeypatch.setattr(cv2, "VideoCapture", Refusing)
     monkeypatch.setattr(capture, "has_gstreamer", lambda: gstreamer)
     monkeypatch.setattr(capture, "_check_server", lambda uri: None)
-    with pytest.raises(FileError, match=r"cannot open rtsp://me:\*\*\*@10\.0\.0\.7/a; try"):
+    with pytest.raises(FileError, match=rf"cannot open rtsp://me:\*\*\*@10\.0\.0\.7/a; {advice}"):
         CameraReader(parse_uri("rtsp://me:secret@10.0.0.7/a"), "visible")
     assert "rtsp://me:secret@10.0.0.7/a" in opened[0]
 
