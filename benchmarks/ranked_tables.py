@@ -3,13 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import List, NamedTuple, Sequence
+from typing import Iterable, List, NamedTuple, Sequence
 
 from irvis.benchmarks.markdown import table
-from irvis.runtime.files import write_text
+from irvis.runtime.errors import FileError
+from irvis.runtime.files import read_bytes, write_text
 
 DIGITS = 4  # after the point
 TICK = "✓"
+SMOKE_RUN = "smoke run"  # in the note of every table that --quick made
 BEST, SECOND = 1, 2
 MARKDOWN = {0: "{}", BEST: "**{}**", SECOND: "<u>{}</u>"}
 LATEX = {0: "{}", BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
@@ -47,6 +49,13 @@ class RankedTable(NamedTuple):
 def table_files(folder: Path, name: str) -> List[Path]:
     """Return the paths that ``write_tables`` writes to."""
     return [folder / f"{name}.{ending}" for ending in ("md", "csv", "tex", "json")]
+
+
+def check_quick(tables: Iterable[Path]) -> None:
+    """Raise FileError if one of the tables, in Markdown, is not of a smoke run: ``--quick`` would replace it."""
+    for path in tables:
+        if path.exists() and SMOKE_RUN not in read_bytes(path, "table").decode(errors="replace"):
+            raise FileError(f"{path} is of a whole run, and --quick would replace it; give another --output")
 
 
 def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[Path]:

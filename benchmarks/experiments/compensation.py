@@ -30,6 +30,7 @@ from irvis.benchmarks.experiments.ablation import (
 from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, write_compensation
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
 from irvis.benchmarks.metrics import correlation, published_metrics
+from irvis.benchmarks.ranked_tables import check_quick
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.frames import join_luminance
@@ -82,9 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment compensation``; return the exit code: 0 when done, 130 when stopped and resumable."""
-    picture = arguments.output / "compensation.png"
+    table, picture = (arguments.output / f"compensation.{ending}" for ending in ("md", "png"))
+    if arguments.quick:
+        check_quick([table])
     test = test_set_of(arguments.test, arguments.quick) if arguments.test else None
-    check_outputs([arguments.output / "compensation.md", picture], files_of(test.pairs) if test else ())
+    check_outputs([table, picture], files_of(test.pairs) if test else ())
     scenes = _scenes(arguments) if test else []
     config = replace(config_of(arguments), seed=arguments.seed)
     with processes(arguments.device) as among:

@@ -14,7 +14,7 @@ from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.experiments.timings import Timings, read_timings, split_report
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
-from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, table_files, write_tables
+from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, check_quick, ranks, table_files, write_tables
 from irvis.runtime.files import check_outputs
 from irvis.runtime.sizes import DEFAULT_SIZE
 
@@ -68,6 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_outputs(written, [split_report(spec)[0] for spec in arguments.report])
     timings = [column for spec in arguments.report for column in read_timings(spec)]
     if arguments.quick:
+        check_quick(written[:1])
         parser = argparse.ArgumentParser()
         peers.add_arguments(parser)
         report = str(arguments.output / QUICK_REPORT)

@@ -23,6 +23,7 @@ from irvis.benchmarks.experiments.quality_tables import MEAN, Measured, write_qu
 from irvis.benchmarks.fusers import Fuse
 from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import METRICS
+from irvis.benchmarks.ranked_tables import check_quick
 from irvis.runtime.errors import FileError, IrvisError, one_line
 from irvis.runtime.files import check_writable, parse_json, read_bytes, write_json
 from irvis.runtime.luminance import read_luminance
@@ -78,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment quality``; return the exit code: 0 when done, 130 when stopped and resumable."""
     check_writable(arguments.output / "quality-pairs.csv")
+    if arguments.quick:
+        check_quick(arguments.output.glob("quality-*.md"))
     if arguments.limit is not None and arguments.limit < 1:
         raise IrvisError(f"--limit must be 1 or more. Got {arguments.limit}")
     data_sets = data_sets_of(arguments)

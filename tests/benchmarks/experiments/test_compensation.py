@@ -226,6 +226,15 @@ def test_what_is_wrong_is_one_line(whole, samples, capsys, options, said):
     assert said in line
 
 
+def test_quick_does_not_replace_the_table_of_a_whole_run(samples, folder, capsys):
+    (folder / "measured").mkdir()
+    (folder / "measured" / "compensation.md").write_text("what all pairs gave")
+    given = [word for name in (TOY, OTHER) for word in ("--student", f"{name}=given.safetensors")]
+    assert run(samples, "measured", "--test", samples, *TEACHERS, *given) == 1
+    assert "is of a whole run, and --quick would replace it; give another --output" in capsys.readouterr().err
+    assert list(contents(folder / "measured")) == ["compensation.md"]
+
+
 def test_a_given_student_may_be_a_plain_state_dict(whole, samples, folder, capsys):
     torch.save(Student().state_dict(), folder / "plain.pth")
     given = ["--student", f"{TOY}=plain.pth"]

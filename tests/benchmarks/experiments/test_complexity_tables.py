@@ -16,6 +16,7 @@ from irvis.benchmarks.experiments.complexity_tables import WHAT_TO_RUN, describe
 from irvis.benchmarks.experiments.timings import Timings
 from irvis.benchmarks.published import COMPLEXITY
 from irvis.benchmarks.ranked_tables import BEST, SECOND
+from irvis.runtime.errors import FileError
 from irvis.student.checkpoint import save_student
 from irvis.student.network import Student, StudentConfig
 
@@ -95,6 +96,13 @@ def run(*options):
     parser = argparse.ArgumentParser()
     complexity_tables.add_arguments(parser)
     return complexity_tables.main(parser.parse_args([*map(str, options)]))
+
+
+def test_quick_does_not_replace_the_table_of_a_whole_run(tmp_path):
+    (tmp_path / "complexity.md").write_text("what irvis peers measured")
+    with pytest.raises(FileError, match=r"complexity\.md is of a whole run, and --quick would replace it"):
+        run("-o", tmp_path, "--quick")
+    assert [path.name for path in tmp_path.iterdir()] == ["complexity.md"]
 
 
 def test_quick_times_the_student_itself_and_makes_all_files(tmp_path, monkeypatch, capsys):

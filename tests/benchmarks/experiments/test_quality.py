@@ -222,6 +222,15 @@ def test_quick_makes_all_files_and_calls_them_a_smoke_run(folder, whole, calls):
         assert "smoke run" in text
 
 
+def test_quick_does_not_replace_the_tables_of_a_whole_run(folder, whole, calls, capsys):
+    before = contents(whole)
+    assert run(folder, "whole", "--quick") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("is of a whole run, and --quick would replace it; give another --output")
+    assert calls == {}
+    assert contents(whole) == before
+
+
 @pytest.mark.parametrize(
     ("options", "sets", "said"),
     [
