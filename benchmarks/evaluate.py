@@ -4,7 +4,7 @@ import argparse
 import itertools
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +17,7 @@ from irvis.benchmarks.fusers import (
     open_model,
     open_teachers,
     parse_fused,
+    split_name,
     teacher_files,
 )
 from irvis.benchmarks.metrics import evaluate_fusion
@@ -83,7 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: one table per data set, of models, teachers, images, the inputs' mean and the paper's."""
     check_device(arguments.device)
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
-    models = [text.rpartition("=")[2] for text in arguments.model or []]
+    models = [split_name(text)[1] for text in arguments.model or []]
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
     images = [file for _, pairs in data_sets for file in files_of(pairs)]
     fused = _fused_images(arguments.fused, [pairs for _, pairs in data_sets])
@@ -94,13 +95,10 @@ def main(arguments: argparse.Namespace) -> int:
         models = _open_models(arguments, stack)
         for name in {model.name for model in models} & set(fused):
             raise IrvisError(f"two methods are called {name}; give the images of --fused another name")
-        # First, so that an image that does not fit is reported before the models take an hour.
-        given = [Row(name, MODEL, evaluate_images(data_sets[0][1], files, name)) for name, files in fused.items()]
-        for model, (_, pairs) in itertools.product(models, data_sets):
-            model.fuse(*read_luminance(pairs[0]))  # one that cannot fuse them fails before the others take an hour
+        check_inputs(models, [pairs for _, pairs in data_sets], fused.values())
         for folder, pairs in data_sets:
             rows = [Row(model.name, MODEL, evaluate_pairs(pairs, model.fuse, model.name)) for model in models]
-            rows += given
+            rows += [Row(name, MODEL, evaluate_images(pairs, files, name)) for name, files in fused.items()]
             # Always included, since it flatters some metrics more than any model does.
             rows.append(Row("mean of the inputs", BASELINE, evaluate_pairs(pairs, mean)))
             rows += [Row(name, PUBLISHED, row) for name, row in published_quality(folder, len(pairs)).items()]
@@ -132,6 +130,22 @@ def _open_models(arguments: argparse.Namespace, stack: ExitStack) -> List[Model]
     return [Model(text, model.fuse) if names.count(model.name) > 1 else model for text, model in given]
 
 
+def check_inputs(models: Sequence[Model], data_sets: Iterable[List[Pair]], fused: Iterable[Sequence[Path]]) -> None:
+    """Read every image, and try the models on pairs of two sizes, for one that takes only one size.
+
+    Raises IrvisError for what would otherwise end the command after an hour. Each of ``fused`` has one image for each
+    pair of the only data set.
+    """
+    for pairs in data_sets:
+        bar = tqdm(pairs, desc="reading pairs", unit="pair", disable=None, leave=False)
+        sizes = [read_luminance(pair)[0].shape for pair in bar]
+        for file, size in (each for files in fused for each in zip(files, sizes)):
+            _read_fused(file, size)
+        of_size = dict(zip(sizes, pairs))
+        for model, pair in itertools.product(models, [*of_size.values()][:2]):
+            model.fuse(*read_luminance(pair))
+
+
 def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
     """Return the mean of two uint8 planes, halves rounded to even as the fused plane's are."""
     return np.rint((infrared.astype(np.float32) + luminance) / 2).astype(np.uint8)
@@ -151,13 +165,17 @@ def evaluate_images(pairs: List[Pair], images: Sequence[Path], label: str) -> Di
     files = iter(images)
 
     def read(infrared: np.ndarray, _: np.ndarray) -> np.ndarray:
-        file = next(files)
-        plane = split_luminance(read_visible(file)).y
-        if plane.shape != infrared.shape:
-            raise FrameError(
-                f"{file} does not have the size of its pair. "
-                f"Got {format_size(plane.shape)}, the pair is {format_size(infrared.shape)}"
-            )
-        return plane
+        return _read_fused(next(files), infrared.shape)
 
     return evaluate_pairs(pairs, read, label)
+
+
+def _read_fused(file: Path, size: Sequence[int]) -> np.ndarray:
+    """Return the luminance of an image that was fused elsewhere. Raises FrameError if it has another size (H, W)."""
+    plane = split_luminance(read_visible(file)).y
+    if plane.shape != size:
+        raise FrameError(
+            f"{file} does not have the size of its pair. "
+            f"Got {format_size(plane.shape)}, the pair is {format_size(size)}"
+        )
+    return plane

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -44,13 +44,13 @@ def open_model(text: Optional[str], stack: ExitStack, resize: bool = False, devi
     Raises IrvisError if it cannot be opened.
     """
     if text is not None:
-        name, equals, weights = text.partition("=")
-        if equals and not Path(text).exists():
+        name, file = split_name(text)
+        if name is not None:
             if "," in name:  # as in my.package:build,feature=decoder
                 raise IrvisError(f"not a model: {text}, which has the form of a teacher; give it as --teacher")
-            return published_network(name, Path(weights), device)
-        if Path(text).suffix in CHECKPOINTS:
-            return Model(Path(text).name, student(Path(text), device))
+            return published_network(name, file, device)
+        if file.suffix in CHECKPOINTS:
+            return Model(file.name, student(file, device))
     fuser = stack.enter_context(Fuser(text, resize=resize))
     return Model(fuser.model.name, fuser)
 
@@ -137,6 +137,12 @@ def _of_teacher(teacher: "Teacher") -> Model:
 def _require_torch() -> None:
     if find_spec("torch") is None:
         raise IrvisError("torch is not installed: pip install 'irvis[workstation]'")
+
+
+def split_name(text: str) -> Tuple[Optional[str], Path]:
+    """``"SHIP=SHIP.pth"`` -> the name and the file; a file alone, whose path may have a "=" -> None and the file."""
+    name, equals, file = text.partition("=")
+    return (name, Path(file)) if equals and not Path(text).exists() else (None, Path(text))
 
 
 def parse_fused(texts: Sequence[str], place: str) -> Dict[str, Path]:

@@ -11,7 +11,8 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence
 from irvis.benchmarks import complexity
 from irvis.benchmarks.complexity import NOTES, TEN_TIMES, Cost
 from irvis.benchmarks.csv_text import csv_text
-from irvis.benchmarks.experiments.timings import Timings, read_timings, split_report
+from irvis.benchmarks.experiments.timings import Timings, read_timings
+from irvis.benchmarks.fusers import split_name
 from irvis.benchmarks.peers import command as peers
 from irvis.benchmarks.published import COMPLEXITY, PublishedCost
 from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, check_quick, ranks, table_files, write_tables
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis experiment complexity``."""
     written = [*table_files(arguments.output, NAME), arguments.output / QUICK_REPORT]
-    check_outputs(written, [split_report(spec)[0] for spec in arguments.report])
+    check_outputs(written, [split_name(spec)[1] for spec in arguments.report])
     timings = [column for spec in arguments.report for column in read_timings(spec)]
     if arguments.quick:
         check_quick(written[:1])

@@ -14,6 +14,7 @@ from torch import Tensor
 from irvis.benchmarks.experiments.methods import taught_by
 from irvis.benchmarks.experiments.scenes import Scene, add_scene_arguments, pairs_at_hand, scenes_of
 from irvis.benchmarks.experiments.sheets import Bar, Rows, Tile, check_sheet, draw_sheet, wrapped
+from irvis.benchmarks.fusers import split_name
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_outputs_apart
 from irvis.runtime.pairs import files_of
@@ -96,12 +97,12 @@ def split_student(text: str, teachers: Sequence[str]) -> Tuple[str, Path]:
 
     Raises IrvisError if the given name is none of ``teachers``.
     """
-    name, equals, path = text.partition("=")
-    if equals and not Path(text).exists():
+    name, file = split_name(text)
+    file = find_model(file, ".safetensors")
+    if name is not None:
         if name not in teachers:
             raise IrvisError(f"no teacher is called {name}. Available: {', '.join(teachers) or 'none'}")
-        return name, find_model(path, ".safetensors")
-    file = find_model(text, ".safetensors")
+        return name, file
     taught = taught_by(file)
     return taught[0] if len(taught) == 1 and taught[0] in teachers else "", file
 

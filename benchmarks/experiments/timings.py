@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from irvis.benchmarks.fusers import split_name
 from irvis.benchmarks.peers.command import KIND, SCHEMA_VERSION
 from irvis.benchmarks.peers.tables import DEPLOY, DEPLOY_FORM, STUDENT
 from irvis.benchmarks.report.file import read_report
@@ -39,7 +40,7 @@ def read_timings(spec: str) -> List[Timings]:
     Raises FileError if the file is not a report, if its frames do not have the paper's size, or if it is given a name
     although it has its own.
     """
-    path, method = split_report(spec)
+    method, path = split_name(spec)
     try:
         document = parse_json(read_bytes(path, "report"))
         kind = document.get("kind", "latency" if "found" in document else None)
@@ -61,12 +62,6 @@ def read_timings(spec: str) -> List[Timings]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "irvis peers" if kind == KIND else "gpu_check's latency at 480x640"
         raise FileError(f"not a complete report of {what}: {path}; measure it again") from error
-
-
-def split_report(spec: str) -> Tuple[Path, str]:
-    """Split ``"NAME=FILE"`` into the file and the name, ``"FILE"`` into the file and ""."""
-    name, equals, file = spec.partition("=")
-    return (Path(file), name) if equals and not Path(spec).exists() else (Path(spec), "")
 
 
 def _of_peers(document: Dict[str, Any], name: str) -> List[Timings]:

@@ -2,6 +2,7 @@ import csv
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from irvis.runtime.frames import to_grey
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.images import read_infrared, read_visible, write_image
 from irvis.runtime.pairs import pairs_of
+from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import SHIPPED_MODEL
 
 NAMES = ["CC", "PSNR", "SCD", "SSIM", "EN", "SD", "SF", "AG", "MI", "VIF", "Qabf"]
@@ -459,6 +461,14 @@ def test_without_torch_its_models_are_refused_in_one_line(samples, capsys, monke
         assert trouble == "irvis evaluate: torch is not installed: pip install 'irvis[workstation]'\n"
 
 
+def test_no_output_replaces_a_model_in_a_folder_named_after_an_option(samples, tmp_path, capsys):
+    (tmp_path / "rate=0.1").mkdir()
+    model = Path(shutil.copy(SHIPPED_MODEL, tmp_path / "rate=0.1" / "student.onnx"))
+    code, _, trouble = run(capsys, samples, "--model", model, "--csv", model)
+    assert (code, trouble) == (1, f"irvis evaluate: {model} would overwrite an input; give another name\n")
+    assert model.read_bytes() == SHIPPED_MODEL.read_bytes()
+
+
 @pytest.mark.parametrize("option", ["--csv", "--markdown"])
 def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(samples, tmp_path, capsys, option):
     (tmp_path / "file").write_text("")
@@ -467,12 +477,25 @@ def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(samp
     assert trouble.startswith("irvis evaluate: cannot write ")
 
 
-def test_no_file_is_left_where_a_pair_cannot_be_measured(samples, tmp_path, capsys):
-    few_pairs(tmp_path / "bad", 2, side=15)
-    few_pairs(tmp_path / "bad", 1)  # the first of the two, which is tried beforehand
-    code, blocks, _ = run(capsys, samples, tmp_path / "bad", "--csv", tmp_path / "table.csv")
-    assert (code, len(blocks)) == (1, 1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad"]
+def test_an_image_that_cannot_be_read_is_told_by_name_before_anything_is_measured(samples, tmp_path, capsys):
+    bad = few_pairs(tmp_path / "bad", 3) / "vi" / "002.png"
+    bad.write_bytes(bad.read_bytes()[:-100])
+    code, blocks, trouble = run(capsys, samples, tmp_path / "bad", "--csv", tmp_path / "table.csv")
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert str(bad) in trouble
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_a_model_is_tried_on_a_pair_of_another_size_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("irvis.benchmarks.evaluate.evaluate_fusion", None)
+    save_maximum(tmp_path / "own.onnx")
+    few_pairs(tmp_path / "few", 2)
+    scene = make_scene("street", 96, 128)
+    for half, image in zip(("ir", "vi"), scene):
+        write_image(tmp_path / "few" / half / "000.png", image)
+    code, blocks, trouble = run(capsys, tmp_path / "few", "--model", "student", "--model", tmp_path / "own.onnx")
+    assert (code, blocks, trouble.count("\n")) == (1, [], 1)
+    assert "frames are 48x48, own.onnx takes 96x128" in trouble
 
 
 @pytest.mark.parametrize(
