@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.files import write_json
 from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
+from irvis.student.progress import progress
 from irvis.student.teachers.load import Teacher, beyond_unit, repeatable_output
 
 FORMAT = "1"  # changes whenever the stored content does
@@ -104,7 +104,7 @@ def _fill(
     place: Path, teacher: Teacher, crops: Tensor, arrays: Optional[Dict[str, np.ndarray]], done: int
 ) -> Dict[str, np.ndarray]:
     starts: List[int] = list(range(done, len(crops), BATCH))
-    with tqdm(total=len(crops), initial=done, desc=f"outputs of {teacher.name}", unit="crop") as bar:
+    with progress(total=len(crops), initial=done, desc=f"outputs of {teacher.name}", unit="crop") as bar:
         for start in starts:
             infrared, visible = to_unit(crops[start : start + BATCH])
             maps = teacher_maps(teacher, infrared, visible)

@@ -12,12 +12,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from irvis.runtime.cli import leave_terminal
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
 from irvis.runtime.locks import claimed
+from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.checkpoint import save_student
@@ -26,6 +26,7 @@ from irvis.student.distributed import Processes, processes
 from irvis.student.downstream import Downstream, DownstreamConfig, check_task, open_task, save_task
 from irvis.student.downstream_targets import targets_of
 from irvis.student.network import Student, StudentConfig
+from irvis.student.progress import progress
 from irvis.student.provenance import check_provenance, data_of, provenance
 from irvis.student.recipes import TrainConfig
 from irvis.student.run_log import PICTURE, STEPS, VALIDATIONS, RunLog, beside
@@ -202,7 +203,8 @@ def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: Ru
     # Reading a loss waits for the GPU, so there it is done only every so often, and before weights are saved or used.
     read_every = 25 if among.device.type == "cuda" else 1
     rows: List[Dict[str, float]] = []
-    with Stop() as stop, tqdm(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log) as bar:
+    bar = progress(total=steps, initial=trainer.step, desc="training", unit="step", disable=not log)
+    with Stop() as stop, bar:
         while trainer.step < steps:
             ends = (read_every, options.save_every, options.validate_every)
             count = min(steps - trainer.step, *(every - trainer.step % every for every in ends))
@@ -240,6 +242,9 @@ def _run(
     with among.together():
         pairs = sources_of(arguments)
         held_out = pairs_of(arguments.validation) if arguments.validation and among.is_first else []
+        validation = spread_end_to_end(held_out, arguments.validation_pairs)
+        for pair in validation:
+            read_luminance(pair)  # a bad one would end the run at its first validation
         check_outputs_apart([arguments.output], named_inputs(arguments))
     among.first(lambda: _check_output(arguments.output, None, [*pairs, *held_out]))  # before a base is trained
     if arguments.output.suffix != SUFFIX:
@@ -247,7 +252,7 @@ def _run(
     options = RunOptions(
         cache=arguments.cache,
         save_every=arguments.save_every,
-        validation=spread_end_to_end(held_out, arguments.validation_pairs),
+        validation=validation,
         validate_every=arguments.validate_every,
         amp={"auto": None, "on": True, "off": False}[arguments.amp],
         compiled=arguments.compile,

@@ -132,6 +132,8 @@ def main(arguments: argparse.Namespace) -> int:
 def test_set_of(folder: Path, quick: bool) -> DataSet:
     """Return the test set in ``folder``, or a corner of one pair if ``quick``. Raises FileError."""
     name, pairs = data_set_name(folder), _pairs_of(folder, quick)
+    for pair in pairs:
+        read_luminance(pair)  # a bad one is reported before hours of training, not after
     cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
     return DataSet(name + cut, pairs, digest_pairs(pairs), QUICK_SIDE if quick else None)
 

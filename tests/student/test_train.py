@@ -198,13 +198,12 @@ def start(command):
     )
 
 
-def wait_for(process, pattern):
-    shown = b""
-    while not re.search(pattern, shown):
-        piece = process.stderr.read1(4096)
-        assert piece, shown
-        shown += piece
-    return shown
+def wait_for_steps(process, output, count):
+    """Wait until a command has saved that many steps."""
+    table = beside(output)[1]
+    while not table.exists() or len(rows_of(output)) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def test_a_killed_command_goes_on_from_its_last_save(samples, tmp_path):
@@ -215,7 +214,7 @@ def test_a_killed_command_goes_on_from_its_last_save(samples, tmp_path):
     ]
     process = start(commands[0])
     try:
-        wait_for(process, rb"training:.* [1-5]\d/60 ")
+        wait_for_steps(process, outputs[0], 10)
     finally:
         process.kill()
         process.communicate()
@@ -229,10 +228,10 @@ def test_a_killed_command_goes_on_from_its_last_save(samples, tmp_path):
 
 def test_a_second_run_of_the_same_output_is_refused_and_the_first_goes_on(samples, tmp_path, capfd):
     output = tmp_path / "student.safetensors"
-    command = ["train", str(samples), "-o", str(output), "--steps", "100", *OPTIONS]
+    command = ["train", str(samples), "-o", str(output), "--steps", "100", "--save-every", "1", *OPTIONS]
     process = start(command)
     try:
-        wait_for(process, rb"training:.* [1-9]\d*/100 ")
+        wait_for_steps(process, output, 1)
         assert main(command) == 1
         process.communicate(timeout=120)
     finally:
@@ -247,17 +246,18 @@ def test_a_second_run_of_the_same_output_is_refused_and_the_first_goes_on(sample
 def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, capfd):
     steps = 150
     outputs = [tmp_path / name / "student.safetensors" for name in ("stopped", "straight")]
-    commands = [["train", str(samples), "-o", str(output), "--steps", str(steps), *OPTIONS] for output in outputs]
+    options = ["--steps", str(steps), "--save-every", "1", *OPTIONS]
+    commands = [["train", str(samples), "-o", str(output), *options] for output in outputs]
     process = start(commands[0])
     try:
-        shown = wait_for(process, rb"training:.* [1-9]\d*/150 ")
+        wait_for_steps(process, outputs[0], 1)
         process.send_signal(signal.SIGINT)
         said, trouble = process.communicate(timeout=120)
     finally:
         process.kill()
     state, _ = beside(outputs[0])
     assert process.returncode == 130, trouble
-    assert b"Traceback" not in shown + trouble
+    assert b"Traceback" not in trouble
     assert said.decode() == f"stopped; run the same command again to resume from {state}\n"
     assert state.exists()
     assert not outputs[0].exists()
@@ -583,6 +583,17 @@ def test_strides_are_the_recipes_or_those_given(samples, tmp_path, capsys, optio
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--global-stride", "3"])
     assert "--global-stride: invalid choice: 3" in capsys.readouterr().err
+
+
+def test_a_bad_validation_image_is_told_before_anything_is_trained(samples, tmp_path, capsys):
+    shutil.copytree(samples, tmp_path / "held_out")
+    bad = tmp_path / "held_out" / "vi" / "street.png"
+    bad.write_bytes(bad.read_bytes()[:-100])
+    output = tmp_path / "s.safetensors"
+    assert main(["train", str(samples), "-o", str(output), "--validation", str(tmp_path / "held_out"), *OPTIONS]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(bad) in line
+    assert [path.name for path in tmp_path.iterdir()] == ["held_out"]
 
 
 def test_validation_leaves_a_table_a_picture_and_tensorboard_events(samples, tmp_path, capsys):

@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 import signal
 import sys
 from functools import partial
@@ -112,6 +113,16 @@ def test_what_is_there_is_not_done_again(base, whole, samples, monkeypatch):
     monkeypatch.setattr(Trainer, "launch", None)
     assert run(base, "whole", "--test", samples) == 0
     assert contents(whole) == before
+
+
+def test_a_bad_test_image_is_told_before_anything_is_trained(base, samples, tmp_path, capsys):
+    shutil.copytree(samples, tmp_path / "held_out")
+    bad = tmp_path / "held_out" / "vi" / f"{pairs_of(samples)[0].name}.png"
+    bad.write_bytes(bad.read_bytes()[:-100])
+    assert run(base, "untrained", "--test", tmp_path / "held_out", *TEACHER) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(bad) in line
+    assert not (base[0] / "untrained").exists()
 
 
 def test_stopped_it_goes_on_to_the_same(base, whole, samples, monkeypatch, capsys):
