@@ -28,7 +28,7 @@ import numpy as np
 from irvis.benchmarks.csv_text import csv_text
 from irvis.runtime.cli import INTERRUPTED, guarded
 from irvis.runtime.errors import FileError, IrvisError
-from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure, write_text
+from irvis.runtime.files import check_outputs, legend_name, new_figure, read_bytes, save_figure, write_text
 from irvis.runtime.images import write_image
 from irvis.runtime.samples import make_scene
 
@@ -256,7 +256,8 @@ def draw(runs: Mapping[str, Sequence[Sample]], output: Path) -> None:
     for (name, label), axis in zip(shown.items(), figure.subplots(2, 2, sharex=True).flat):
         for run, samples in runs.items():
             table = np.array(samples, np.float64)
-            axis.plot(table[:, 0] / 60, table[:, Sample._fields.index(name)], label=run, linewidth=1)
+            column = table[:, Sample._fields.index(name)]
+            axis.plot(table[:, 0] / 60, column, label=legend_name(run), linewidth=1)
         axis.set(ylabel=label, ylim=(0, None))
         axis.grid(alpha=0.3)
         axis.legend()

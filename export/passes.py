@@ -14,7 +14,7 @@ from irvis.export.fused_groups import BYTES, Group, fused_groups, fused_kernels
 from irvis.export.fused_groups import KINDS as FUSED_KINDS
 from irvis.export.layouts import CONVERSION, conversions
 from irvis.runtime.errors import ModelError, printable
-from irvis.runtime.files import check_outputs, new_figure, save_figure, write_json
+from irvis.runtime.files import check_outputs, legend_name, new_figure, save_figure, write_json
 from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import format_size, parse_size
 
@@ -146,7 +146,8 @@ def draw(plain: Traffic, deploy: Traffic, output: Path) -> None:
     for traffic, offset in ((plain, 0.2), (deploy, -0.2)):
         passes = [traffic.in_passes(sum(group.bytes for group in traffic.of_kind(kind))) for kind in kinds]
         places = [place + offset for place in range(len(kinds))]
-        bars = axis.barh(places, passes, height=0.4, label=f"{traffic.name}: {traffic.passes:.0f}")
+        label = legend_name(f"{traffic.name}: {traffic.passes:.0f}")
+        bars = axis.barh(places, passes, height=0.4, label=label)
         axis.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set_xlabel(f"passes over a (1, {CHANNELS}, {plain.size[0]}, {plain.size[1]}) tensor")

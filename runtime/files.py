@@ -107,6 +107,11 @@ def new_figure(**options: Any) -> Any:
     return Figure(constrained_layout=True, **options)  # the word that matplotlib 3.1, Ubuntu 20.04's, knows too
 
 
+def legend_name(name: str) -> str:
+    """Return a name for a legend, from which matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
     """Write a matplotlib figure, whole or not at all; ``options`` are passed to its savefig.
 

@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from irvis.runtime.errors import FileError
-from irvis.runtime.files import check_outputs, new_figure, read_bytes, save_figure
+from irvis.runtime.files import check_outputs, legend_name, new_figure, read_bytes, save_figure
 from irvis.student.run_log import STEPS, VALIDATIONS, beside
 
 Columns = Dict[str, np.ndarray]
@@ -62,7 +62,7 @@ def draw(runs: Sequence[Path], output: Path) -> None:
             if title in columns:
                 points = smoothed(columns["step"], columns[title])
                 marker = "." if len(points[0]) == 1 else ""  # one point has no line
-                axis.plot(*points, label=name, color=colours[name], linewidth=1.2, marker=marker)
+                axis.plot(*points, label=legend_name(name), color=colours[name], linewidth=1.2, marker=marker)
         # With --weighting uncertainty, the loss can be negative.
         if title not in metrics and all((line.get_ydata() > 0).all() for line in axis.lines):
             axis.set_yscale("log")

@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -64,6 +65,20 @@ def test_runs_of_one_file_name_are_told_apart_by_their_paths(tmp_path, monkeypat
     runs = ["x/s.safetensors", "y/s.safetensors", "y/t.safetensors", "x/s.safetensors"]
     assert main(["plot", *runs, "-o", "both.png"]) == 0
     assert drawn == ["x/s.safetensors", "y/s.safetensors", "t.safetensors"]
+
+
+def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legend(run, tmp_path, monkeypatch):
+    from irvis.student import plot
+
+    told = []
+
+    def save(figure, path, **options):
+        told.extend(text.get_text().strip() for text in figure.axes[0].get_legend().get_texts())
+
+    monkeypatch.setattr(plot, "save_figure", save)
+    shutil.copy(tmp_path / "s.safetensors.csv", tmp_path / "_s.safetensors.csv")
+    assert main(["plot", str(tmp_path / "_s.safetensors"), str(run), "-o", str(tmp_path / "both.png")]) == 0
+    assert told == ["_s.safetensors", "s.safetensors"]
 
 
 def test_a_loss_that_becomes_negative_is_drawn_on_a_linear_axis(tmp_path, monkeypatch):
