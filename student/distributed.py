@@ -14,6 +14,9 @@ from irvis.runtime.errors import IrvisError, one_line
 
 HOW = "start several with: torchrun --nproc-per-node N -m irvis.runtime.cli train ..."
 
+MEETING = timedelta(minutes=10)  # within which all processes must have started
+WORK = timedelta(days=2)  # for which the others wait while the first runs the teachers, which can take hours
+
 
 class Processes(NamedTuple):
     """One of the processes of a run."""
@@ -95,8 +98,10 @@ def processes(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(place)
     if world > 1:
         try:
-            # The others wait while the first runs the teachers, which can take hours.
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=2))
+            store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
+            store.set_timeout(WORK)
+            backend = "nccl" if cuda else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WORK)
         except (ValueError, RuntimeError) as error:
             raise IrvisError(
                 f"cannot join the {world} processes of WORLD_SIZE: {one_line(error, 150)}; {HOW}"

@@ -6,12 +6,14 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
 import time
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,7 @@ from irvis.runtime.images import read_image, write_image
 from irvis.runtime.pairs import pairs_of
 from irvis.runtime.samples import write_samples
 from irvis.runtime.shipped import NAMES, find_model
+from irvis.student import distributed
 from irvis.student.checkpoint import load_student, read_metadata, save_student
 from irvis.student.network import Student
 from irvis.student.recipes import RECIPES, Recipe, TrainConfig
@@ -451,6 +454,18 @@ def test_an_environment_that_describes_no_run_is_one_line(samples, tmp_path, cap
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(said, line)
     assert "torchrun --nproc-per-node N -m irvis.runtime.cli train" in line
+
+
+def test_a_process_whose_first_one_does_not_start_ends_in_one_line(samples, tmp_path, capsys, monkeypatch):
+    """As without torchrun, where the first cannot listen at the port."""
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=2))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", str(samples), "-o", str(tmp_path / "s.safetensors"), "--device", "cpu", *OPTIONS]) == 1
+    assert last_line(capsys).startswith("irvis train: cannot join the 2 processes of WORLD_SIZE: ")
 
 
 def test_going_on_with_other_pairs_is_refused(pairs, samples, tmp_path, monkeypatch):
