@@ -84,12 +84,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: one table per data set, of models, teachers, images, the inputs' mean and the paper's."""
     check_device(arguments.device)
     outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
-    models = [split_name(text)[1] for text in arguments.model or []]
+    inputs: List[Optional[Path]] = [split_name(text)[1] for text in arguments.model or []]
+    inputs += teacher_files(arguments.teacher)
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]
-    images = [file for _, pairs in data_sets for file in files_of(pairs)]
     fused = _fused_images(arguments.fused, [pairs for _, pairs in data_sets])
-    images += [file for files in fused.values() for file in files]
-    check_outputs([file for file, _ in outputs], [*models, *teacher_files(arguments.teacher), *images])
+    inputs += [file for _, pairs in data_sets for file in files_of(pairs)]
+    inputs += [file for files in fused.values() for file in files]
+    check_outputs([file for file, _ in outputs], inputs)
     results = []
     with ExitStack() as stack:
         models = _open_models(arguments, stack)
