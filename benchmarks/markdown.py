@@ -11,7 +11,8 @@ BEGIN, END = "<!-- {name}: made by `make figures` -->", "<!-- end of {name} -->"
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return a table: the first ``left`` columns are text, the others are numbers, aligned to the right."""
     rules = ["---"] * left + ["---:"] * (len(head) - left)
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rules, *rows))
+    lines = ([cell.replace("|", r"\|") for cell in cells] for cells in (head, rules, *rows))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def fill(page: str, name: str, blocks: Dict[str, str]) -> str:

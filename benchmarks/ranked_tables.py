@@ -15,7 +15,14 @@ SMOKE_RUN = "smoke run"  # in the note of every table that --quick made
 BEST, SECOND = 1, 2
 MARKDOWN = {0: "{}", BEST: "**{}**", SECOND: "<u>{}</u>"}
 LATEX = {0: "{}", BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
-IN_LATEX = {"±": r"$\pm$", TICK: r"\checkmark", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#"}
+IN_LATEX = {
+    "±": r"$\pm$",
+    TICK: r"\checkmark",
+    "\\": r"\textbackslash{}",
+    "^": r"\^{}",
+    "~": r"\~{}",
+    **{mark: rf"\{mark}" for mark in "%&_#${}"},
+}
 
 
 class Cell(NamedTuple):

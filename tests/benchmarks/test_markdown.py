@@ -20,6 +20,10 @@ def test_a_table_has_texts_left_and_numbers_right():
     assert made == "| a | b | c |\n| --- | --- | ---: |\n| x | 1 | 2 |\n| y | 3 |  |\n"
 
 
+def test_a_bar_in_a_name_ends_no_cell():
+    assert table(["a"], [["x|y"]]).splitlines()[2] == r"| x\|y |"
+
+
 def test_blocks_are_put_between_their_comments_and_nothing_else_is_touched():
     filled = fill(PAGE, "page.md", {"speed": "new \\1 line\n", "cost-2": "a\n\nb\n", "unasked": "?"})
     assert filled == PAGE.replace("old\nlines", "new \\1 line").replace(

@@ -55,6 +55,11 @@ def test_latex_is_escaped_and_has_the_same_cells():
     ]
 
 
+def test_latex_has_every_special_character_of_a_name_escaped():
+    line = to_latex(HEAD, [[Cell(r"a^2~{x}$\#")]], "").splitlines()[7]
+    assert line == r"a\^{}2\~{}\{x\}\$\textbackslash{}\# \\"
+
+
 def test_a_name_that_is_not_utf_8_is_written(tmp_path):
     found = FOUND._replace(rows=[[Cell(os.fsdecode(b"caf\xe9")), Cell(""), Cell("0.5")]])
     for file in write_tables(tmp_path, "nine", found, os.fsdecode(b"caf\xe9,0.5\n")):
