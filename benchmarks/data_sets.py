@@ -1,5 +1,6 @@
 """How tables name a data set."""
 
+import re
 from pathlib import Path
 
 from irvis.runtime.errors import printable
@@ -16,3 +17,8 @@ def data_set_name(folder: Path) -> str:
 def counted(pairs: int, data_set: str) -> str:
     """Return the number with its noun: ``2, "TNO/test"`` -> ``"2 pairs of TNO/test"``."""
     return f"{pairs} pair{'s' if pairs > 1 else ''} of {data_set}"
+
+
+def file_name(name: str) -> str:
+    """Return a data set's or a teacher's name as part of a file's: ``"TNO/test"`` -> ``"TNO-test"``."""
+    return re.sub(r"[^\w.-]+", "-", name)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from irvis.benchmarks.data_sets import counted, data_set_name
+from irvis.benchmarks.data_sets import counted, data_set_name, file_name
 from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.experiments.pair_keys import digest_pairs
 from irvis.benchmarks.metrics import published_metrics
@@ -46,10 +46,9 @@ class Run(NamedTuple):
     config: TrainConfig
     checkpoint: Path
 
-    @property
-    def figures(self) -> Path:
-        """The file that its metrics are saved in."""
-        return self.checkpoint.with_suffix(".json")
+    def figures(self, test: "DataSet") -> Path:
+        """Return the file for its metrics on a test set."""
+        return self.checkpoint.with_suffix(f".{file_name(test.name)}.json")
 
 
 class DataSet(NamedTuple):
@@ -209,15 +208,16 @@ def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
 
 def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
     """Return a run's saved metrics; None if there are none for this checkpoint and test set. Raises FileError."""
-    if not run.figures.exists():
+    path = run.figures(test)
+    if not path.exists():
         return None
     try:
-        kept = parse_json(read_bytes(run.figures, "figures"))
+        kept = parse_json(read_bytes(path, "figures"))
         if kept["of"] != _identity(run, test):
             return None
         return {name: float(kept["metrics"][name]) for name in METRICS}
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"not the figures of an ablation: {run.figures}; remove it") from error
+        raise FileError(f"not the figures of an ablation: {path}; remove it") from error
 
 
 def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Processes) -> bool:
@@ -252,7 +252,7 @@ def _measure(run: Run, test: DataSet, device: torch.device) -> Dict[str, float]:
             infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
             rows.append(pool.submit(_metrics, infrared, visible, fuse_planes(student, infrared, visible)))
         metrics = {name: float(np.mean([row.result()[name] for row in rows])) for name in METRICS}
-    write_json(run.figures, {"of": _identity(run, test), "metrics": metrics})
+    write_json(run.figures(test), {"of": _identity(run, test), "metrics": metrics})
     return metrics
 
 

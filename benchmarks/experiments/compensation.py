@@ -6,7 +6,6 @@ reads off it is measured. Existing results are kept, so a stopped command resume
 
 import argparse
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -15,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from irvis.benchmarks.data_sets import counted
+from irvis.benchmarks.data_sets import counted, file_name
 from irvis.benchmarks.experiments import features
 from irvis.benchmarks.experiments.ablation import (
     QUICK_PAIRS,
@@ -95,7 +94,7 @@ def main(arguments: argparse.Namespace) -> int:
         names = [teacher.name for teacher in teachers]
         given = _given(arguments.student, names)
         runs = {
-            teacher: Run(FULL, config, arguments.output / f"{_slug(teacher)}.safetensors")
+            teacher: Run(FULL, config, arguments.output / f"{file_name(teacher.name)}.safetensors")
             for teacher in teachers
             if teacher.name not in given
         }
@@ -159,7 +158,7 @@ def _levels(network: Network, fused: np.ndarray) -> np.ndarray:
 
 def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet, folder: Path) -> Dict[str, Any]:
     """Return the result of ``measure``, or the saved one if its inputs were the same. Raises IrvisError."""
-    path = folder / f"{_slug(teacher)}.json"
+    path = folder / f"{file_name(teacher.name)}.{file_name(test.name)}.json"
     identity = {"teacher": teacher.digest, "checkpoint_sha256": sha256(checkpoint), **test.identity}
     if path.exists():
         try:
@@ -217,7 +216,3 @@ def _scenes(arguments: argparse.Namespace) -> List[Scene]:
     count, side = (QUICK_PAIRS, QUICK_SIDE) if arguments.quick else (SCENES, None)
     scenes = map(read_scene, chosen(pairs_of(arguments.test), arguments.pair, count))
     return [Scene(name, *(plane[:side, :side] for plane in planes)) for name, *planes in scenes]
-
-
-def _slug(teacher: Teacher) -> str:
-    return re.sub(r"[^\w.-]+", "-", teacher.name)

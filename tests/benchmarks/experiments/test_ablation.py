@@ -84,14 +84,21 @@ def contents(folder):
 def test_every_variant_and_seed_is_trained_and_measured(whole, samples):
     names = sorted(contents(whole))
     runs = [f"{variant.slug}.seed{seed}" for variant in VARIANTS for seed in (0, 1)]
-    wanted = [f"{run_}.{suffix}" for run_ in runs for suffix in ("safetensors", "safetensors.csv", "json")]
-    assert names == sorted([*wanted, *TABLES])
+    tested_on = f"{samples.parent.name}-{samples.name}-cut-to-128x128"
+    suffixes = ("safetensors", "safetensors.csv", f"{tested_on}.json")
+    assert names == sorted([*(f"{run_}.{suffix}" for run_ in runs for suffix in suffixes), *TABLES])
     infrared, visible = (plane[:128, :128] for plane in read_luminance(pairs_of(samples)[0]))
     student = load_student(whole / "without-lpb.seed1.safetensors")
     expected = evaluate_fusion(infrared, visible, fuse_planes(student, infrared, visible))
-    found = json.loads((whole / "without-lpb.seed1.json").read_text())["metrics"]
+    found = figures_in(whole, "without-lpb.seed1")["metrics"]
     assert found == pytest.approx({name: expected[name] for name in found})
     assert list(found) == ["CC", "PSNR", "SCD", "SSIM"]
+
+
+def figures_in(folder, run):
+    """Return what was saved of a run on the only test set."""
+    (path,) = folder.glob(f"{run}.*.json")
+    return json.loads(path.read_text())
 
 
 def test_the_tables_say_that_it_is_a_smoke_run(whole, samples):
@@ -99,7 +106,7 @@ def test_the_tables_say_that_it_is_a_smoke_run(whole, samples):
         text = (whole / name).read_text(encoding="utf-8")
         assert "2 steps per run" in text
         assert "a smoke run" in text
-    figures = [json.loads((whole / f"full.seed{seed}.json").read_text())["metrics"]["PSNR"] for seed in (0, 1)]
+    figures = [figures_in(whole, f"full.seed{seed}")["metrics"]["PSNR"] for seed in (0, 1)]
     cell = f"{np.mean(figures):.4f} ± {np.std(figures, ddof=1):.4f}"
     assert cell in (whole / "ablation.md").read_text(encoding="utf-8")
     assert f"1 pair of {samples.parent.name}/{samples.name}, cut to 128x128" in (whole / "ablation.md").read_text()
@@ -108,8 +115,8 @@ def test_the_tables_say_that_it_is_a_smoke_run(whole, samples):
 def test_what_is_there_is_not_done_again(base, whole, samples, monkeypatch):
     """Neither trained, nor measured; and without the teacher, as where the checkpoints were made elsewhere."""
     before = contents(whole)
-    for name in [*TABLES, "full.seed0.json"]:
-        (whole / name).unlink()
+    for path in [*(whole / name for name in TABLES), *whole.glob("full.seed0.*.json")]:
+        path.unlink()
     monkeypatch.setattr(Trainer, "launch", None)
     assert run(base, "whole", "--test", samples) == 0
     assert contents(whole) == before
@@ -202,11 +209,25 @@ def test_figures_on_other_pairs_of_the_same_names_are_not_taken(base, whole, sam
         for path in (pair.infrared, pair.visible):
             image = read_image(path)
             write_image(copied / path.parent.name / path.name, image[::-1] if path == pair.visible else image)
-    kept = json.loads((whole / "full.seed0.json").read_text())
+    kept = figures_in(whole, "full.seed0")
     assert run(base, "whole", "--test", copied) == 0
-    found = json.loads((whole / "full.seed0.json").read_text())
+    found = figures_in(whole, "full.seed0")
     assert found["of"]["tested_on"] == kept["of"]["tested_on"]
     assert found["metrics"]["PSNR"] != kept["metrics"]["PSNR"]
+
+
+def test_the_figures_of_another_test_set_are_kept(base, whole, samples, monkeypatch):
+    assert run(base, "whole", "--test", samples) == 0
+    before = contents(whole)
+    other = shutil.copytree(samples, base[0] / "another")
+    assert run(base, "whole", "--test", other) == 0
+    after = contents(whole)
+    assert {name for name in before if after[name] != before[name]} <= set(TABLES)
+    monkeypatch.setattr(ablation, "_measure", None)
+    assert run(base, "whole", "--test", samples) == 0
+    assert {name: data for name, data in contents(whole).items() if name in before} == before
+    for path in whole.glob("*-another-*.json"):
+        path.unlink()
 
 
 OTHER = BUILDER.replace("manual_seed(0)", "manual_seed(1)")

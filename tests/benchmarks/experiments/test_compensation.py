@@ -84,8 +84,15 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def figures_in(folder, name):
+    """Return the file of a teacher's figures on the only test set."""
+    (path,) = folder.glob(f"toy_compensation_teacher-{name}.*.json")
+    return path
+
+
 def test_each_teacher_gets_a_student_and_both_are_measured(whole, samples):
-    figures = ["toy_compensation_teacher-Toy.json", "toy_compensation_teacher-other.json"]
+    tested_on = f"{samples.parent.name}-{samples.name}-cut-to-128x128"
+    figures = [f"toy_compensation_teacher-{name}.{tested_on}.json" for name in ("Toy", "other")]
     assert sorted(contents(whole)) == sorted([*TABLES, *figures, "compensation.png", STUDENT, f"{STUDENT}.csv"])
     rows = list(csv.DictReader((whole / "compensation.csv").read_text().splitlines()))
     assert [(row["teacher"], row["network"], row["steps"]) for row in rows] == [
@@ -130,9 +137,9 @@ def test_what_is_there_is_not_done_again(whole, samples, monkeypatch):
 def test_figures_of_another_student_are_not_taken(whole, samples, monkeypatch, folder):
     torch.manual_seed(4)
     save_student(folder / "changed.safetensors", Student(StudentConfig(8, 2, 1, 1)))
-    kept = json.loads((whole / "toy_compensation_teacher-other.json").read_text())
+    kept = json.loads(figures_in(whole, "other").read_text())
     assert run(samples, "whole", "--test", samples, *TEACHERS, "--student", f"{OTHER}=changed.safetensors") == 0
-    found = json.loads((whole / "toy_compensation_teacher-other.json").read_text())
+    found = json.loads(figures_in(whole, "other").read_text())
     assert found["of_teacher"] == pytest.approx(kept["of_teacher"])
     assert found["of_student"]["CC"] != kept["of_student"]["CC"]
 
@@ -144,9 +151,9 @@ def test_figures_on_other_pairs_of_the_same_names_are_not_taken(whole, samples, 
             image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             write_image(copied / path.parent.name / path.name, image[::-1] if path == pair.visible else image)
     options = ["--test", copied, *TEACHERS, "--student", f"{OTHER}=given.safetensors"]
-    kept = json.loads((whole / "toy_compensation_teacher-Toy.json").read_text())
+    kept = json.loads(figures_in(whole, "Toy").read_text())
     assert run(samples, "whole", *options) == 0
-    found = json.loads((whole / "toy_compensation_teacher-Toy.json").read_text())
+    found = json.loads(figures_in(whole, "Toy").read_text())
     assert found["of"]["tested_on"] == kept["of"]["tested_on"]
     assert found["of_teacher"] != kept["of_teacher"]
 
@@ -242,7 +249,7 @@ def test_a_given_student_may_be_a_plain_state_dict(whole, samples, folder, capsy
     assert "Students' training: unknown (the paper: 80000 steps)." in (folder / "plain" / "compensation.md").read_text(
         encoding="utf-8"
     )
-    figures = folder / "plain" / "toy_compensation_teacher-Toy.json"
+    figures = figures_in(folder / "plain", "Toy")
     figures.write_text(figures.read_text().replace('"detail"', '"details"'))
     assert run(samples, "plain", "--test", samples, *TEACHERS[:2], *given) == 1
     assert "not the figures of irvis experiment compensation" in capsys.readouterr().err
