@@ -20,7 +20,7 @@ from irvis.export.half_precision import HalfPrecision
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import pairs_of
+from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
@@ -139,17 +139,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; return 0 if every model is safe on every pair, else 1."""
-    data_sets = {data_set_name(folder): pairs_of(folder) for folder in arguments.pairs}
-    if arguments.limit:
-        data_sets = {name: spread_by_parts(pairs, arguments.limit) for name, pairs in data_sets.items()}
-    hostile = f"hostile, {format_size(arguments.size)}"
+    data_sets: List[Tuple[str, List[Pair]]] = [(f"hostile, {format_size(arguments.size)}", [])]
+    for folder in arguments.pairs:
+        pairs = pairs_of(folder)
+        data_sets.append((data_set_name(folder), spread_by_parts(pairs, arguments.limit or len(pairs))))
     safe = True
     for model in arguments.models:
         print(model)
         half = HalfPrecision(model)
         with closing(OnnxRuntimeBackend(model, CPU_ONLY)) as full:
-            for name in (hostile, *data_sets):
-                pairs = data_sets.get(name, [])
+            for name, pairs in data_sets:
                 named = (
                     ((pair.name, read_luminance(pair)) for pair in pairs) if pairs else hostile_planes(arguments.size)
                 )

@@ -62,8 +62,8 @@ def one_at_a_time(reference: Reference) -> str:
     return align(rows)
 
 
-def measure(model: Path, arguments: argparse.Namespace) -> float:
-    """Print what INT8 does to one ONNX; return the worst PSNR in dB under the builder's rule."""
+def measure(model: Path, data_sets: Sequence[Tuple[str, Sequence[Pair]]], arguments: argparse.Namespace) -> float:
+    """Print what INT8 does to one ONNX on data sets, by name; return the worst PSNR in dB under the builder's rule."""
     to_calibrate = find_pairs(arguments.calibrate, CALIBRATION_PAIRS)
     # The calibration pairs are read once the size is known: the ONNX's own, unless it takes any.
     emulation = Int8Emulation(model, arguments.size, lambda size: _read(to_calibrate, size))
@@ -73,10 +73,8 @@ def measure(model: Path, arguments: argparse.Namespace) -> float:
         f"{chosen} of {every} convolutions in INT8"
     )
     worst_db = []
-    for index, folder in enumerate(arguments.pairs):
-        name = data_set_name(folder)
-        pairs = pairs_of(folder)
-        reference = Reference(name, spread_by_parts(pairs, arguments.limit or len(pairs)), emulation)
+    for index, (name, pairs) in enumerate(data_sets):
+        reference = Reference(name, pairs, emulation)
         found = reference.errors_of(emulation.allowed, "INT8")
         worst_db.append(float(found["worst_psnr_db"]))
         print(f"  {name}: {to_text(found)}")
@@ -113,7 +111,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis int8``; return 0 if every model passes the gate of INT8 engines on every pair, else 1."""
-    worst_db = [measure(model, arguments) for model in arguments.models]
+    data_sets = []
+    for folder in arguments.pairs:
+        pairs = pairs_of(folder)
+        data_sets.append((data_set_name(folder), spread_by_parts(pairs, arguments.limit or len(pairs))))
+    worst_db = [measure(model, data_sets, arguments) for model in arguments.models]
     least_db = LEAST_PSNR_DB["int8"]
     if min(worst_db) < least_db:
         print(f"NOT SAFE: build_engine.py asks for {least_db:.0f} dB at the worst pair")

@@ -1,6 +1,7 @@
 """That the deploy form is safe in FP16, and that the check which says so can fail."""
 
 import copy
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,6 +54,13 @@ def test_the_deploy_form_is_safe(capsys, student, samples, tmp_path):
     assert out.count("PSNR at least") == 2
     assert "NOT" not in out
     assert "CC +0.0" in out or "CC -0.0" in out
+
+
+def test_two_data_sets_of_one_name_are_both_measured(capsys, samples, tmp_path):
+    folders = [shutil.copytree(samples, tmp_path / name / "TNO" / "test") for name in ("one", "other")]
+    code, out = run(capsys, "fast", "--size", "48x64", "--pairs", *folders, "--limit", 1)
+    assert code == 0
+    assert out.count("TNO/test: 1 pairs, PSNR") == 2
 
 
 def test_q_and_k_eight_times_as_large_break_the_plain_form_alone(capsys, student, louder, samples, tmp_path):

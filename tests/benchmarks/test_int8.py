@@ -35,6 +35,13 @@ def test_the_shipped_student(capsys, samples):
     assert by_rule.partition("PSNR")[2] != everything.partition("PSNR")[2]
 
 
+def test_a_missing_data_set_is_told_before_anything_is_measured(capsys, samples, tmp_path):
+    given = [SHIPPED_MODEL, "--calibrate", samples, "--pairs", samples, tmp_path / "none", "--size", "48x64"]
+    assert cli.main(["int8", *map(str, given)]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"irvis int8: folder not found: {tmp_path / 'none'}\n")
+
+
 def test_what_the_gate_would_refuse_is_said(capsys, samples, monkeypatch):
     monkeypatch.setitem(int8.LEAST_PSNR_DB, "int8", 150.0)
     code, out = run(capsys, samples, "--size", "48x64", "--limit", 1)
