@@ -32,6 +32,7 @@ from irvis.benchmarks.tables import (
     has_published,
     to_csv,
     to_markdown,
+    to_tex,
     to_text,
 )
 from irvis.runtime.errors import FrameError, IrvisError
@@ -78,12 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resize", action="store_true", help="fit frames of another size to the model's and back")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the unrounded figures here too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="and here for a paper (booktabs, amssymb)")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis evaluate``: one table per data set, of models, teachers, images, the inputs' mean and the paper's."""
     check_device(arguments.device)
-    outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown)]
+    outputs = [(arguments.csv, to_csv), (arguments.markdown, to_markdown), (arguments.latex, to_tex)]
     inputs: List[Optional[Path]] = [split_name(text)[1] for text in arguments.model or []]
     inputs += teacher_files(arguments.teacher)
     data_sets = [(folder, pairs_of(folder)) for folder in arguments.folders]

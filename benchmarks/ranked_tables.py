@@ -74,7 +74,7 @@ def write_tables(folder: Path, name: str, found: RankedTable, csv: str) -> List[
     contents = (
         f"# {found.title}\n\n{found.note}\n\n{to_markdown(found)}",
         csv,
-        to_latex(found.head, found.rows, found.note),
+        to_latex(found.head, found.rows, found.note, found.left),
         json.dumps({**page, "notes": found.note}, indent=1, ensure_ascii=False) + "\n",
     )
     files = table_files(folder, name)
@@ -93,14 +93,14 @@ def to_markdown(found: RankedTable) -> str:
     return table(found.head, markdown_cells(found), found.left)
 
 
-def to_latex(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) -> str:
-    """Return the table as a ``table*``; it needs the packages booktabs and amssymb."""
+def to_latex(head: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str, left: int = 1) -> str:
+    """Return the table as a ``table*`` whose first ``left`` columns are text; it needs booktabs and amssymb."""
     cells = [[LATEX[cell.rank].format(_escaped(cell.text)) if cell.text else "" for cell in row] for row in rows]
     lines = [
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{_escaped(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}",
         r"\toprule",
         " & ".join(map(_escaped, head)) + r" \\",
         r"\midrule",

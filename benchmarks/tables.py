@@ -1,4 +1,4 @@
-"""Fusion quality as a table: for the terminal, as Markdown, and as CSV."""
+"""Fusion quality as a table: for the terminal, as Markdown, LaTeX and CSV."""
 
 import math
 from typing import Dict, List, NamedTuple, Optional
@@ -6,8 +6,10 @@ from typing import Dict, List, NamedTuple, Optional
 from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.markdown import table
 from irvis.benchmarks.published import NOT_COMPARABLE
+from irvis.benchmarks.ranked_tables import BEST, MARKDOWN, Cell, to_latex
 
 MODEL, BASELINE, PUBLISHED = "model", "baseline", "published"
+TEXTS = 3  # columns before the metrics
 MARK = "*"
 FOOTNOTE = (
     f"{MARK} published {NOT_COMPARABLE} is not comparable: its definition is not known, and none that was tried fits"
@@ -52,17 +54,13 @@ def to_text(quality: Quality) -> str:
 
 def to_markdown(results: List[Quality]) -> str:
     """Return one table of all data sets. The best model or published figure of each column is bold."""
-    head = ["data set", "pairs", "fused by", *results[0].metrics]
-    lines = []
-    for quality in results:
-        best = {name: _best(quality.rows, name) for name in quality.metrics}
-        for row in quality.rows:
-            cells = []
-            for name in quality.metrics:
-                cell = _number(row, name)
-                cells.append(f"**{cell}**" if cell == best[name] and _competes(row, name) else cell)
-            lines.append([quality.data_set, str(quality.pairs), _label(row), *cells])
-    return table(head, lines, left=3) + (f"\n{FOOTNOTE}\n" if has_published(results) else "")
+    lines = [[MARKDOWN[cell.rank].format(cell.text) for cell in row] for row in _cells(results)]
+    return table(_head(results), lines, left=TEXTS) + (f"\n{FOOTNOTE}\n" if has_published(results) else "")
+
+
+def to_tex(results: List[Quality]) -> str:
+    """Return the table of ``to_markdown`` as LaTeX, for a paper."""
+    return to_latex(_head(results), _cells(results), FOOTNOTE if has_published(results) else "", TEXTS)
 
 
 def to_csv(results: List[Quality]) -> str:
@@ -79,6 +77,23 @@ def to_csv(results: List[Quality]) -> str:
 def has_published(results: List[Quality]) -> bool:
     """Return whether any row is published, which needs the footnote."""
     return any(row.kind == PUBLISHED for quality in results for row in quality.rows)
+
+
+def _head(results: List[Quality]) -> List[str]:
+    return ["data set", "pairs", "fused by", *results[0].metrics]
+
+
+def _cells(results: List[Quality]) -> List[List[Cell]]:
+    lines = []
+    for quality in results:
+        best = {name: _best(quality.rows, name) for name in quality.metrics}
+        for row in quality.rows:
+            cells = [Cell(quality.data_set), Cell(str(quality.pairs)), Cell(_label(row))]
+            for name in quality.metrics:
+                number = _number(row, name)
+                cells.append(Cell(number, BEST if number == best[name] and _competes(row, name) else 0))
+            lines.append(cells)
+    return lines
 
 
 def _label(row: Row) -> str:

@@ -11,7 +11,7 @@ from irvis.benchmarks.roofline.estimate import Roofline, Row
 from irvis.benchmarks.roofline.work import as_json as work_json
 from irvis.runtime.columns import align
 from irvis.runtime.errors import printable
-from irvis.runtime.files import new_figure, save_figure, write_json
+from irvis.runtime.files import legend_name, new_figure, save_figure, write_json
 from irvis.runtime.sizes import format_size
 
 SCHEMA_VERSION = 1
@@ -195,7 +195,7 @@ def _draw_roof(axis: Any, shown: Sequence[Roofline]) -> None:
         axis.scatter([], [], color=[colours[kind]], label=kind)
     if len(shown) > 1:
         for each, marker in zip(shown, MARKERS):
-            axis.scatter([], [], color="grey", marker=marker, label=each.model)
+            axis.scatter([], [], color="grey", marker=marker, label=legend_name(each.model))
     axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s", title="groups over 1 MB")
     axis.legend(fontsize=6, loc="lower right")
 
@@ -231,7 +231,7 @@ def _draw_errors(axis: Any, shown: Sequence[Roofline]) -> None:
     for each, marker in zip(shown, MARKERS):
         points = [(row.measured_ms, row.estimate_ms[1]) for row in each.rows if (row.measured_ms or 0) > DRAWN_MS]
         if points:
-            axis.scatter(*zip(*points), s=14, marker=marker, alpha=0.5, label=each.model)
+            axis.scatter(*zip(*points), s=14, marker=marker, alpha=0.5, label=legend_name(each.model))
     ends = [DRAWN_MS, max(max(row.measured_ms or 0, DRAWN_MS) for each in shown for row in each.rows)]
     axis.plot(ends, ends, "k-", lw=1)
     low, high = ([factor * end for end in ends] for factor in (1 - WITHIN, 1 + WITHIN))

@@ -82,7 +82,7 @@ def test_the_table_has_a_row_of_the_shipped_student_and_one_of_the_mean(samples,
 
 
 def test_files_hold_the_same_figures(samples, by_hand, tmp_path, capsys):
-    files = {"--csv": tmp_path / "new" / "table.csv", "--markdown": tmp_path / "table.md"}
+    files = {name: tmp_path / "new" / f"table.{name[2:]}" for name in ("--csv", "--markdown", "--latex")}
     assert run(capsys, samples, *(part for option in files.items() for part in option))[0] == 0
     rows = read_csv(files["--csv"])
     assert [(row["fused_by"], row["kind"]) for row in rows] == [("student.onnx", "model"), (MEAN, "baseline")]
@@ -95,6 +95,8 @@ def test_files_hold_the_same_figures(samples, by_hand, tmp_path, capsys):
     assert cells[0] == ["data set", "pairs", "fused by", *NAMES]
     assert [row[2] for row in cells[2:]] == ["student.onnx", MEAN]
     assert cells[2][3:] == [f"{by_hand['student.onnx'][name]:.4f}" for name in NAMES]  # nothing is best of one
+    latex = files["--latex"].read_text(encoding="utf-8")
+    assert all(f"{' & '.join(row)} \\\\" in latex for row in [cells[0], *cells[2:]])
 
 
 def test_files_are_written_whatever_the_names_in_them(tmp_path, capsys):
@@ -469,7 +471,7 @@ def test_no_output_replaces_a_model_in_a_folder_named_after_an_option(samples, t
     assert model.read_bytes() == SHIPPED_MODEL.read_bytes()
 
 
-@pytest.mark.parametrize("option", ["--csv", "--markdown"])
+@pytest.mark.parametrize("option", ["--csv", "--markdown", "--latex"])
 def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(samples, tmp_path, capsys, option):
     (tmp_path / "file").write_text("")
     code, blocks, trouble = run(capsys, samples, option, tmp_path / "file" / "table")

@@ -15,6 +15,7 @@ from irvis.benchmarks.tables import (
     has_published,
     to_csv,
     to_markdown,
+    to_tex,
     to_text,
 )
 
@@ -54,6 +55,22 @@ def test_markdown_is_bold_where_a_model_is_best_of_those_that_may_be_compared():
         "| other | 1 | a.onnx | 0.7000 | 1.6000 | 9.0000 | 0.5000 |",
         "",
         FOOTNOTE,
+    ]
+
+
+def test_latex_has_the_cells_of_the_markdown():
+    assert to_tex([TNO, OTHER]).splitlines()[3:14] == [
+        r"\begin{tabular}{lllrrrr}",
+        r"\toprule",
+        r"data set & pairs & fused by & CC & SSIM & SD & VIF \\",
+        r"\midrule",
+        r"TNO/test & 25 & a.onnx & \textbf{0.5124} & \textbf{1.3000} & 41.0000 & nan \\",
+        r"TNO/test & 25 & b, long.onnx & \textbf{0.5124} & 1.2000 & \textbf{141.0000} & nan \\",
+        r"TNO/test & 25 & mean of the inputs & 0.6000 & 1.5000 & 26.0000 & nan \\",
+        r"TNO/test & 25 & SHIP, published & 0.4804 & 1.3500* &  &  \\",
+        r"other & 1 & a.onnx & 0.7000 & 1.6000 & 9.0000 & 0.5000 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
     ]
 
 
