@@ -239,7 +239,11 @@ def test_node_labels() -> None:
     data = SHIPPED_MODEL.read_bytes()
     for index, node in enumerate(model.graph.node):
         assert onnx_wire.node_label(data, index) == f"node {index} {node.op_type} {node.name!r} -> {node.output[0]}"
-    assert onnx_wire.node_label(data, -1) == "the graph"
+    assert onnx_wire.node_label(data, -1) == onnx_wire.node_label(data, len(model.graph.node)) == "the graph"
+    model.graph.node[0].name = "once"
+    model.graph.node[0].output.append("second")
+    label = onnx_wire.node_label(model.SerializeToString().replace(b"once", b"\xff..."), 0)
+    assert label == f"node 0 {model.graph.node[0].op_type} '\ufffd...' -> {model.graph.node[0].output[0]}"
 
 
 # The spinner.

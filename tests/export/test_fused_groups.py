@@ -200,7 +200,7 @@ def test_views_are_free():
 
 
 def test_a_convolution_sees_past_views():
-    nodes = [node("Identity", "x", "same"), conv("same", "a"), conv("x", "b")]
+    nodes = [node("Identity", "x", "view"), node("Identity", "view", "same"), conv("same", "a"), conv("x", "b")]
     assert count(nodes, "a b") == [("dense convolution", "a b", 1, 2)]
 
 
@@ -265,6 +265,7 @@ def test_split_slice_gather_and_concat_copy_what_they_write():
     assert (read, written) == (0.25, 0.25)
     ((_, _, read, written),) = count([node("Gather", "x first", "out", axis=1)], weights=[first])
     assert (read, written) == (1 / 32, 1 / 32)
+    assert count([node("Concat", "x x", "out", axis=1)]) == [("copy", "out", 1, 2)]
 
 
 def test_operators_without_a_rule_read_and_write():

@@ -90,6 +90,15 @@ def test_a_copied_transpose_wants_rows():
     assert converted([node("Transpose", "x", "turned", perm=[2, 1, 0, 3]), node("Sqrt", "turned", "out")]) == {}
 
 
+def test_a_grouped_convolution_takes_either():
+    nodes = [
+        node("Transpose", "x", "turned", perm=[0, 1, 3, 2]),
+        node("MatMul", "x turned", "gram"),
+        conv("gram", "out", "deep", **DEEP),
+    ]
+    assert converted(nodes) == {}
+
+
 def test_what_works_on_either_takes_the_layout_of_the_largest_that_it_reads():
     nodes = [
         conv("x", "a"),

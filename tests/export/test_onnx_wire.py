@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from irvis.export.onnx_wire import fix_shape, input_shape, is_onnx, own_size, read_fields
@@ -31,13 +31,16 @@ def test_shapes_are_those_that_onnx_reads(tmp_path: Path, size: "tuple[int, int]
 
 
 def broken(where: str) -> bytes:
-    """The shipped ONNX with a field of no kind at the end of its graph, its first input, or its last node."""
+    """The shipped ONNX with a field of no kind at the end of one part."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(SHIPPED)
     graph = model.graph
-    part = {"graph": graph, "input": graph.input[0], "node": graph.node[-1]}[where]
     mark = b"irvis was here, at the end of it"
-    part.doc_string = mark.decode()
+    if where == "length":
+        graph.input[0].type.tensor_type.shape.dim[-1].denotation = mark.decode()
+    else:
+        parts = {"graph": graph, "input": graph.input[0], "output": graph.output[0], "node": graph.node[-1]}
+        parts[where].doc_string = mark.decode()
     whole = model.SerializeToString()
     assert whole.count(mark) == 1
     # A text becomes one of the same length whose last bytes are read as a field: its length is cut by one.
@@ -45,10 +48,28 @@ def broken(where: str) -> bytes:
     return whole[: at - 1] + bytes([len(mark) - 1]) + mark[:-1] + b"\x5b" + whole[at + len(mark) :]
 
 
-@pytest.mark.parametrize("where", ["graph", "input", "node"])
+@pytest.mark.parametrize("where", ["graph", "input", "length", "output", "node"])
 def test_what_is_broken_anywhere_is_no_onnx(where: str) -> None:
     assert is_onnx(SHIPPED)
     assert not is_onnx(broken(where))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "number"),
+    [("input", "name", 1), ("node", "output", 2), ("node", "name", 3), ("node", "op_type", 4)],
+)
+def test_a_number_where_a_text_must_be_is_no_onnx(part: str, field: str, number: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    model, text = onnx.load_from_string(SHIPPED), "eighteen long text"
+    first = getattr(model.graph, part)[0]
+    if field == "output":
+        first.output[0] = text
+    else:
+        setattr(first, field, text)
+    whole = model.SerializeToString()
+    written = bytes([number << 3 | 2, len(text)]) + text.encode()
+    assert whole.count(written) == 1
+    assert not is_onnx(whole.replace(written, bytes([number << 3, 1]) * 10))
 
 
 @pytest.mark.parametrize("length", [0, -1])
@@ -80,6 +101,19 @@ def test_fields_of_each_kind_are_read_and_none_of_them_cut_off() -> None:
                 list(read_fields(memoryview(message[:cut])))
 
 
+@pytest.mark.parametrize(
+    "message",
+    [*(bytes([8 | kind, 0, 0, 0, 0]) for kind in (3, 4, 6, 7)), b"\x02\x00", b"\x08" + 10 * b"\x80" + b"\x01"],
+    ids=["kind 3", "kind 4", "kind 6", "kind 7", "number 0", "eleven bytes"],
+)
+def test_what_is_no_field_is_refused_as_onnx_refuses_it(message: bytes) -> None:
+    onnx = pytest.importorskip("onnx")
+    with pytest.raises(Exception, match="Error parsing message"):
+        onnx.load_from_string(message)
+    with pytest.raises(ValueError, match=r"no field of kind|cut off"):
+        list(read_fields(memoryview(message)))
+
+
 def test_what_is_cut_off_is_refused() -> None:
     with pytest.raises(ValueError, match="cut off"):
         input_shape(SHIPPED[:-100], "infrared")
@@ -88,6 +122,7 @@ def test_what_is_cut_off_is_refused() -> None:
 LENGTHS = st.integers(1, 1 << 20)
 
 
+@example(127, 128)  # the longest of one byte, and the shortest of two
 @given(LENGTHS, LENGTHS)
 def test_fixed_shapes_are_those_that_onnx_would_write(height: int, width: int) -> None:
     onnx = pytest.importorskip("onnx")
@@ -136,8 +171,23 @@ def test_an_input_of_one_fixed_side_has_no_size(fixed: int) -> None:
     assert own_size(model.SerializeToString(), "infrared") is None
 
 
-def test_an_input_of_rank_1_has_no_size() -> None:
+def test_the_size_of_an_input_of_rank_2_and_of_rank_1() -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(SHIPPED)
-    del model.graph.input[0].type.tensor_type.shape.dim[1:]
+    lengths = model.graph.input[0].type.tensor_type.shape.dim
+    del lengths[2:]
+    lengths[1].dim_value = 7
+    assert own_size(model.SerializeToString(), "infrared") == (1, 7)
+    del lengths[1:]
     assert own_size(model.SerializeToString(), "infrared") is None
+
+
+def test_a_length_that_is_a_text_is_dynamic() -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(SHIPPED)
+    model.graph.input[0].type.tensor_type.shape.dim[2].denotation = "a denotation"
+    content = model.SerializeToString()
+    assert content.count(b"\x1a\x0ca denotation") == 1
+    as_value = content.replace(b"\x1a\x0ca denotation", b"\x0a\x0ca denotation")
+    assert is_onnx(as_value)
+    assert input_shape(as_value, "infrared") == [1, 1, None, None]

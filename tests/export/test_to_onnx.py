@@ -10,6 +10,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import numpy_helper
+from torch import nn
 
 from irvis.export import to_onnx
 from irvis.export.check_onnx import find_obstacles
@@ -161,23 +162,24 @@ def test_exporting_leaves_the_student_trainable(tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
 
 
-def test_an_export_without_pairs_is_checked_on_generated_ones(student, tmp_path, monkeypatch):
+def shapes_compared_on(monkeypatch):
+    """Return a list to which each comparison adds the shape of each pair's planes."""
     seen = []
     original = largest_difference
 
     def spy(student, model, pairs, size):
-        seen.extend(pairs)
+        seen.extend(planes[0].shape for planes in pairs)
         return original(student, model, pairs, size)
 
     monkeypatch.setattr(to_onnx, "largest_difference", spy)
+    return seen
+
+
+def test_an_export_without_pairs_is_checked_on_generated_ones(student, tmp_path, monkeypatch):
+    seen = shapes_compared_on(monkeypatch)
     assert export(student, tmp_path / "s.onnx", (16, 20)) <= 1e-5
     assert len(seen) >= 3
-    assert {plane.shape for pair in seen for plane in pair} == {(16, 20)}
-
-
-def fails_tolerance(monkeypatch, student):
-    monkeypatch.setattr(to_onnx, "TOLERANCE", 0.0)
-    return student, "differ by .* over 0e"
+    assert set(seen) == {(16, 20)}
 
 
 def fails_on_nan(monkeypatch, student):
@@ -192,7 +194,7 @@ def fails_the_parser(monkeypatch, student):
     return student, "TensorRT 8.5 would not take this graph: .*opset 18"
 
 
-@pytest.mark.parametrize("failure", [fails_tolerance, fails_on_nan, fails_the_parser])
+@pytest.mark.parametrize("failure", [fails_on_nan, fails_the_parser])
 @pytest.mark.parametrize("previous", [None, b"the previous file"])
 def test_a_failed_check_leaves_what_was_there(student, tmp_path, monkeypatch, failure, previous):
     output = tmp_path / "s.onnx"
@@ -203,6 +205,46 @@ def test_a_failed_check_leaves_what_was_there(student, tmp_path, monkeypatch, fa
         export(student, output, (16, 16))
     assert "\n" not in str(caught.value)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == ([previous] if previous else [])
+
+
+class Off(nn.Module):
+    """Gives what a network gives, and ``by`` more."""
+
+    def __init__(self, network, by):
+        super().__init__()
+        self.network, self.by = network, by
+
+    def forward(self, *planes):
+        return self.network(*planes) + self.by
+
+
+@pytest.mark.parametrize(
+    ("config", "form", "taken", "refused", "said"),
+    [
+        ({}, {}, 7e-6, 1.5e-5, r"differ by 1\.\de-05, over 1e-05"),
+        ({"global_stride": 2}, {}, -4e-5, -6e-5, r"differ by \d\.\de-05, over 5e-05"),
+        ({"global_stride": 2}, {"plain": True}, 9e-5, 1.1e-4, r"differ by 1\.\de-04, over 1e-04"),
+        ({}, {"frames": True}, 0.5 / 255, 1.5 / 255, r"differ by 2 grey levels, over 1$"),
+    ],
+    ids=["deploy", "strided", "plain", "frames"],
+)
+def test_a_graph_may_differ_by_the_documented_tolerance(tmp_path, monkeypatch, config, form, taken, refused, said):
+    student, original = random_student(**config), to_onnx.write_graph
+
+    def write_off(by):
+        def write(network, *rest):
+            if form.get("frames"):
+                network.network = Off(network.network, by)
+            return original(network if form.get("frames") else Off(network, by), *rest)
+
+        monkeypatch.setattr(to_onnx, "write_graph", write)
+
+    write_off(taken)
+    export(student, tmp_path / "taken.onnx", (16, 16), **form)
+    write_off(refused)
+    with pytest.raises(ModelError, match=said):
+        export(student, tmp_path / "refused.onnx", (16, 16), **form)
+    assert [file.name for file in tmp_path.iterdir()] == ["taken.onnx"]
 
 
 def test_a_graph_that_differs_from_the_student_is_found_out(exported, student, tmp_path):
@@ -236,9 +278,9 @@ def test_nan_on_either_side_is_no_agreement(exported, student, tmp_path):
     assert largest_difference(student, tmp_path / "nan.onnx", pairs, SIZE) == float("inf")
 
 
-def test_the_command_writes_the_onnx_and_says_what_it_is(checkpoint, student, tmp_path, capsys):
+def test_the_command_writes_the_onnx_and_says_what_it_is(checkpoint, student, samples, tmp_path, capsys):
     output = tmp_path / "deep" / "s.onnx"
-    code, said, trouble = run(capsys, checkpoint, "-o", output, "--size", "17x20")
+    code, said, trouble = run(capsys, checkpoint, "-o", output, "--size", "17x20", "--pairs", samples)
     assert (code, trouble) == (0, [])
     assert said.startswith(f"wrote {output}: deploy form, 17x20, opset 13, ")
     assert "largest difference from PyTorch on " in said
@@ -248,14 +290,17 @@ def test_the_command_writes_the_onnx_and_says_what_it_is(checkpoint, student, tm
     assert difference(output, student, (17, 20)) <= 1e-5
 
 
-def test_the_command_writes_beside_the_checkpoint_and_checks_on_given_pairs(checkpoint, samples, tmp_path, capsys):
-    copy = tmp_path / "mine.safetensors"
+def test_the_command_writes_beside_the_checkpoint_and_checks_on_given_pairs(
+    checkpoint, samples, tmp_path, monkeypatch, capsys
+):
+    copy, seen = tmp_path / "mine.safetensors", shapes_compared_on(monkeypatch)
     copy.write_bytes(checkpoint.read_bytes())
     code, said, trouble = run(capsys, copy, "--dynamic", "--plain", "--pairs", samples)
     assert (code, trouble) == (0, [])
     count = len(pairs_of(samples))
     assert said.startswith(f"wrote {tmp_path / 'mine.onnx'}: plain form, any size, ")
     assert f"PyTorch on {count} pairs" in said
+    assert seen == [(96, 128)] * count
 
 
 def test_a_shipped_student_is_given_by_its_name_and_written_here(tmp_path, monkeypatch, capsys):

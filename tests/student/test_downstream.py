@@ -205,6 +205,7 @@ def test_a_stopped_joint_run_goes_on_to_the_same_student_and_head(labelled, tmp_
     [
         (["--downstream", "boxes=2", "--downstream-weight", "0"], "--downstream-weight must be positive. Got 0.0"),
         (["--downstream", "boxes=2", "--downstream-rate", "nan"], "--downstream-rate must be positive. Got nan"),
+        (["--downstream", ""], "not a downstream task: ''"),
         (["--downstream-rate", "2"], "--downstream-rate needs a task; give --downstream"),
         (["--downstream", "boxes=1"], ".txt:1 is of class 1, and the classes are 0 to 0"),
         (["--downstream", "own_task:Task=nan"], "must return a finite loss. Got nan on the first crops"),

@@ -41,6 +41,14 @@ def test_each_rate_is_that_of_torchs_scheduler(steps, rise):
     assert one_cycle(config).tolist() == pytest.approx(wanted, rel=1e-12)
 
 
+def test_a_rise_of_a_single_step_starts_low():
+    """Torch's scheduler divides by zero there."""
+    rates = one_cycle(replace(SMALL, rise=0.1)).tolist()
+    assert rates[0] == pytest.approx(SMALL.learning_rate_start)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert rates[-1] == pytest.approx(SMALL.learning_rate_end)
+
+
 def test_an_epoch_uses_every_crop_once():
     crops = schedule_of(SMALL, 8).crops
     first, second = crops[:4].flatten().tolist(), crops[4:8].flatten().tolist()

@@ -1,3 +1,4 @@
+import argparse
 import csv
 import fcntl
 import json
@@ -39,6 +40,7 @@ from irvis.student.recipes import RECIPES, Recipe, TrainConfig
 from irvis.student.run_log import RunLog
 from irvis.student.teachers.published import MODULES
 from irvis.student.train import RunOptions, _loop, train
+from irvis.student.train_options import add_arguments, config_of
 from irvis.student.trainer import Trainer
 
 SMALL = TrainConfig(crops=8, crop_side=16, batch=2, steps=10, learning_rate=1e-3, warmup=0.0)
@@ -439,7 +441,9 @@ def test_a_second_machine_that_cannot_take_part_ends_both_in_one_line(samples, t
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "cannot join the 2 processes of WORLD_SIZE: .*MASTER_ADDR"),
         ({"RANK": "first"}, "RANK in the environment must be a number. Got 'first'"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK in the environment must be a number. Got '-1'"),
         ({"RANK": "1"}, "RANK must be below WORLD_SIZE. Got 1 and 1"),
+        ({"RANK": "3", "WORLD_SIZE": "2"}, "RANK must be below WORLD_SIZE. Got 3 and 2"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "LOCAL_RANK 1 needs a GPU of its own, and PyTorch sees 1"),
     ],
 )
@@ -715,8 +719,17 @@ def test_a_resumed_run_repeats_no_row_of_its_table(run, straight, tmp_path, monk
     assert rows_of(output) == rows_of(straight)
 
 
+def passed_to_train(monkeypatch, *arguments):
+    """Return what ``irvis train`` gives to ``train``, by place and by name."""
+    given = []
+    with monkeypatch.context() as patch:
+        patch.setattr("irvis.student.train.train", lambda *by_place, **by_name: given.append((by_place, by_name)))
+        assert main(["train", *map(str, arguments)]) == 130
+    return given[0]
+
+
 def test_how_a_run_goes_is_as_the_command_says(samples, pairs, tmp_path, monkeypatch):
-    ran, trained = [], []
+    trained = []
 
     def refuse(*_, **given):
         trained.append([given[name] for name in ("amp", "compiled", "graph")])
@@ -724,15 +737,43 @@ def test_how_a_run_goes_is_as_the_command_says(samples, pairs, tmp_path, monkeyp
 
     words = "--amp on --compile --no-graph --no-tensorboard --save-every 7 --validate-every 5 --validation-pairs 2"
     folders = ["--cache", str(tmp_path), "--validation", str(samples), "-o", str(tmp_path / "s.safetensors")]
-    with monkeypatch.context() as patch:
-        patch.setattr("irvis.student.train.train", lambda *_, options, **given: ran.append(options))
-        assert main(["train", str(samples), *words.split(), *folders]) == 130
-    assert ran == [RunOptions(tmp_path, 7, [pairs[0], pairs[-1]], 5, True, True, False, False)]
+    _, by_name = passed_to_train(monkeypatch, samples, *words.split(), *folders)
+    assert by_name["options"] == RunOptions(tmp_path, 7, [pairs[0], pairs[-1]], 5, True, True, False, False)
     monkeypatch.setattr("irvis.student.train.Trainer", refuse)
     for amp in (None, True, False):
         with pytest.raises(IrvisError, match="enough"):
             train(pairs, tmp_path / "s.safetensors", SMALL, options=RunOptions(amp=amp, compiled=True, graph=False))
     assert trained == [[False, True, False], [True, True, False], [False, True, False]]
+
+
+def test_a_command_that_names_pairs_alone_is_the_papers_run(samples, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_place, by_name = passed_to_train(monkeypatch, samples, "--validation", samples)
+    assert by_place == (pairs, Path("student.safetensors"), TrainConfig())
+    assert by_name["options"] == RunOptions(validation=pairs)
+    folders = ["--infrared", samples / "ir", "--visible", samples / "vi"]
+    assert passed_to_train(monkeypatch, samples, samples, *folders)[0][0] == 3 * pairs
+
+
+@pytest.mark.parametrize(
+    ("options", "local", "device"), [([], None, "cuda:0"), ([], "1", "cuda:1"), (["--device", "cpu"], "1", "cpu")]
+)
+def test_each_process_has_a_gpu_of_its_own_unless_the_cpu_is_asked_for(
+    samples, tmp_path, monkeypatch, options, local, device
+):
+    for name, given in {"is_available": True, "device_count": 2, "set_device": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, given=given: given)
+    if local:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    _, by_name = passed_to_train(monkeypatch, samples, "-o", tmp_path / "s.safetensors", *options)
+    assert by_name["among"].device == torch.device(device)
+
+
+def test_a_gpu_that_is_not_there_is_said(samples, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["train", str(samples), "--device", "cuda"]) == 1
+    said = "irvis train: --device cuda: PyTorch sees no CUDA device; use --device cpu\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
@@ -773,6 +814,7 @@ def test_senseless_options_are_refused_in_one_line(samples, tmp_path, capsys, op
     [
         (["--weighting", "dwa"], "--weighting and --teacher-weighting need a teacher; give --teacher"),
         (["--infrared", "."], "--infrared and --visible go together"),
+        (["--visible", ".", "--steps", "1"], "--infrared and --visible go together"),
         (["--epochs", "1", "--steps", "1"], "give --epochs or --steps, not both"),
         (["--init", "none.safetensors"], "checkpoint not found: none.safetensors"),
         (["--teacher", "Nobody=x.pth"], "no published network is called Nobody"),
@@ -791,8 +833,8 @@ def test_nothing_to_train_on_is_said(capsys):
 def test_two_folders_are_a_data_set_too_and_an_epoch_counts_the_crops(samples, tmp_path):
     output = tmp_path / "s.safetensors"
     folders = ["--infrared", str(samples / "ir"), "--visible", str(samples / "vi")]
-    assert main(["train", *folders, "-o", str(output), "--epochs", "2", *OPTIONS]) == 0
-    assert len(rows_of(output)) == 8
+    assert main(["train", *folders, "-o", str(output), "--epochs", "2", *OPTIONS, "--crops", "7"]) == 0
+    assert len(rows_of(output)) == 6  # a last crop fills no batch
 
 
 def test_an_output_that_cannot_be_written_is_said_before_training(samples, tmp_path, capsys):
@@ -912,8 +954,10 @@ def test_a_chained_recipe_goes_on_in_either_run(samples, tmp_path, chained, monk
 
 
 def test_a_recipe_says_which_teachers_it_lacks(samples, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(RECIPES, "taught", Recipe("", SMALL, teachers=("SHIP", "PFCFuse")))
-    assert main(["train", str(samples), "-o", str(tmp_path / "s.safetensors"), "--recipe", "taught"]) == 1
+    monkeypatch.setitem(RECIPES, "taught", Recipe("", SMALL, teachers=("SHIP", "mine", "PFCFuse")))
+    save_student(tmp_path / "mine.safetensors", Student())
+    command = ["train", str(samples), "-o", str(tmp_path / "s.safetensors"), "--recipe", "taught"]
+    assert main([*command, "--teacher", str(tmp_path / "mine.safetensors")]) == 1
     wanted = "learns from SHIP, PFCFuse too; give --teacher SHIP=WEIGHTS --teacher PFCFuse=WEIGHTS"
     assert wanted in last_line(capsys)
 
@@ -935,7 +979,9 @@ def test_the_fast_recipe_starts_from_and_learns_from_the_shipped_student_or_what
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_asked_for(name):
-    recipe = RECIPES[name]
+    recipe, parser = RECIPES[name], argparse.ArgumentParser()
+    add_arguments(parser)
+    assert config_of(parser.parse_args(["--recipe", name])) == recipe.config
     assert recipe.summary
     assert recipe.base is None or recipe.base in RECIPES
     assert set(recipe.teachers) <= {*MODULES, *NAMES}
