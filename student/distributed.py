@@ -91,7 +91,7 @@ def processes(device: str) -> Iterator[Processes]:
     place = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         found = torch.cuda.device_count()
-        if not 0 <= local < found:
+        if local >= found:
             raise IrvisError(
                 f"LOCAL_RANK {local} needs a GPU of its own, and PyTorch sees {found}; {HOW}, N at most that"
             )

@@ -143,15 +143,10 @@ def init_of(arguments: argparse.Namespace) -> Optional[Path]:
     return find_model(init, ".safetensors") if init else None
 
 
-def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> Optional[StudentConfig]:
-    """Return the shape of ``init``, else the paper's, with the strides given or the recipe's; None if there are none.
-
-    Raises IrvisError.
-    """
+def network_of(arguments: argparse.Namespace, init: Optional[Path]) -> StudentConfig:
+    """Return the shape of ``init``, else the paper's, with the strides given or the recipe's. Raises IrvisError."""
     given = {name: getattr(arguments, name) for name in HELP_STRIDES}
     strides = {**RECIPES[arguments.recipe].strides, **{name: side for name, side in given.items() if side is not None}}
-    if not strides:
-        return None
     return replace(load_student(init).config if init else StudentConfig(), **strides)
 
 
@@ -180,9 +175,8 @@ def sources_of(arguments: argparse.Namespace) -> List[Pair]:
 
 def named_inputs(arguments: argparse.Namespace) -> List[Optional[Path]]:
     """Return the files that the command line names besides pairs: initial student, teachers, downstream head."""
-    head = (arguments.downstream or "").partition("=")[2]
-    file = Path(head) if head and not head.isdecimal() else None  # else it is a number of classes
-    return [init_of(arguments), *map(teacher_file, _taught_by(arguments)), file]
+    head = (arguments.downstream or "").partition("=")[2]  # a file; or classes, which no output is called
+    return [init_of(arguments), *map(teacher_file, _taught_by(arguments)), Path(head) if head else None]
 
 
 def teachers_of(arguments: argparse.Namespace, device: torch.device) -> List[Teacher]:
