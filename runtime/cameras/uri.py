@@ -84,7 +84,7 @@ def parse_uri(text: str) -> SourceUri:
 
 
 def without_passwords(text: str) -> str:
-    """``"rtsp://me:secret@host/a"`` -> ``"rtsp://me:***@host/a"``, ``"rtsp://host/a?pwd=secret"`` -> ``"rtsp://host/a?pwd=***"``.
+    """Hide passwords: ``rtsp://me:secret@host/a`` -> ``rtsp://me:***@host/a``, ``?pwd=secret`` -> ``?pwd=***``.
 
     Also in messages and pipelines that quote one.
     """
