@@ -9,7 +9,7 @@ import rospy
 from sensor_msgs.msg import CompressedImage, Image
 
 from irvis.runtime.ros.image_message import to_array
-from irvis.runtime.ros.node import FusionCore, synchronise, unless
+from irvis.runtime.ros.node import FusionCore, synchronise, ignoring_shutdown
 from irvis.runtime.ros.settings import Settings
 
 
@@ -25,7 +25,7 @@ def main():
     core = FusionCore(
         Settings(engine=rospy.get_param("~engine", "")),
         new_message=Image,
-        publish=unless(rospy.is_shutdown, lambda fused: publisher.publish(compressed(fused))),
+        publish=ignoring_shutdown(lambda fused: publisher.publish(compressed(fused)), rospy.is_shutdown),
         now_s=rospy.get_time,
         report=lambda report: rospy.loginfo("%s: %s", report.level, report.message),
         warn=rospy.logwarn,
