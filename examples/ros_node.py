@@ -9,7 +9,7 @@ import rospy
 from sensor_msgs.msg import CompressedImage, Image
 
 from irvis.runtime.ros.image_message import to_array
-from irvis.runtime.ros.node import FusionCore, synchronise, ignoring_shutdown
+from irvis.runtime.ros.node import FusionCore, ignoring_shutdown, synchronise
 from irvis.runtime.ros.settings import Settings
 
 
