@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("markdown_it")
 pages = runpy.run_path(str(Path(__file__).with_name("pages.py")))
 BLOCKS = [block for page in pages["PAGES"] for block in pages["blocks"](page) if block.kind == "python"]
+EXAMPLES = pages["ROOT"] / "examples"
 
 
 def names_it_lacks(tree):
@@ -49,12 +50,22 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
-def test_a_block_of_python_works(block, folder, monkeypatch):
-    tree = ast.parse(block.text, block.place)
+def check_what_it_takes_of_irvis(tree):
     for module, name in imported(tree):
         if module.startswith("irvis."):
             assert name is None or hasattr(importlib.import_module(module), name), f"{module} has no {name}"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda example: example.name)
+def test_an_example_finds_what_it_takes_of_irvis(example):
+    """Also where its other imports are missing, such as ROS."""
+    check_what_it_takes_of_irvis(ast.parse(example.read_text(encoding="utf-8"), example.name))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_a_block_of_python_works(block, folder, monkeypatch):
+    tree = ast.parse(block.text, block.place)
+    check_what_it_takes_of_irvis(tree)
     if names_it_lacks(tree):
         return
     for module, _ in imported(tree):
