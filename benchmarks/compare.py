@@ -11,7 +11,6 @@ import argparse
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -21,7 +20,7 @@ import torch
 
 from irvis.benchmarks.forms import add_common_arguments, export_form, largest_difference, open_form, run_eager
 from irvis.benchmarks.machine.board import Board, read_board
-from irvis.benchmarks.report.report import heading
+from irvis.benchmarks.report.report import heading, stamp
 from irvis.benchmarks.turns import Quartiles, Run, ratio, time_forms
 from irvis.export.deploy import DeployStudent
 from irvis.export.sample_frames import to_planes
@@ -31,7 +30,6 @@ from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import NAMES, find_model
 from irvis.runtime.sizes import format_size
-from irvis.runtime.version import irvis_version
 from irvis.student.checkpoint import load_student
 
 SCHEMA_VERSION = 1
@@ -90,10 +88,7 @@ class Comparison:
         }
         return {
             "schema_version": SCHEMA_VERSION,
-            "irvis": irvis_version(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "host": self.board.host,
-            "cpu": self.board.cpu,
+            **stamp(self.board),
             "checkpoint": {"file": self.checkpoint.name, "sha256": sha256(self.checkpoint)},
             "size": {"height": self.size[0], "width": self.size[1]},
             "threads": self.threads,

@@ -17,14 +17,14 @@ from tqdm import tqdm
 from irvis.benchmarks.data_sets import data_set_name
 from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.half_precision import HalfPrecision
+from irvis.export.sample_frames import find_pairs
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.pairs import Pair
 from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
-from irvis.runtime.spread import spread_by_parts
 
 SAFE_DB = 50.0
 
@@ -140,9 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; return 0 if every model is safe on every pair, else 1."""
     data_sets: List[Tuple[str, List[Pair]]] = [(f"hostile, {format_size(arguments.size)}", [])]
-    for folder in arguments.pairs:
-        pairs = pairs_of(folder)
-        data_sets.append((data_set_name(folder), spread_by_parts(pairs, arguments.limit or len(pairs))))
+    data_sets += [(data_set_name(folder), find_pairs(folder, arguments.limit)) for folder in arguments.pairs]
     safe = True
     for model in arguments.models:
         print(model)

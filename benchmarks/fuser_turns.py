@@ -6,7 +6,6 @@ model fuses one frame in every round, so that whatever else happens on the machi
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from irvis.benchmarks.machine.board import Board, read_board
-from irvis.benchmarks.report.report import heading
+from irvis.benchmarks.report.report import heading, stamp
 from irvis.benchmarks.turns import Run, ratio, time_forms
 from irvis.runtime.columns import align
 from irvis.runtime.errors import IrvisError
@@ -23,7 +22,6 @@ from irvis.runtime.files import sha256
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.samples import make_scene
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size
-from irvis.runtime.version import irvis_version
 
 SCHEMA_VERSION = 1
 
@@ -72,10 +70,7 @@ class FuserTurns:
         first = self.fusers[0]
         return {
             "schema_version": SCHEMA_VERSION,
-            "irvis": irvis_version(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "host": self.board.host,
-            "cpu": self.board.cpu,
+            **stamp(self.board),
             "size": format_size(self.size),
             "threads": self.threads,
             "models": [

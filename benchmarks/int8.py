@@ -17,10 +17,9 @@ from irvis.export.acceptance import LEAST_PSNR_DB, compare, summarise
 from irvis.export.int8_emulation import Int8Emulation
 from irvis.export.sample_frames import find_pairs, read_frames, to_planes
 from irvis.runtime.columns import align
-from irvis.runtime.pairs import Pair, pairs_of
+from irvis.runtime.pairs import Pair
 from irvis.runtime.shipped import find_model
 from irvis.runtime.sizes import DEFAULT_SIZE, format_size, parse_count, parse_size
-from irvis.runtime.spread import spread_by_parts
 
 CALIBRATION_PAIRS = 16  # each has 300,000 pixels in every tensor: more pairs barely change a range
 
@@ -111,10 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis int8``; return 0 if every model passes the gate of INT8 engines on every pair, else 1."""
-    data_sets = []
-    for folder in arguments.pairs:
-        pairs = pairs_of(folder)
-        data_sets.append((data_set_name(folder), spread_by_parts(pairs, arguments.limit or len(pairs))))
+    data_sets = [(data_set_name(folder), find_pairs(folder, arguments.limit)) for folder in arguments.pairs]
     worst_db = [measure(model, data_sets, arguments) for model in arguments.models]
     least_db = LEAST_PSNR_DB["int8"]
     if min(worst_db) < least_db:

@@ -15,9 +15,10 @@ from irvis.runtime.spread import spread_by_parts
 Frames = Tuple[np.ndarray, np.ndarray]  # infrared uint8 (H, W), visible uint8 BGR (H, W, 3)
 
 
-def find_pairs(folder: Path, at_most: int) -> List[Pair]:
-    """Return up to ``at_most`` pairs of a data set, evenly spread over it. Raises FileError if it has none."""
-    return spread_by_parts(pairs_of(folder), at_most)
+def find_pairs(folder: Path, at_most: Optional[int]) -> List[Pair]:
+    """Return up to ``at_most`` pairs of a data set, evenly spread over it, or all. Raises FileError if it has none."""
+    pairs = pairs_of(folder)
+    return pairs if at_most is None else spread_by_parts(pairs, at_most)
 
 
 def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:

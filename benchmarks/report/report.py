@@ -164,6 +164,12 @@ def _size(size: Tuple[int, int]) -> Dict[str, int]:
     return {"height": size[0], "width": size[1]}
 
 
+def stamp(board: Board) -> Dict[str, Any]:
+    """Return what the JSON of a comparison says of its making: irvis's version, the time, and the machine."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"irvis": irvis_version(), "created": created, "host": board.host, "cpu": board.cpu}
+
+
 def heading(board: Board, verified_mode: Optional[str]) -> str:
     """Return the machine's name: with module and power mode only if the mode was requested and read back."""
     software = f"{board.os}, Python {board.python}"
