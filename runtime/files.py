@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -33,28 +34,22 @@ def replacing(path: PathLike) -> Iterator[Path]:
     _check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
     except (FileExistsError, NotADirectoryError) as error:
         raise FileError(f"cannot write {path}: {path.parent} is not a folder") from error
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
+    # Named before it exists, unlike by tempfile: Ctrl-C just after it was made would leave a file nobody knows.
+    temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}{path.suffix}")
     try:
+        temporary.open("xb").close()
         yield temporary
-        # mkstemp makes the file private; give it the usual permissions of a new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         _to_disk(temporary)
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where it could not be made
+            temporary.unlink()
+        if isinstance(error, OSError) and not isinstance(error, FileError):
+            raise FileError(f"cannot write {path}: {error.strerror or error}") from error
         raise
 
 

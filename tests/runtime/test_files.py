@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 
 import pytest
 
@@ -50,6 +51,45 @@ def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
     assert str(caught.value) == wanted
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interruption_at_any_instruction_leaves_no_part(tmp_path):
+    """Ctrl-C just after the file was made, before anybody knew its name, once left it."""
+    path, written = tmp_path / "file.bin", replacing.__wrapped__.__code__
+
+    def interrupt_at(number):
+        """Interrupt ``replacing`` at its instruction ``number``; return whether it had that many."""
+        left = number
+
+        def trace(frame, event, _):
+            nonlocal left
+            if frame.f_code is not written:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(b"after")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    number, seen = 0, set()
+    path.write_bytes(b"before")
+    while interrupt_at(number):
+        assert list(tmp_path.iterdir()) == [path]
+        seen.add(path.read_bytes())
+        number += 1
+    assert (number > 50, seen) == (True, {b"before", b"after"})
 
 
 def test_what_is_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
