@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def heeds_hang_ups():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """A function that waits until a condition is true, far longer than a loaded machine takes."""
+
+    def wait(condition, limit_s=60):
+        end_s = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < end_s, f"waited {limit_s} s in vain"
+            time.sleep(0.002)
+
+    return wait
 
 
 def shared(variable, name, missing):

@@ -94,10 +94,9 @@ def test_a_run_too_short_to_tell_says_so(count):
 
 def test_a_process_is_seen_from_outside(monkeypatch):
     monkeypatch.setattr(soak, "SAMPLE_S", 0.1)
-    program = "import threading, time; held = [open('/dev/null') for _ in range(20)]; kept = bytearray(50 << 20)\n"
-    program += (
-        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print(1, flush=True); time.sleep(1)"
-    )
+    program = "import os, threading, time; held = [open('/dev/null') for _ in range(20)]; kept = bytearray(50 << 20)\n"
+    program += "threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print(1, flush=True)\n"
+    program += "time.sleep(1); os._exit(0)  # or it would be seen while it closes its files\n"
     seen = []
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()

@@ -63,13 +63,6 @@ class Command:
         raise AssertionError(f"it did not end: {self.messages.read_text()}")
 
 
-def wait_for(sight):
-    limit_s = time.monotonic() + TIMEOUT_S
-    while not sight():
-        assert time.monotonic() < limit_s
-        time.sleep(0.002)
-
-
 def hidden(folder):
     return [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -79,7 +72,7 @@ def visible_files(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_fusing_a_folder(place, fork, number):
+def test_fusing_a_folder(place, fork, number, wait_for):
     out = place / "out"
     process = Command(fork, FUSE, place / "said")
     wait_for(lambda: (out / "05.png").exists())
@@ -96,7 +89,7 @@ def test_fusing_a_folder(place, fork, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_running_live(place, fork, number):
+def test_running_live(place, fork, number, wait_for):
     out = place / "out"
     process = Command(fork, RUN, place / "said")
     wait_for(lambda: any(path.stat().st_size > 20_000 for path in hidden(out)))
@@ -114,7 +107,7 @@ def test_running_live(place, fork, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_exporting(place, fork, number):
+def test_exporting(place, fork, number, wait_for):
     pytest.importorskip("torch")
     out = place / "out"
     process = Command(fork, EXPORT, place / "said")

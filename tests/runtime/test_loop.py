@@ -78,13 +78,6 @@ class Gated(NoNetwork):
         self.opened.set()
 
 
-def wait_for(sight):
-    limit_s = time.monotonic() + 60
-    while not sight():
-        assert time.monotonic() < limit_s
-        time.sleep(0.005)
-
-
 def test_a_frame_stays_while_the_next_is_awaited_in_vain():
     network, released = Gated(1), []
     with FusionLoop(SCENE, SCENE, network) as loop, network:
@@ -114,7 +107,7 @@ def test_while_a_frame_is_given_back_each_stage_has_memory_for_its_next(folders)
         assert [frame.number for frame in loop] == list(range(12))
 
 
-def test_what_comes_before_a_failure_is_read_first_whatever_the_timeout(folders):
+def test_what_comes_before_a_failure_is_read_first_whatever_the_timeout(folders, wait_for):
     write_image(f"{folders[1]}/03.png", np.zeros((8, 8), np.uint8))
     network = Gated(1)
     with FusionLoop(*folders, network, realtime=False) as loop, network:
@@ -128,7 +121,7 @@ def test_what_comes_before_a_failure_is_read_first_whatever_the_timeout(folders)
             loop.read(60)
 
 
-def test_a_second_thread_that_reads_is_refused_and_the_first_gets_its_frame():
+def test_a_second_thread_that_reads_is_refused_and_the_first_gets_its_frame(wait_for):
     network, frames = Gated(0), []
     with FusionLoop(SCENE, SCENE, network) as loop, network:
         first = threading.Thread(target=lambda: frames.append(loop.read()), name="first")
@@ -352,11 +345,9 @@ def test_it_has_not_ended_while_a_result_waits_to_be_read(folders):
         assert loop.read() is None
 
 
-def test_a_result_that_nobody_read_is_gone_once_closed():
+def test_a_result_that_nobody_read_is_gone_once_closed(wait_for):
     loop = FusionLoop(SCENE, SCENE, NoNetwork())
-    limit_s = time.monotonic() + 5
-    while loop._inferred._item is None and time.monotonic() < limit_s:
-        time.sleep(0.01)
+    wait_for(lambda: loop._inferred._item is not None)
     loop.close()
     assert loop.ended
     assert loop.read() is None

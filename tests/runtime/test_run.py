@@ -39,6 +39,11 @@ def closing_with(work, value):
     work()
 
 
+def is_recording(folder):
+    """Tell whether a recording has been begun there, and some frames of it are on the disk."""
+    return any(path.stat().st_size > 20_000 for path in folder.glob(".*.avi"))
+
+
 def frames_of(path):
     with VideoReader(path) as video:
         return list(video)
@@ -134,10 +139,10 @@ def test_a_recording_that_cannot_be_completed_costs_no_figures(tmp_path, monkeyp
 
 def test_a_duration_ends_it(capsys):
     started = time.monotonic()
-    code, out, _ = run(capsys, *PAIR, "--duration", "0.5")
+    code, out, _ = run(capsys, *PAIR, "--duration", "2")
     assert code == 0
     assert "fused " in out
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started >= 2
 
 
 @pytest.mark.parametrize(
@@ -183,9 +188,11 @@ def test_where_nothing_was_fused_no_latency_is_told(tmp_path, monkeypatch, capsy
 
 def test_without_a_terminal_a_line_a_minute_tells_how_it_goes(monkeypatch, capfd):
     monkeypatch.setattr("irvis.runtime.outputs.JOURNAL_S", 0.5)
+    started = time.monotonic()
     assert main(["run", *PAIR, "--duration", "2.5"]) == 0
+    lasted_s = time.monotonic() - started
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fused")]
-    assert 2 <= len(lines) <= 4
+    assert 2 <= len(lines) <= lasted_s / 0.5
     assert all("infrared streaming; visible streaming" in line for line in lines)
 
 
@@ -285,12 +292,12 @@ def test_wrong_usage_exits_with_2(arguments):
 
 @pytest.mark.usefixtures("heeds_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
+def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number, wait_for):
     program = [sys.executable, "-m", "irvis.runtime.cli", "run", *PAIR, "-o", "fused.avi"]
     process = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith("model:")
-        time.sleep(1.5)
+        wait_for(lambda: is_recording(tmp_path))
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=30)
     finally:
@@ -303,7 +310,7 @@ def test_ctrl_c_keeps_the_recording_and_tells_the_figures(tmp_path, number):
 
 
 @pytest.mark.usefixtures("heeds_hang_ups")
-def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
+def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path, wait_for):
     """As an ssh that is cut does: the hang-up, and nothing can be written to the terminal any more."""
     child, terminal = pty.fork()
     if not child:
@@ -313,18 +320,14 @@ def test_a_terminal_that_goes_ends_it_like_ctrl_c(tmp_path):
     said = b""
     while b"model:" not in said:
         said += os.read(terminal, 1000)
-    time.sleep(1.5)
+    wait_for(lambda: is_recording(tmp_path))
     os.close(terminal)
-    limit_s = time.monotonic() + 30
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended or time.monotonic() > limit_s:
-            break
-        time.sleep(0.05)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    assert ended
+    try:
+        wait_for(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    finally:
+        os.kill(child, signal.SIGKILL)  # which no longer matters to one that has ended
+        _, status = os.waitpid(child, 0)
+    assert os.WIFEXITED(status)
     assert os.WEXITSTATUS(status) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.avi", "run.json"]
     assert len(frames_of(tmp_path / "fused.avi")) > 2

@@ -238,7 +238,7 @@ def test_a_second_run_of_the_same_output_is_refused_and_the_first_goes_on(sample
     try:
         wait_for_steps(process, output, 1)
         assert main(command) == 1
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     finally:
         process.kill()
     refusal = f"irvis train: another process is writing {output}; wait for it, or choose another output\n"
@@ -257,7 +257,7 @@ def test_ctrl_c_on_the_command_leaves_a_state_that_goes_on(samples, tmp_path, ca
     try:
         wait_for_steps(process, outputs[0], 1)
         process.send_signal(signal.SIGINT)
-        said, trouble = process.communicate(timeout=120)
+        said, trouble = process.communicate(timeout=300)
     finally:
         process.kill()
     state, _ = beside(outputs[0])

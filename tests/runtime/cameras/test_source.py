@@ -69,15 +69,7 @@ def camera(script, opened):
         opened[-1].closed = True
 
 
-def wait_for(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("waited in vain")
-
-
-def test_the_newest_frame_is_kept_and_older_ones_are_counted(camera, script):
+def test_the_newest_frame_is_kept_and_older_ones_are_counted(camera, script, wait_for):
     script += [1, 2, 3]
     wait_for(lambda: camera.status.frames == 3)
     frame = camera.read()
@@ -96,7 +88,7 @@ def test_a_wait_is_no_longer_than_was_asked(camera, monkeypatch):
     assert max(waits) <= 0.01
 
 
-def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, script):
+def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, script, wait_for):
     script += [1]
     held = camera.read()
     for level in range(2, 40):
@@ -113,7 +105,7 @@ def test_a_held_frame_is_not_written_over_and_its_memory_is_used_again(camera, s
     assert len(seen) <= FramePool.USUAL
 
 
-def test_the_memory_of_frames_that_nobody_read_is_used_again(camera, script):
+def test_the_memory_of_frames_that_nobody_read_is_used_again(camera, script, wait_for):
     seen = set()
     for count in range(3, 120, 3):
         script += [1, 2, 3]
@@ -125,7 +117,7 @@ def test_the_memory_of_frames_that_nobody_read_is_used_again(camera, script):
     assert len(seen) <= FramePool.USUAL
 
 
-def test_a_lost_camera_is_opened_again(camera, script, opened, caplog):
+def test_a_lost_camera_is_opened_again(camera, script, opened, caplog, wait_for):
     script += [1]
     camera.read().release()
     script += [None]
@@ -160,7 +152,7 @@ def test_it_is_tried_again_with_growing_pauses_until_it_is_back(script, opened, 
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
 
 
-def test_the_time_that_a_camera_was_away_is_none_of_its_intervals(camera, script, opened, monkeypatch):
+def test_the_time_that_a_camera_was_away_is_none_of_its_intervals(camera, script, opened, monkeypatch, wait_for):
     clock = [time.monotonic()]
     monkeypatch.setattr(source_module.time, "monotonic", lambda: clock[0])
     for level in range(40):
@@ -173,7 +165,7 @@ def test_the_time_that_a_camera_was_away_is_none_of_its_intervals(camera, script
     assert camera.status.fps == pytest.approx(30, rel=0.01)
 
 
-def test_closing_while_it_is_away_ends_the_thread(script, opened):
+def test_closing_while_it_is_away_ends_the_thread(script, opened, wait_for):
     def opens():
         if opened:
             raise FileError("no such camera")
@@ -200,7 +192,7 @@ def test_a_camera_that_falls_silent_is_reported_within_a_second_and_again_when_i
 
 
 @pytest.mark.parametrize("fps", [None, 1.0, 30.0])
-def test_a_camera_of_one_frame_a_second_is_taken_for_what_it_is(script, opened, caplog, monkeypatch, fps):
+def test_a_camera_of_one_frame_a_second_is_taken_for_what_it_is(script, opened, caplog, monkeypatch, fps, wait_for):
     """Told at once where it tells its rate, else found after its first frames."""
     monkeypatch.setattr(Camera, "fps", fps)
     with Source(URI, "infrared", open_again=lambda: Camera(script, opened)).start() as source:
@@ -218,7 +210,7 @@ def test_a_camera_of_one_frame_a_second_is_taken_for_what_it_is(script, opened, 
     assert silences <= 3
 
 
-def test_after_a_long_silence_the_next_is_reported_within_a_second_too(camera, script, monkeypatch):
+def test_after_a_long_silence_the_next_is_reported_within_a_second_too(camera, script, monkeypatch, wait_for):
     clock = [time.monotonic()]
     monkeypatch.setattr(source_module.time, "monotonic", lambda: clock[0])
     for level in range(40):
@@ -289,7 +281,7 @@ class Slow:
         pass
 
 
-def play(clock, **options):
+def play(clock, wait_for, **options):
     """The frames of Slow, and the status at its end."""
     frames = []
     with Source(URI, "infrared", open_again=lambda: Slow(clock), sink=frames.append, **options).start(
@@ -311,8 +303,8 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.5])
-def test_a_recording_that_cannot_be_decoded_in_time_passes_over_what_is_overdue(clock, caplog, delay_s):
-    frames, status = play(clock, delay_s=delay_s)
+def test_a_recording_that_cannot_be_decoded_in_time_passes_over_what_is_overdue(clock, caplog, delay_s, wait_for):
+    frames, status = play(clock, wait_for, delay_s=delay_s)
     ages = [frame.grabbed_s - frame.stamp_s - delay_s for frame in frames]
     assert max(ages) < 0.2 + OVERDUE_S
     assert len(frames) == status.frames > 40
@@ -321,15 +313,15 @@ def test_a_recording_that_cannot_be_decoded_in_time_passes_over_what_is_overdue(
     assert caplog.messages == []
 
 
-def test_without_realtime_a_slow_recording_gives_every_frame(clock):
-    frames, status = play(clock, realtime=False)
+def test_without_realtime_a_slow_recording_gives_every_frame(clock, wait_for):
+    frames, status = play(clock, wait_for, realtime=False)
     assert (len(frames), status.frames, status.dropped) == (600, 600, 0)
     assert status.fps == pytest.approx(5, abs=0.01)
 
 
-def test_what_passing_over_does_not_help_is_told_once(clock, caplog, monkeypatch):
+def test_what_passing_over_does_not_help_is_told_once(clock, caplog, monkeypatch, wait_for):
     monkeypatch.setattr(Slow, "skip", lambda self, until_s: 0)
-    play(clock)
+    play(clock, wait_for)
     (message,) = caplog.messages
     assert "s late: it cannot be decoded in time; use --every-frame or a lower ?fps=" in message
 
@@ -378,7 +370,7 @@ def test_what_cannot_be_opened_is_said_at_once():
         open_source("test://", "visible", delay_s=math.nan)
 
 
-def test_a_camera_that_opens_too_late_is_closed_or_it_would_be_busy_for_the_next_attempt(script, opened, monkeypatch):
+def test_a_camera_that_opens_too_late_is_closed(script, opened, monkeypatch, wait_for):
     monkeypatch.setattr(source_module, "OPEN_S", 0.05)
     returns = threading.Event()
 
@@ -392,7 +384,7 @@ def test_a_camera_that_opens_too_late_is_closed_or_it_would_be_busy_for_the_next
     wait_for(lambda: opened and opened[0].closed)
 
 
-def test_a_camera_that_opens_after_ctrl_c_is_closed(script, opened):
+def test_a_camera_that_opens_after_ctrl_c_is_closed(script, opened, wait_for):
     returns = threading.Event()
 
     def opens():
@@ -417,7 +409,7 @@ def test_one_whose_thread_does_not_start_frees_its_camera(script, opened, monkey
     assert opened[0].closed
 
 
-def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog):
+def test_logging_is_not_flooded_by_a_camera_that_gives_only_rubbish(camera, script, caplog, wait_for):
     caplog.set_level(logging.WARNING)
     script += [FrameError("torn")] * 30
     wait_for(lambda: camera.status.bad == 30)

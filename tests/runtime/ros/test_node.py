@@ -56,7 +56,7 @@ class Running:
     def publish(self, message):
         self.published_in.add(threading.current_thread())
         self.published.append(message)
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
 
     def run(self):
         try:
@@ -155,7 +155,7 @@ def test_the_newest_pair_wins_and_nobody_waits(running):
     started = time.monotonic()
     for number in range(2, 8):
         running.core.put(*make_pair(at_s=float(number)))
-    assert time.monotonic() - started < 5  # and not the ten seconds that the gate would hold
+    assert time.monotonic() - started < 30  # and not the minute that the gate would hold
     running.gate.set()
     running.wait_for(lambda: len(running.published) == 2)
     assert node.stamp_s(running.published[1].header.stamp) == pytest.approx(7.01)

@@ -46,15 +46,8 @@ def send_on(client, data, pause_s):
         time.sleep(pause_s)
 
 
-def wait_for(condition):
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("name", ATTACKS)
-def test_after_an_attack_the_page_is_served_and_nothing_was_printed(view, name, caplog, capfd):
+def test_after_an_attack_the_page_is_served_and_nothing_was_printed(view, name, caplog, capfd, wait_for):
     for _ in range(3):
         asyncio.run(strike(ATTACKS[name], urlsplit(view.url).port, 0.3))
     assert answer(view).startswith(b"HTTP/1.1 200")
@@ -91,7 +84,7 @@ def test_no_path_in_any_spelling_leads_to_a_file(view, path):
     assert b"root:" not in rest
 
 
-def test_one_connection_too_many_is_told_so_until_one_ends(view):
+def test_one_connection_too_many_is_told_so_until_one_ends(view, wait_for):
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(view)) for _ in range(MAX_CONNECTIONS)]
         refusal = answer(view)
@@ -101,7 +94,7 @@ def test_one_connection_too_many_is_told_so_until_one_ends(view):
         wait_for(lambda: answer(view).startswith(b"HTTP/1.1 200"))
 
 
-def test_a_thousand_connections_are_refused_but_for_a_few(view):
+def test_a_thousand_connections_are_refused_but_for_a_few(view, wait_for):
     served = view._server._runner.server
     with contextlib.ExitStack() as stack:
         for _ in range(100):  # what waits to be accepted is the system's, and has the system's limit
@@ -122,7 +115,7 @@ def test_who_takes_for_ever_is_sent_away_but_not_who_watches(monkeypatch):
         assert view.viewers == 1
 
 
-def test_who_sends_more_than_any_page_does_is_cut_off(view):
+def test_who_sends_more_than_any_page_does_is_cut_off(view, wait_for):
     with connect(view) as client:
         client.sendall(WATCH)
         assert client.recv(12) == b"HTTP/1.1 101"
@@ -137,7 +130,7 @@ def test_a_connection_carries_one_request(view):
     assert came.count(b"HTTP/1.1 200") == came.count(b"\r\nConnection: close\r\n") == 1
 
 
-def test_of_a_viewer_that_asks_but_never_reads_a_few_pictures_are_held_at_most(view):
+def test_of_a_viewer_that_asks_but_never_reads_a_few_pictures_are_held_at_most(view, wait_for):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     with connect(view) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
