@@ -14,7 +14,7 @@ PACKAGES = {f"irvis.{stage}": stage for stage in STAGES}
 PACKAGES.update({f"irvis.{stage}.{part}": f"{stage}/{part}" for stage, parts in PARTS.items() for part in parts})
 
 # Chosen to last ten years: the field's reference implementation, permissive licence, more than one maintainer.
-OPENCV = "opencv-python-headless>=4.5,<6"  # images, colour, video; without a GUI, so that it installs on servers
+OPENCV = "opencv-python-headless>=4.5.4,<6"  # JetPack 5 has 4.5.4; images, colour, video, without a GUI for servers
 ONNXRUNTIME = "onnxruntime>=1.15,<2"  # the reference runtime of the ONNX format
 AIOHTTP = "aiohttp>=3.9,<4"  # the live view's server: HTTP and WebSocket in one, and still available for Python 3.8
 ROSBAGS = "rosbags>=0.9.20,<1"  # recordings of ROS 1 and 2 without ROS; pure Python
