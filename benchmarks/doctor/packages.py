@@ -23,6 +23,11 @@ EVERYTHING = "sudo apt install nvidia-jetpack"  # CUDA, TensorRT, OpenCV: flashi
 # only through the variable (https://github.com/rbonghi/jetson_stats/issues/913).
 JTOP = "sudo -H pip3 install -U jetson-stats && sudo env VIRTUAL_ENV=/usr/local jtop --install-service"
 VENV = "/usr/bin/python3 -m venv --system-site-packages"
+# In a new environment, since pip's OpenCV would hide it, and pip's numpy 2 is too new for it. In the checkout.
+SYSTEM = "~/irvis-system"
+SYSTEMS_OPENCV = (
+    f"sudo apt install python3-opencv && {VENV} {SYSTEM} && {SYSTEM}/bin/pip install '.[system]', in the checkout"
+)
 EXTRA = {True: "pip install 'irvis[jetson]'", False: "pip install 'irvis[cpu]'"}  # by whether it is a Jetson
 # Not pip's cached wheel, which was compiled for another CUDA.
 COMPILE_PYCUDA = "pip install --force-reinstall --no-cache-dir --no-deps 'pycuda>=2022.2,<2026'"
@@ -82,7 +87,9 @@ def check_opencv(place: Surroundings, board: Board) -> Item:
     """OpenCV, with GStreamer, and not one that hides JetPack's."""
     answer = place.ask("opencv")
     if answer.trouble:
-        return Item("OpenCV", FAILURE, _trouble(answer), JETPACK_OPENCV if board.is_jetson else EXTRA[False])
+        # The system's, compiled for numpy 1, beside pip's numpy 2.
+        mend = "pip install 'numpy<2'" if "numpy.core.multiarray" in answer.trouble else EXTRA[False]
+        return Item("OpenCV", FAILURE, _trouble(answer), JETPACK_OPENCV if board.is_jetson else mend)
     version, file, gstreamer = (answer.found[key] for key in ("version", "file", "gstreamer"))
     found = f"{version}, GStreamer {gstreamer}, {file}"
     has_gstreamer = gstreamer.startswith("YES")
@@ -96,8 +103,7 @@ def check_opencv(place: Surroundings, board: Board) -> Item:
     if _version(version) < OLDEST_OPENCV:
         return Item("OpenCV", WARNING, f"{found}; irvis is tested with 4.5 and later", EXTRA[False])
     if not has_gstreamer:
-        mend = "sudo apt install python3-opencv, in an environment that sees the system's packages"
-        return Item("OpenCV", WARNING, f"{found}: no csi: and gst: cameras", mend)
+        return Item("OpenCV", WARNING, f"{found}: no csi: and gst: cameras", SYSTEMS_OPENCV)
     return Item("OpenCV", OK, found)
 
 

@@ -24,8 +24,8 @@ TIMEOUT_MS = 2000  # for opening and for reading a stream
 RTSP_PORT = 554  # default if the address has no port
 NO_GSTREAMER = (
     "this OpenCV is built without GStreamer, which {} needs; use the system's: apt install python3-opencv (on a "
-    "Jetson libopencv-python) gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, in a venv with "
-    "--system-site-packages, and pip uninstall opencv-python-headless, which shadows it"
+    "Jetson libopencv-python) gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav, and in a new venv "
+    "with --system-site-packages pip install '.[system]' (on a Jetson '.[jetson]'): pip's OpenCV hides it"
 )
 
 

@@ -99,6 +99,15 @@ def test_a_workstation_needs_no_jetson(recorded):
         "OpenCV": "warning",
     }
     assert items["OpenCV"].found.endswith(": no csi: and gst: cameras")
+    # An environment that sees the system's OpenCV does not use it as long as it holds pip's.
+    assert "--system-site-packages ~/irvis-system && ~/irvis-system/bin/pip install '.[system]'" in items["OpenCV"].mend
+
+
+def test_the_systems_opencv_beside_pips_numpy_is_mended_by_an_older_numpy(recorded):
+    # pip install 'irvis[cpu]' would bring back the OpenCV without GStreamer.
+    trouble = "ImportError: numpy.core.multiarray failed to import"
+    item = look(recorded.workstation(answers={"opencv": Answer({}, trouble)}))["OpenCV"]
+    assert (item.state, item.mend) == ("failure", "pip install 'numpy<2'")
 
 
 @pytest.mark.parametrize(
