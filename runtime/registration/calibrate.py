@@ -94,7 +94,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not is_kept:
         raise IrvisError(
             f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: add "
-            "pairs with shapes that both cameras see, use --click or --checkerboard, or keep it with --force"
+            "pairs with shapes that both cameras see, use --click or --checkerboard (if one camera sees clearly more "
+            "of the scene's width than the other, only these work), or keep it with --force"
         )
     return 0
 

@@ -204,6 +204,7 @@ def test_an_untrusted_result_is_kept_by_force_only(rig, capsys):
     assert (code, len(errors)) == (1, 1)
     assert "not trusted (confidence 0." in errors[0]
     assert "--click or --checkerboard" in errors[0]
+    assert "sees clearly more of the scene's width" in errors[0]  # which no further pair mends
     assert set(files_of(rig)) - set(before) == {Path("p.png")}  # a person may tell what the numbers do not
     code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--force")
     assert (code, errors) == (0, [])
