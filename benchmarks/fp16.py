@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from irvis.benchmarks.metrics import evaluate_fusion
 from irvis.export.half_precision import HalfPrecision
 from irvis.export.sample_frames import find_pairs
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
+from irvis.runtime.errors import FrameError
 from irvis.runtime.frames import to_levels
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair
@@ -104,6 +105,18 @@ def hostile_planes(size: Tuple[int, int]) -> Iterator[Tuple[str, Planes]]:
     yield "noise", (noise[0], noise[1])
 
 
+def fitting(named: Iterable[Tuple[str, Planes]], wanted: Optional[Tuple[int, int]]) -> Iterator[Tuple[str, Planes]]:
+    """Yield named pairs. Raises FrameError for one of another size than ``wanted``, (H, W) or None for any."""
+    for name, planes in named:
+        size = planes[0].shape
+        if wanted is not None and size != wanted:
+            raise FrameError(
+                f"{name} is {format_size(size)}, and the ONNX takes only {format_size(wanted)} (HEIGHTxWIDTH): give "
+                "one of any size, from `irvis export CHECKPOINT --dynamic`"
+            )
+        yield name, planes
+
+
 def compare(half: HalfPrecision, full: OnnxRuntimeBackend, name: str, planes: Planes, with_metrics: bool) -> Comparison:
     """Run one pair in FP16 and in FP32."""
     infrared, visible = (plane.astype(np.float32) / 255 for plane in planes)
@@ -131,25 +144,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=parse_size,
-        default=DEFAULT_SIZE,
         metavar="HEIGHTxWIDTH",
-        help="of the hostile pairs (default: 480x640)",
+        help="of the hostile pairs (default: the ONNX's own, or 480x640 if it takes any)",
     )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``irvis fp16``; return 0 if every model is safe on every pair, else 1."""
-    data_sets: List[Tuple[str, List[Pair]]] = [(f"hostile, {format_size(arguments.size)}", [])]
-    data_sets += [(data_set_name(folder), find_pairs(folder, arguments.limit)) for folder in arguments.pairs]
+    real: List[Tuple[str, List[Pair]]]
+    real = [(data_set_name(folder), find_pairs(folder, arguments.limit)) for folder in arguments.pairs]
     safe = True
     for model in arguments.models:
         print(model)
         half = HalfPrecision(model)
         with closing(OnnxRuntimeBackend(model, CPU_ONLY)) as full:
-            for name, pairs in data_sets:
-                named = (
-                    ((pair.name, read_luminance(pair)) for pair in pairs) if pairs else hostile_planes(arguments.size)
-                )
+            size = arguments.size or full.size or DEFAULT_SIZE
+            for name, pairs in [(f"hostile, {format_size(size)}", []), *real]:
+                named = ((pair.name, read_luminance(pair)) for pair in pairs) if pairs else hostile_planes(size)
+                named = fitting(named, full.size)
                 bar = tqdm(named, desc=name, total=len(pairs) or None, unit="pair", disable=None, leave=False)
                 outcome = Outcome([compare(half, full, label, planes, bool(pairs)) for label, planes in bar])
                 safe = safe and outcome.safe

@@ -56,6 +56,17 @@ def test_the_deploy_form_is_safe(capsys, student, samples, tmp_path):
     assert "CC +0.0" in out or "CC -0.0" in out
 
 
+def test_an_onnx_of_one_size_is_tried_on_hostile_pairs_of_it_and_refuses_others(capsys, student, samples, tmp_path):
+    pairs = [dict(hostile_planes((48, 64)))["noise"]]
+    export(student, tmp_path / "small.onnx", (48, 64), pairs=pairs)
+    code, out = run(capsys, tmp_path / "small.onnx")
+    assert (code, "hostile, 48x64: 7 pairs" in out) == (0, True)
+    assert cli.main(["fp16", str(tmp_path / "small.onnx"), "--pairs", str(samples)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("irvis fp16: glare is ")
+    assert "takes only 48x64 (HEIGHTxWIDTH): give one of any size, from `irvis export CHECKPOINT --dynamic`" in line
+
+
 def test_two_data_sets_of_one_name_are_both_measured(capsys, samples, tmp_path):
     folders = [shutil.copytree(samples, tmp_path / name / "TNO" / "test") for name in ("one", "other")]
     code, out = run(capsys, "fast", "--size", "48x64", "--pairs", *folders, "--limit", 1)
