@@ -2,7 +2,8 @@
 
     python examples/record_and_replay.py recording "v4l2:///dev/video1?format=Y16" csi://0
 
-The recording is two folders, recording/ir and recording/vi, which every irvis command accepts.
+The recording is two folders, recording/ir and recording/vi, which irvis fuse, run, calibrate and demo accept. To train
+and to measure, its infrared must be converted to 8 bits.
 """
 
 import itertools
