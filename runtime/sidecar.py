@@ -94,6 +94,9 @@ def read_sidecar(engine: Union[str, Path]) -> Sidecar:
 
     Raises FileError if it is missing or unreadable, ModelError if it is not a sidecar of a known schema.
     """
+    if Path(engine).suffix == ".onnx":
+        command = f"build_engine.py {shlex.quote(str(engine))}"
+        raise FileError(f"{engine} is an ONNX, not an engine; `{command}` makes one of it")
     path = sidecar_path(engine)
     if not os.path.exists(path):
         raise FileError(f"sidecar not found: {path}; keep it beside the engine, or {REBUILD}")

@@ -108,6 +108,12 @@ def test_unknown_fields_are_passed_over(engine: Path) -> None:
     assert read_sidecar(engine) == SIDECAR
 
 
+def test_an_onnx_in_place_of_an_engine_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"an ONNX, not an engine; `build_engine\.py '.*my student\.onnx'`") as caught:
+        read_sidecar(tmp_path / "my student.onnx")
+    assert_one_line(caught.value)
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"sidecar not found: .*student\.engine\.json.*build_engine\.py") as caught:
         read_sidecar(tmp_path / "student.engine")
