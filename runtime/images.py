@@ -31,7 +31,7 @@ def read_image(path: Union[str, Path], what: str = "image") -> np.ndarray:
     if image is None:
         raise FileError(f"{what} is not an image that OpenCV can read: {path} ({len(content)} bytes)")
     if image.dtype not in (np.uint8, np.uint16):
-        raise FileError(f"{what} must hold 8 or 16 bits a channel. Got {image.dtype} in {path}")
+        raise FileError(f"{what} must hold 8 or 16 bits a channel. Got {image.dtype} in {path}; convert it first")
     if image.ndim == 3 and image.shape[2] != 3:
         if image.shape[2] != 4:
             raise FileError(f"{what} must have 1, 3 or 4 channels. Got {image.shape[2]} in {path}")
