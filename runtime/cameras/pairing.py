@@ -23,6 +23,7 @@ from irvis.runtime.pairs import match_folders
 
 SLOP_S = 0.02  # more than half the interval of a 30 Hz camera
 WAITING = 2  # the most pairs that wait to be read while none may be dropped
+DRIFT_S = 0.001  # by which the rounds of two loops may differ in length
 NO_PAIR_S = 1.0  # after frames of both sides for so long without a pair, that is reported
 
 logger = logging.getLogger("irvis.camera")
@@ -81,6 +82,7 @@ class PairedSources:
                     changed=self._changed,
                     playhead=playhead,
                 )
+            self._warn_of_drift()
             epoch_s = time.monotonic()
             for source in self.sources.values():
                 source.start(epoch_s)
@@ -187,6 +189,19 @@ class PairedSources:
             self._ready.append(pair)
         self._warn_without_pair()
         self._changed.notify_all()
+
+    def _warn_of_drift(self) -> None:
+        """Warn of two loops of unlike length: their stamps go on side by side, so that no count or skew shows it."""
+        infrared, visible = self.sources.values()
+        if infrared.loop_s and visible.loop_s and abs(infrared.loop_s - visible.loop_s) > DRIFT_S:
+            logger.warning(
+                "%s lasts %.2f s and %s %.2f s: from their second round on, frames of different moments are paired; "
+                "cut both to one length",
+                infrared.name,
+                infrared.loop_s,
+                visible.name,
+                visible.loop_s,
+            )
 
     def _warn_without_pair(self) -> None:
         matcher = self._matcher

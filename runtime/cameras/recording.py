@@ -32,6 +32,7 @@ class VideoFileReader:
         self._video = _Video(self._path)
         self._loop = uri.option("loop", yes_or_no, False)
         self.fps: float = uri.option("fps", positive_number, self._video.fps)
+        self.loop_s = self._video.count / self.fps if self._loop and self._video.count else None
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:
@@ -85,6 +86,7 @@ class FolderReader:
         self._read = read_infrared if role == INFRARED else read_visible
         self._loop = uri.option("loop", yes_or_no, False)
         self.fps: float = uri.option("fps", positive_number, FPS)
+        self.loop_s = len(self._files) / self.fps if self._loop else None
         self._count = 0
 
     def read(self, buffers: Buffers) -> Optional[Reading]:

@@ -122,6 +122,12 @@ class Source:
         """Nominal frames per second, if known."""
         return self._reader.fps
 
+    @property
+    def loop_s(self) -> Optional[float]:
+        """How long a round of a video or folder that is played in a loop lasts, in seconds; None for other sources."""
+        length_s: Optional[float] = getattr(self._reader, "loop_s", None)
+        return length_s
+
     def start(self, epoch_s: Optional[float] = None) -> "Source":
         """Start grabbing and return the source; ``epoch_s`` is when a recording starts, by time.monotonic()."""
         self._epoch_s = self._alive_s = time.monotonic() if epoch_s is None else epoch_s

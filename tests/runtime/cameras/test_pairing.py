@@ -55,6 +55,16 @@ def test_a_longer_recording_than_the_queue_loses_no_pair(tmp_path):
     assert levels == [(k, k) for k in range(60)]
 
 
+@pytest.mark.parametrize(("count", "level", "warnings"), [(90, 0, 0), (93, 90, 1)])
+def test_two_loops_of_unlike_length_are_told_since_no_skew_shows_it(tmp_path, caplog, count, level, warnings):
+    infrared = "folder://{}?fps=9&loop=1".format(write_folder(tmp_path / "ir", [f"{k:02}" for k in range(27)]))
+    visible = "folder://{}?fps=30&loop=1".format(write_folder(tmp_path / "vi", [f"{k:02}" for k in range(count)]))
+    with PairedSources(infrared, visible, realtime=False) as pairs:
+        levels = [(int(pair.infrared.image[0, 0]), int(pair.visible.image[0, 0])) for pair, _ in zip(pairs, range(28))]
+    assert levels[27] == (0, level)  # the infrared's second round; the visible's too, if it is as long
+    assert sum("lasts 3.00 s and" in message for message in caplog.messages) == warnings
+
+
 def test_folders_of_two_rates_go_by_time_and_end_with_the_shorter(tmp_path):
     infrared = write_folder(tmp_path / "ir", [f"{k:02}" for k in range(9)])
     visible = write_folder(tmp_path / "vi", [f"{k:02}" for k in range(60)])
