@@ -13,7 +13,7 @@ from irvis.benchmarks.machine.system_files import read_text
 JETPACK = "5.1"
 JETPACK_PYTHON = (3, 8)  # TensorRT's and OpenCV's bindings are compiled only for it
 PYTHONS = ((3, 8), (3, 13))
-OLDEST_NUMPY, OLDEST_OPENCV = (1, 21), (4, 5)
+OLDEST_NUMPY, OLDEST_OPENCV = (1, 21), (4, 5, 4)
 SHADOWING = "/usr/lib/python3/dist-packages/"  # Ubuntu's, which Python searches before JetPack's python3.8/
 CUDA_PATHS = "export PATH=/usr/local/cuda/bin:$PATH CPATH=/usr/local/cuda/include"
 OPENBLAS = "export OPENBLAS_CORETYPE=ARMV8"  # some OpenBLAS mistakes a Jetson for another core, and crashes with SIGILL
@@ -101,7 +101,7 @@ def check_opencv(place: Surroundings, board: Board) -> Item:
         mend = f"pip uninstall {wheels} && {JETPACK_OPENCV}" if wheels else JETPACK_OPENCV
         return Item("OpenCV", FAILURE, f"{found}: pip's, which hides JetPack's" if wheels else found, mend)
     if _version(version) < OLDEST_OPENCV:
-        return Item("OpenCV", WARNING, f"{found}; irvis is tested with 4.5 and later", EXTRA[False])
+        return Item("OpenCV", WARNING, f"{found}; irvis is tested with 4.5.4 and later", EXTRA[False])
     if not has_gstreamer:
         return Item("OpenCV", WARNING, f"{found}: no csi: and gst: cameras", SYSTEMS_OPENCV)
     return Item("OpenCV", OK, found)
@@ -218,4 +218,4 @@ def _trouble(answer: Answer) -> str:
 
 
 def _version(text: str) -> Tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)[:2]))
+    return tuple(map(int, re.findall(r"\d+", text)[:3]))
