@@ -103,16 +103,23 @@ def images_by_stem(folder: Path) -> Dict[str, Path]:
 def images_called(folder: Path, names: Sequence[str]) -> List[Path]:
     """Return the image of each name in ``folder``.
 
-    Names are compared by stem. If one is missing, what all names of the folder begin or end with, as in ``01_fused``,
-    is ignored, as match_folders does. Raises FileError if one is missing even so, and as images_by_stem.
+    Names are compared by stem. If one is missing, words that all images of the folder begin or end with, as in
+    ``FLIR_01_fused``, may be lacking in all names. Raises FileError if one is missing even so, and as images_by_stem.
     """
     images = images_by_stem(folder)
-    if not images.keys() >= set(names):
-        images = {**_without_affixes(images), **images}
-    missing = [name for name in names if name not in images]
+    rows = [_parts(stem) for stem in images]
+    first, last = _affixes(rows)
+    called = max(
+        (
+            {"".join(row[left : len(row) - right]): path for row, path in zip(rows, images.values())}
+            for left, right in itertools.product(range(first + 1), range(last + 1))
+        ),
+        key=lambda each: len(each.keys() & set(names)),
+    )
+    missing = [name for name in names if name not in called]
     if missing:
         raise FileError(f"no image in {folder} is called {_listed(missing)}. Found {_listed(sorted(images))}")
-    return [images[name] for name in names]
+    return [called[name] for name in names]
 
 
 def find_halves(folder: Union[str, Path]) -> Optional[Tuple[Path, Path]]:
@@ -225,9 +232,14 @@ def _match(infrared: Dict[str, Path], visible: Dict[str, Path]) -> List[Pair]:
 def _without_affixes(images: Dict[str, Path]) -> Dict[str, Path]:
     """Return the images by stem without what all stems begin or end with, unless that leaves nothing of one."""
     rows = [_parts(stem) for stem in images]
-    first, last = _common(rows), _common([row[::-1] for row in rows])
+    first, last = _affixes(rows)
     shortened = {"".join(row[first : len(row) - last]): path for row, path in zip(rows, images.values())}
     return images if "" in shortened else shortened
+
+
+def _affixes(rows: List[List[str]]) -> Tuple[int, int]:
+    """Count the parts that all rows begin with, and those that all end with."""
+    return _common(rows), _common([row[::-1] for row in rows])
 
 
 def _common(rows: List[List[str]]) -> int:

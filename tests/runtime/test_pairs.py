@@ -330,6 +330,11 @@ def test_the_image_of_each_name_is_found_as_it_is_or_without_what_all_names_shar
     ]
     shared = put(tmp_path / "b", "fused_01_SHIP.png", "fused_02_SHIP.png")
     assert [path.name for path in images_called(shared, names)] == ["fused_02_SHIP.png", "fused_01_SHIP.png"]
+    # As in RoadScene, where the names themselves have a word in common.
+    named = put(tmp_path / "c", "FLIR_00006_fused.jpg", "FLIR_00060_fused.jpg")
+    for names in (["FLIR_00060", "FLIR_00006"], ["00060", "00006"], ["FLIR_00060_fused", "FLIR_00006_fused"]):
+        assert [path.name for path in images_called(named, names)] == ["FLIR_00060_fused.jpg", "FLIR_00006_fused.jpg"]
+    assert images_called(named, ["FLIR_00006"]) == [named / "FLIR_00006_fused.jpg"]
 
 
 def test_a_name_without_an_image_is_told_with_those_there_are(tmp_path):
