@@ -10,7 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import VARIANTS, Variant
 from irvis.student.checkpoint import load_student, read_metadata
+from irvis.student.datasets import draw_crops
 from irvis.student.distributed import Processes, processes
 from irvis.student.recipes import RECIPES, TrainConfig
+from irvis.student.teacher_cache import digest_of
 from irvis.student.teachers.load import Teacher, open_teachers, teacher_file
 from irvis.student.train import RunOptions, train
 from irvis.student.validation import fuse_planes
@@ -130,7 +132,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def test_set_of(folder: Path, quick: bool) -> DataSet:
     """Return the test set in ``folder``, or a corner of one pair if ``quick``. Raises FileError."""
-    name, pairs = data_set_name(folder), _pairs_of(folder, quick)
+    name, pairs = data_set_name(folder), pairs_for(folder, quick)
     for pair in pairs:
         read_luminance(pair)  # a bad one is reported before hours of training, not after
     cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
@@ -170,7 +172,7 @@ def plan_of(runs: Sequence[Run], teachers: Sequence[str]) -> List[Dict[str, Any]
 
 
 def provenance(run: Run) -> Dict[str, Any]:
-    """Return the pairs, data and teachers of a run's checkpoint. Raises FileError if its options differ."""
+    """Return the pairs, data, crops and teachers of a run's checkpoint. Raises FileError if its options differ."""
     metadata = read_metadata(run.checkpoint)
     try:
         training, network = json.loads(metadata["training"]), json.loads(metadata["config"])
@@ -178,6 +180,7 @@ def provenance(run: Run) -> Dict[str, Any]:
         found = {**training, **network}
         other = [f"{name} {found[name]}" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
         said = {name: training[name] for name in ("pairs", "data", "teachers")}
+        said["crops_sha256"] = training.get("crops_sha256")  # old checkpoints have none
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"not a checkpoint of irvis train: {run.checkpoint}; remove it") from error
     if other:
@@ -190,6 +193,20 @@ def check_taught(run: Run, teachers: Sequence[Teacher]) -> None:
     if provenance(run)["teachers"] != {teacher.name: teacher.digest for teacher in teachers}:
         names = ", ".join(teacher.name for teacher in teachers)
         raise FileError(f"{run.checkpoint} was not taught by {names} as given; use another --output, or remove it")
+
+
+def check_pairs(runs: Iterable[Run], folder: Path, pairs: Sequence[Pair]) -> None:
+    """Raise FileError if a run's checkpoint was trained on crops of other pairs than these of ``folder``."""
+    wanted: Dict[Tuple[int, int, int], str] = {}
+    for run in runs:
+        found, config = provenance(run)["crops_sha256"], run.config
+        draw = config.crops, config.crop_side, config.seed
+        if found is not None and draw not in wanted:
+            wanted[draw] = digest_of(draw_crops(pairs, *draw).crops)
+        if found is not None and found != wanted[draw]:
+            raise FileError(
+                f"{run.checkpoint} was not trained on {folder} as it is; use another --output, or remove it"
+            )
 
 
 def setting_of(runs: Sequence[Run], tested_on: str) -> Setting:
@@ -221,16 +238,24 @@ def figures_of(run: Run, test: DataSet) -> Optional[Dict[str, float]]:
 
 
 def _train_all(runs: Sequence[Run], arguments: argparse.Namespace, among: Processes) -> bool:
-    """Train the missing runs; return whether all were finished. Raises FileError if a checkpoint had other teachers."""
+    """Train the missing runs; return whether all were finished.
+
+    Raises FileError if a checkpoint had other teachers or pairs, as far as they are given and there.
+    """
     teachers = open_teachers(arguments.teacher, among.device)
-    for run in runs:
-        if teachers and run.variant.distils and run.checkpoint.exists():
+    made = [run for run in runs if run.checkpoint.exists()]
+    for run in made:
+        if teachers and run.variant.distils:
             check_taught(run, teachers)
-    if all(run.checkpoint.exists() for run in runs):
+    finished = len(made) == len(runs)
+    if finished and not arguments.folder.exists():  # made elsewhere, where the pairs may have stayed
+        return True
+    pairs = pairs_for(arguments.folder, arguments.quick)
+    check_pairs(made, arguments.folder, pairs)
+    if finished:
         return True
     if not teachers:
         raise IrvisError("most variants learn from a teacher; give --teacher, such as SHIP=SHIP.safetensors")
-    pairs = _pairs_of(arguments.folder, arguments.quick)
     options = RunOptions(cache=arguments.cache, tensorboard=False)
     for number, run in enumerate(runs, 1):
         if run.checkpoint.exists():
@@ -264,7 +289,8 @@ def _identity(run: Run, test: DataSet) -> Dict[str, Any]:
     return {"checkpoint_sha256": sha256(run.checkpoint), **test.identity}
 
 
-def _pairs_of(folder: Path, quick: bool) -> Sequence[Pair]:
+def pairs_for(folder: Path, quick: bool) -> Sequence[Pair]:
+    """Return the pairs of a data set, or one of them if ``quick``. Raises FileError."""
     pairs = pairs_of(folder)
     return spread_end_to_end(pairs, QUICK_PAIRS) if quick else pairs
 

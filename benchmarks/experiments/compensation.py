@@ -22,8 +22,10 @@ from irvis.benchmarks.experiments.ablation import (
     DataSet,
     Run,
     add_training_arguments,
+    check_pairs,
     check_taught,
     config_of,
+    pairs_for,
     test_set_of,
 )
 from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, write_compensation
@@ -35,7 +37,6 @@ from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, w
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import files_of, pairs_of
-from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import FULL
 from irvis.student.checkpoint import read_metadata
 from irvis.student.datasets import unit_planes
@@ -173,20 +174,26 @@ def _figures(teacher: Teacher, checkpoint: Path, student: Network, test: DataSet
 
 
 def _train_all(runs: Dict[Teacher, Run], arguments: argparse.Namespace, among: Processes) -> bool:
-    """Train the missing runs; return whether all were finished. Raises FileError if a checkpoint had other teachers."""
-    for teacher, run in runs.items():
-        if run.checkpoint.exists():
-            check_taught(run, [teacher])
-    if all(run.checkpoint.exists() for run in runs.values()):
+    """Train the missing runs; return whether all were finished.
+
+    Raises FileError if a checkpoint had other teachers, or other pairs if these are there.
+    """
+    made = {teacher: run for teacher, run in runs.items() if run.checkpoint.exists()}
+    for teacher, run in made.items():
+        check_taught(run, [teacher])
+    finished = len(made) == len(runs)
+    if finished and not (made and arguments.folder.exists()):
         return True
-    pairs = pairs_of(arguments.folder)
+    pairs = pairs_for(arguments.folder, arguments.quick)
+    check_pairs(made.values(), arguments.folder, pairs)
+    if finished:
+        return True
     options = RunOptions(cache=arguments.cache, tensorboard=False)
     for number, (teacher, run) in enumerate(runs.items(), 1):
         if run.checkpoint.exists():
             continue
         print(f"{number} of {len(runs)}: the student of {teacher.name}", flush=True)
-        used = spread_end_to_end(pairs, QUICK_PAIRS) if arguments.quick else pairs
-        if train(used, run.checkpoint, run.config, teachers=[teacher], options=options, among=among) is None:
+        if train(pairs, run.checkpoint, run.config, teachers=[teacher], options=options, among=among) is None:
             return False
     return True
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 
@@ -247,6 +248,31 @@ def test_another_teacher_of_the_same_name_is_refused_before_any_training(base, w
         sys.modules.pop("toy_ablation_teacher", None)
     said = capsys.readouterr().err
     assert "without-rd.seed0.safetensors was not taught by toy_ablation_teacher:Toy as given; use another" in said
+
+
+def test_checkpoints_of_other_pairs_are_refused(base, whole, samples, tmp_path, monkeypatch, capsys):
+    """Also if nothing is left to train, and if the folder has the same name and the same number of pairs."""
+    folder, (_, *options) = base
+    other = tmp_path / samples.parent.name / samples.name
+    shutil.copytree(samples, other)
+    for path in (other / "ir").iterdir():
+        assert cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    shutil.copytree(whole, tmp_path / "left")
+    monkeypatch.setattr(Trainer, "launch", None)
+    for missing in (None, "full.seed1.safetensors"):
+        if missing:
+            (tmp_path / "left" / missing).unlink()
+        assert run((folder, [str(other), *options]), tmp_path / "left", "--test", samples, *TEACHER) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"irvis experiment: {tmp_path}/left/without-mlkd-and-db.seed0.safetensors was not trained on "
+            f"{other} as it is; use another --output, or remove it"
+        )
+
+
+def test_checkpoints_made_elsewhere_need_no_pairs_to_train_on(base, whole, samples, monkeypatch):
+    folder, (_, *options) = base
+    monkeypatch.setattr(Trainer, "launch", None)
+    assert run((folder, ["not_here", *options]), "whole", "--test", samples) == 0
 
 
 def test_checkpoints_of_two_teachers_of_one_name_are_not_set_side_by_side(base, whole, samples, capsys):

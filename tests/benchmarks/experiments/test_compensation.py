@@ -1,6 +1,7 @@
 import argparse
 import csv
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -260,3 +261,15 @@ def test_a_student_of_another_teacher_is_not_taken(whole, samples, capsys, folde
     (folder / "mixed" / "toy_compensation_teacher-other.safetensors").write_bytes((whole / STUDENT).read_bytes())
     assert run(samples, "mixed", *TEACHERS) == 1
     assert "was not taught by toy_compensation_teacher:other as given" in capsys.readouterr().err
+
+
+def test_a_student_of_other_pairs_is_not_taken(whole, samples, tmp_path, capsys):
+    other = tmp_path / samples.parent.name / samples.name
+    shutil.copytree(samples, other)
+    for path in (other / "ir").iterdir():
+        assert cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    options = [*TEACHERS, "--student", f"{OTHER}=given.safetensors"]
+    assert run(other, whole, "--test", samples, *options) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"irvis experiment: {whole / STUDENT} was not trained on {other} as it is; use another --output, or remove it"
+    )
