@@ -5,10 +5,11 @@ reads off it is measured. Existing results are kept, so a stopped command resume
 """
 
 import argparse
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from torch import Tensor
@@ -36,7 +37,7 @@ from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
-from irvis.runtime.pairs import files_of, pairs_of
+from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.student.ablation import FULL
 from irvis.student.checkpoint import read_metadata
 from irvis.student.datasets import unit_planes
@@ -99,6 +100,8 @@ def main(arguments: argparse.Namespace) -> int:
             for teacher in teachers
             if teacher.name not in given
         }
+        if test is not None and not all(run.checkpoint.exists() for run in runs.values()):
+            _try(teachers, test)
         if not _train_all(runs, arguments, among):
             print("stopped; run the same command again to resume")
             return 130
@@ -119,6 +122,23 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _try(teachers: Iterable[Teacher], test: DataSet) -> None:
+    """Run the teachers on test pairs of two sizes: a teacher may take those of its crops only. Raises IrvisError.
+
+    Otherwise it would end the command after the training.
+    """
+    of_size: Dict[Tuple[int, ...], List[np.ndarray]] = {}
+    for pair in test.pairs:
+        planes = _planes(pair, test)
+        of_size.setdefault(planes[0].shape, planes)
+    for teacher, planes in itertools.product(teachers, [*of_size.values()][:2]):
+        repeatable_output(teacher, *unit_planes(*planes))
+
+
+def _planes(pair: Pair, test: DataSet) -> List[np.ndarray]:
+    return [plane[: test.side, : test.side] for plane in read_luminance(pair)]
+
+
 def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict[str, float]]:
     """Measure both networks; return means over the test set: "of_teacher", "of_student" -> name -> value.
 
@@ -127,7 +147,7 @@ def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict
     networks: Sequence[Network] = (teacher, student)
     rows: Dict[str, List[Dict[str, float]]] = {whose: [] for whose in WHOSE}
     for pair in tqdm(test.pairs, desc=teacher.name, unit="pair", disable=None, leave=False):
-        infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
+        infrared, visible = _planes(pair, test)
         planes = unit_planes(infrared, visible)
         attended = []
         for network, row in zip(networks, rows.values()):

@@ -42,6 +42,12 @@ class Toy(torch.nn.Module):
 
 def other():
     return Toy(1)
+
+class Half(Toy):
+    def forward(self, infrared, visible):
+        if infrared.shape[3] % 32:
+            raise ValueError("not a multiple of 32")
+        return super().forward(infrared, visible)
 """
 TOY, OTHER = "toy_compensation_teacher:Toy", "toy_compensation_teacher:other"
 TEACHERS = ["--teacher", f"{TOY},feature=encode", "--teacher", f"{OTHER},feature=encode"]
@@ -273,3 +279,15 @@ def test_a_student_of_other_pairs_is_not_taken(whole, samples, tmp_path, capsys)
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"irvis experiment: {whole / STUDENT} was not trained on {other} as it is; use another --output, or remove it"
     )
+
+
+def test_a_teacher_that_does_not_take_the_test_pairs_is_told_before_training(samples, tmp_path, capsys, folder):
+    for half in ("ir", "vi"):
+        write_image(tmp_path / half / "1.png", np.full((64, 100), 9, np.uint8))
+    teacher = "toy_compensation_teacher:Half"
+    assert run(samples, "untaught", "--test", tmp_path, "--teacher", f"{teacher},feature=encode") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"irvis experiment: {teacher} failed on infrared and visible planes of (1, 1, 64, 100): ValueError: "
+        "not a multiple of 32"
+    )
+    assert not (folder / "untaught").exists()
