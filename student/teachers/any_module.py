@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from irvis.runtime.errors import ModelError, one_line
 from irvis.student.network import check_planes
-from irvis.student.teachers.load import Device, checked_output, count_parameters, digest_state, near
+from irvis.student.teachers.load import (
+    INFRARED_PARTS,
+    VISIBLE_PARTS,
+    Device,
+    checked_output,
+    count_parameters,
+    digest_state,
+    has_part,
+    near,
+)
 from irvis.student.teachers.network import Output
 
 logger = logging.getLogger("irvis.teachers")
@@ -107,8 +116,7 @@ def _check_order(name: str, module: nn.Module) -> None:
         first, second = list(inspect.signature(module.forward).parameters)[:2]
     except (TypeError, ValueError):  # no two argument names
         return
-    infrared = any(part in second.lower() for part in ("ir", "inf"))
-    if "vi" in first.lower() and infrared:
+    if has_part(first, VISIBLE_PARTS) and has_part(second, INFRARED_PARTS):
         logger.warning("%s: its forward(%s, %s) gets the infrared first; wrap it to swap them", name, first, second)
 
 

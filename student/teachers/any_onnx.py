@@ -19,7 +19,7 @@ from irvis.runtime.onnx_checks import check_names, refuse_external_data
 from irvis.runtime.providers import CPU, CUDA, FATAL
 from irvis.runtime.sizes import format_size
 from irvis.student.network import check_planes
-from irvis.student.teachers.load import Device, checked_output, near
+from irvis.student.teachers.load import INFRARED_PARTS, VISIBLE_PARTS, Device, checked_output, has_part, near
 from irvis.student.teachers.network import Output
 
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -38,8 +38,8 @@ class OnnxTeacher:
         path: the ``.onnx``, with its external data beside it if it has any.
         fused: name of the tensor that is the fused plane, (B, 1, H, W); it need not be an output.
         feature: name of the tensor that is distilled, (B, C, h, w); it need not be an output.
-        inputs: names of the infrared and of the visible input. None looks for ``ir``, ``inf`` and ``vi`` in the names,
-            and assumes that the infrared comes first if these do not tell.
+        inputs: names of the infrared and of the visible input. None looks for INFRARED_PARTS and VISIBLE_PARTS
+            in the names, and assumes that the infrared comes first if these do not tell.
         device: where the outputs go.
 
     Raises FileError if the file is missing or unreadable, ModelError if it is not such a model.
@@ -150,7 +150,7 @@ def _choose_inputs(name: str, graph: Any, wanted: Optional[Tuple[str, str]]) -> 
     first, second = inputs
 
     def likely(infrared: str, visible: str) -> int:
-        return int("ir" in infrared.lower() or "inf" in infrared.lower()) + int("vi" in visible.lower())
+        return has_part(infrared, INFRARED_PARTS) + has_part(visible, VISIBLE_PARTS)
 
     return (second, first) if likely(second, first) > likely(first, second) else (first, second)
 

@@ -34,6 +34,9 @@ PUBLISHED_FORM = re.compile(r"(?P<name>[\w-]+)=(?P<path>.+)")
 MODULE_FORM = re.compile(rf"(?P<name>{FORM.pattern})(?P<options>(,.*)?)")
 ONNX_FORM = re.compile(r"(?P<path>.+?\.onnx)(?P<options>(,.*)?)", re.IGNORECASE)
 
+# Parts of the names that networks give their inputs.
+INFRARED_PARTS, VISIBLE_PARTS = ("ir", "inf", "therm"), ("vi", "rgb")
+
 NAMES_SHOWN = 3  # of each kind, in an error message
 # How far and how much of a fused plane may leave [0, 1] without a warning: some published networks overshoot at edges.
 BEYOND, SHARE_BEYOND = 0.05, 0.05
@@ -222,6 +225,11 @@ def beyond_unit(fused: Tensor) -> str:
     if share <= SHARE_BEYOND:
         return ""
     return f"{share:.0%} of its fused plane lies outside 0 to 1, the range of the student ({low:.3g} to {high:.3g})"
+
+
+def has_part(name: str, parts: Sequence[str]) -> bool:
+    """Return whether a name has one of ``parts`` in it, in upper or lower case."""
+    return any(part in name.lower() for part in parts)
 
 
 def digest_state(label: str, state: Mapping[str, Any]) -> str:

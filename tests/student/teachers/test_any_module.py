@@ -173,7 +173,7 @@ def test_weights_of_another_type_are_told_with_what_mends_them():
     assert message.endswith("; the planes are float32 and its weights float16: give it as module.float()")
 
 
-@pytest.mark.parametrize("names", ["vis, ir", "visible, infrared", "image_vis, image_inf"])
+@pytest.mark.parametrize("names", ["vis, ir", "visible, infrared", "image_vis, image_inf", "vis, thermal", "rgb, ir"])
 def test_a_module_that_names_the_visible_first_is_warned_of(caplog, names):
     typed = {"nn": nn}
     exec(f"class Typed(nn.Identity):\n    def forward(self, {names}): pass", typed)

@@ -103,6 +103,7 @@ def test_fused_and_feature_may_be_outputs_or_the_same_tensor(tmp_path):
         (("vi_first", "ir_second"), True),
         (("ir_first", "vi_second"), False),
         (("vis", "other"), True),
+        (("rgb", "thermal"), True),
         (("a", "b"), False),
         (("b", "a"), False),
         (("input.1", "input.2"), False),
