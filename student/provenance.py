@@ -23,6 +23,11 @@ def data_of(pairs: Sequence[Pair]) -> Dict[str, Any]:
     return {"pairs": len(pairs), "data": folders}
 
 
+def crops_sha256(pairs: Sequence[Pair], config: TrainConfig) -> str:
+    """Return the SHA-256, as a checkpoint records it, of the crops that a run would draw from these pairs."""
+    return digest_of(draw_crops(pairs, config.crops, config.crop_side, config.seed).crops)
+
+
 def provenance(trainer: Trainer, data: Dict[str, Any], teachers: Sequence[Teacher]) -> Dict[str, Any]:
     """Return what the checkpoint records of how it was made."""
     return {
@@ -48,7 +53,6 @@ def check_provenance(checkpoint: Path, config: TrainConfig, pairs: Sequence[Pair
     wanted = asdict(config) if "crops_sha256" in found else {**asdict(config), **data_of(pairs)}
     other = [f"{name} {found[name]}" for name in wanted if name in found and found[name] != wanted[name]]
     if not other and "crops_sha256" in found:
-        crops = draw_crops(pairs, config.crops, config.crop_side, config.seed).crops
-        other = ["other pairs"] if found["crops_sha256"] != digest_of(crops) else []
+        other = ["other pairs"] if found["crops_sha256"] != crops_sha256(pairs, config) else []
     if other:
         raise FileError(f"{checkpoint} was trained with {', '.join(other)}; remove it, or give another --output")

@@ -28,10 +28,9 @@ from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import VARIANTS, Variant
 from irvis.student.checkpoint import load_student, read_metadata
-from irvis.student.datasets import draw_crops
 from irvis.student.distributed import Processes, processes
+from irvis.student.provenance import crops_sha256
 from irvis.student.recipes import RECIPES, TrainConfig
-from irvis.student.teacher_cache import digest_of
 from irvis.student.teachers.load import Teacher, open_teachers, teacher_file
 from irvis.student.train import RunOptions, train
 from irvis.student.validation import fuse_planes
@@ -202,7 +201,7 @@ def check_pairs(runs: Iterable[Run], folder: Path, pairs: Sequence[Pair]) -> Non
         found, config = provenance(run)["crops_sha256"], run.config
         draw = config.crops, config.crop_side, config.seed
         if found is not None and draw not in wanted:
-            wanted[draw] = digest_of(draw_crops(pairs, *draw).crops)
+            wanted[draw] = crops_sha256(pairs, config)
         if found is not None and found != wanted[draw]:
             raise FileError(
                 f"{run.checkpoint} was not trained on {folder} as it is; use another --output, or remove it"
