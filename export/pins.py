@@ -80,7 +80,7 @@ def pin_to_fp32(trt: Any, network: Any, size: Tuple[int, int], parsed: int, sens
     return pinned
 
 
-def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool = False) -> bool:
+def is_sensitive(trt: Any, layer: Any, size: Tuple[int, int], of_product: bool) -> bool:
     """Return whether the rule's first two points name a layer; ``of_product``: it reads a matrix product."""
     sensitive = (
         trt.LayerType.SOFTMAX,
@@ -177,7 +177,7 @@ def _ending_in_a_large_one(trt: Any, layers: Sequence[Any], size: Tuple[int, int
     read_by_others: Set[str] = set()  # tensors
     read_by_mergers: Set[str] = set()
     found = set()
-    for index in range(len(layers) - 1, -1, -1):
+    for index in reversed(range(len(layers))):
         layer = layers[index]
         outputs = _written_by(layer)
         merges = layer.type in elementwise and computes_in_float(trt, layer)

@@ -128,7 +128,7 @@ def check_writable(path: PathLike) -> None:
     path = Path(path)
     _check_place(path)
     try:
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        folder = next(parent for parent in path.parents if parent.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except NotADirectoryError as error:
@@ -198,7 +198,7 @@ def read_bytes(path: PathLike, what: str = "file", largest: int = LARGEST) -> by
         found = os.stat(path)
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
             raise FileError(f"cannot read {what} {path}: it is not a regular file")
-        if found.st_size > largest and stat.S_ISREG(found.st_mode):
+        if found.st_size > largest:
             raise FileError(f"cannot read {what} {path}: it has {found.st_size} bytes, at most {largest} are accepted")
         return Path(path).read_bytes()
     except FileError:

@@ -156,6 +156,10 @@ def test_the_check_tells_levels(exported, student):
         def forward(self, infrared, visible):
             return student(infrared, visible) + 5 / 255
 
+    class BrighterIfTaller(nn.Module):
+        def forward(self, infrared, visible):
+            return student(infrared, visible) + (infrared.shape[2] > SIZE[0]) * 5 / 255
+
     class Broken(nn.Module):
         def forward(self, infrared, visible):
             return student(infrared, visible) * float("nan")
@@ -164,7 +168,10 @@ def test_the_check_tells_levels(exported, student):
     assert largest_level_difference(student, session, pairs, SIZE) <= 1
     assert 4 <= largest_level_difference(Brighter(), session, pairs, SIZE) <= 6
     assert largest_level_difference(Broken(), session, pairs, SIZE) == 256
-    assert largest_level_difference(student, session_of(exported[True]), pairs, None) <= 1
+    dynamic = session_of(exported[True])
+    assert largest_level_difference(student, dynamic, pairs, None) <= 1
+    for order in (pairs, pairs[::-1]):  # the worst of them, be it the first or the last
+        assert 4 <= largest_level_difference(BrighterIfTaller(), dynamic, order, None) <= 6
 
 
 def test_the_command(samples, tmp_path, capsys):

@@ -157,10 +157,11 @@ def test_the_mean_of_small_products_is_pinned_at_any_width(product: Any, written
 
 
 def test_what_else_reads_a_product_is_pinned_only_where_it_is_small() -> None:
-    product = Tensor((240, 32, 32), name="product")
+    product, scaled = Tensor((240, 32, 32), name="product"), Tensor((240, 32, 32))
     layers = [
         Layer("product", LayerType.MATRIX_MULTIPLY, [Tensor((240, 32, 320))] * 2, product),
-        Layer("scale", LayerType.ELEMENTWISE, [product], Tensor((240, 32, 32))),
+        Layer("scale", LayerType.ELEMENTWISE, [product], scaled),
+        Layer("mean", LayerType.REDUCE, [scaled], Tensor((1, 32, 32))),
     ]
     assert pin_to_fp32(TRT, Network(*layers), (240, 320), len(layers)) == set()
 
@@ -221,6 +222,15 @@ def test_but_where_something_else_reads_it_or_a_pinned_sum_is_before_it() -> Non
     assert pin_to_fp32(TRT, Network(long_sum, *network.layers), SIZE, 6) == {0, 3, 4}
 
 
+def test_a_large_comparison_merges_nothing() -> None:
+    x, root = Tensor(FULL), Tensor((1, 1, *SIZE))
+    network = Network(
+        Layer("sqrt", LayerType.UNARY, [Tensor((1, 1, *SIZE))], root),
+        Layer("greater", LayerType.ELEMENTWISE, [x, root], Tensor(FULL, DataType.BOOL)),
+    )
+    assert pin_to_fp32(TRT, network, SIZE, 2) == {0}
+
+
 @pytest.mark.parametrize(
     ("kind", "pinned"),
     [(LayerType.ACTIVATION, {0}), (LayerType.UNARY, {0, 1, 2}), (LayerType.ELEMENTWISE, {0, 1, 2})],
@@ -247,7 +257,7 @@ def test_what_touches_a_large_tensor_is_held_to_half() -> None:
         layer(LayerType.REDUCE, pixel, Tensor(row)),  # pinned
         layer(LayerType.CONVOLUTION, pixel),  # pinned; in FP16, with a pinned ReLU behind it, it has no kernel
         layer(LayerType.ACTIVATION, pixel),  # pinned
-        layer(LayerType.SHUFFLE, FULL, Tensor(FULL), Tensor((4,), DataType.INT32)),
+        Layer("slice", LayerType.SHUFFLE, [Tensor(FULL), None, Tensor((4,), DataType.INT32)], Tensor(FULL)),
         layer(LayerType.ELEMENTWISE, None),  # of unknown size
         layer(LayerType.SHAPE, (4,), Tensor(FULL), dtype=DataType.INT32),
         Layer("constant", LayerType.CONSTANT, [], Tensor(FULL)),
@@ -271,6 +281,7 @@ def test_int8_leaves_the_ends_and_what_writes_a_small_tensor() -> None:
         *(False, False, False),  # the last three
     ]
     assert may_be_int8([large] * 5, SIZE) == [False] * 5
+    assert may_be_int8([large] * 2 + [small, small + 1] + [large] * 3, SIZE)[2:4] == [False, True]
     assert may_be_int8([], SIZE) == []
 
 

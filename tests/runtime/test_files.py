@@ -9,6 +9,7 @@ import pytest
 from irvis.runtime.errors import FileError
 from irvis.runtime.files import (
     check_outputs,
+    check_outputs_apart,
     check_writable,
     parse_json,
     read_bytes,
@@ -21,9 +22,10 @@ from irvis.runtime.files import (
 
 
 def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_path):
-    write_bytes(tmp_path / "made" / "file.bin", b"abc")
-    assert [path.name for path in (tmp_path / "made").iterdir()] == ["file.bin"]
-    assert (tmp_path / "made" / "file.bin").read_bytes() == b"abc"
+    folder = tmp_path / "made" / "too"
+    write_bytes(folder / "file.bin", b"abc")
+    assert [path.name for path in folder.iterdir()] == ["file.bin"]
+    assert (folder / "file.bin").read_bytes() == b"abc"
     before = os.umask(0o027)
     try:
         write_bytes(tmp_path / "private.bin", b"abc")
@@ -34,7 +36,13 @@ def test_a_new_file_has_the_usual_permissions_and_nothing_is_left_beside_it(tmp_
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError(), KeyboardInterrupt(), OSError(28, "No space left on device"), FileError("cannot read the input")],
+    [
+        RuntimeError(),
+        KeyboardInterrupt(),
+        OSError(28, "No space left on device"),
+        OSError("No space"),  # as NumPy raises it, without a number
+        FileError("cannot read the input"),
+    ],
 )
 def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
     path = tmp_path / "file.bin"
@@ -47,7 +55,7 @@ def test_a_failure_keeps_what_was_there_and_leaves_no_part(tmp_path, error):
 
     with pytest.raises((RuntimeError, KeyboardInterrupt, FileError)) as caught:
         fail()
-    wanted = f"cannot write {path}: No space left on device" if type(error) is OSError else str(error)
+    wanted = f"cannot write {path}: {error.strerror or error}" if type(error) is OSError else str(error)
     assert str(caught.value) == wanted
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
@@ -94,18 +102,21 @@ def test_an_interruption_at_any_instruction_leaves_no_part(tmp_path):
 
 def test_what_is_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     """So that a robot whose power goes has the old file or the new one, and none that is empty."""
-    path, seen = tmp_path / "out.bin", []
+    path, seen, handles = tmp_path / "out.bin", [], []
     path.write_bytes(b"old")
     sync = os.fsync
 
     def note(handle):
         seen.append((os.pread(handle, 100, 0), path.read_bytes()))
+        handles.append(handle)
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", note)
     write_bytes(path, b"new")
     assert seen == [(b"new", b"old")]
     assert path.read_bytes() == b"new"
+    with pytest.raises(OSError, match="Bad file descriptor"):  # a robot writes for weeks: none may stay open
+        os.fstat(*handles)
 
 
 def test_the_temporary_file_is_in_the_same_folder_and_keeps_the_suffix(tmp_path):
@@ -115,8 +126,17 @@ def test_the_temporary_file_is_in_the_same_folder_and_keeps_the_suffix(tmp_path)
 
 def test_a_parent_that_is_a_file_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileError, match="file is not a folder"):
-        write_bytes(tmp_path / "file" / "x.png", b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(FileError, match=f"{folder} is not a folder"):
+            write_bytes(folder / "x.png", b"")
+
+
+@pytest.mark.parametrize("path", ["/proc/x.png", "/proc/deeper/x.png"])
+@pytest.mark.parametrize("write", [check_writable, lambda path: write_bytes(path, b"")])
+def test_where_nothing_can_be_made_it_is_one_line(path, write):
+    """Root may write into any folder but that of the processes."""
+    with pytest.raises(FileError, match=f"^cannot write {path}: No such file or directory$"):
+        write(path)
 
 
 def test_long_names_can_be_written(tmp_path):
@@ -129,12 +149,14 @@ def test_sha256_agrees_with_hashlib(tmp_path):
     data = bytes(range(256)) * 9000  # more than one block
     (tmp_path / "x").write_bytes(data)
     assert sha256(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+    with pytest.raises(FileError, match=r"cannot read .*/none: No such file"):
+        sha256(tmp_path / "none")
 
 
 def test_reading_what_is_not_there_says_what_was_wanted(tmp_path):
     with pytest.raises(FileError, match=r"engine not found: .*nothing"):
         read_bytes(tmp_path / "nothing", "engine")
-    with pytest.raises(FileError, match="cannot read file"):
+    with pytest.raises(FileError, match=f"^cannot read file {tmp_path}: Is a directory$"):
         read_bytes(tmp_path)
 
 
@@ -156,8 +178,8 @@ def test_a_file_without_end_is_not_read(tmp_path):
 
 
 def test_what_cannot_be_a_name_is_one_line(tmp_path):
-    for name in ("n" * 300, "a\0b"):
-        with pytest.raises(FileError, match="cannot read file"):
+    for name, said in (("n" * 300, "File name too long"), ("a\0b", "embedded null byte")):
+        with pytest.raises(FileError, match=f"cannot read file .*: {said}"):
             read_bytes(tmp_path / name)
 
 
@@ -193,7 +215,9 @@ def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"before"
 
 
-@pytest.mark.parametrize("output", ["in", "folder/../in", "link", "hard", "a.engine", "a.engine.json", "b.plan.json"])
+@pytest.mark.parametrize(
+    "output", ["in", "folder/../in", "link", "hard", "a.engine", "a.engine.json", "b.plan.json", "c.trt.json"]
+)
 def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -201,7 +225,7 @@ def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path, monkeypa
     (tmp_path / "link").symlink_to("in")
     os.link("in", "hard")
     with pytest.raises(FileError, match=f"{output} would overwrite an input"):
-        check_outputs([None, output], [tmp_path / "in", "a.engine", "b.plan", None])
+        check_outputs([None, output], [tmp_path / "in", "a.engine", "b.plan", "c.trt", None])
 
 
 def test_two_outputs_of_one_path_are_refused_and_others_are_checked(tmp_path):
@@ -211,6 +235,7 @@ def test_two_outputs_of_one_path_are_refused_and_others_are_checked(tmp_path):
     with pytest.raises(FileError, match="is not a folder"):
         check_outputs([tmp_path / "a", tmp_path / "file" / "b"], [tmp_path / "a.json"])
     check_outputs([tmp_path / "a", None], [tmp_path / "file", tmp_path / "none"])
+    check_outputs_apart([None, tmp_path / "a", None], [])
     check_outputs([tmp_path / "a"], ["of a URI: \0"])
     check_outputs([tmp_path / "m.onnx.json"], [tmp_path / "m.onnx"])  # only an engine has a sidecar
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -221,7 +246,15 @@ def test_json_is_parsed(value):
     assert parse_json(json.dumps(value).encode()) == value
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 101 + b"1" + b"}" * 101, b"[" * 101 + b"]" * 101])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        b"[" * 101 + b"]" * 101,
+        b"[" + b"[]," * 200 + b"[" * 100 + b"]" * 101,  # after many that were closed
+    ],
+)
 def test_json_that_would_end_python_38_is_refused_before_it_is_parsed(text):
     with pytest.raises(ValueError, match="nested deeper than 100"):
         parse_json(text)
@@ -229,15 +262,15 @@ def test_json_that_would_end_python_38_is_refused_before_it_is_parsed(text):
 
 def test_what_is_no_json_is_a_value_error():
     assert parse_json(b"[" * 100 + b"]" * 100)
-    for data in (b"", b"{", b"]", b"\xff", b"[1,]"):
+    for data in (b"", b"{", b"]", b"\xff", b"[1,]", b'"\xed\xa0\x80"', '"UTF-16"'.encode("utf-16")):
         with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
             parse_json(data)
 
 
 def test_json_that_was_written_is_read_again_whatever_the_names_in_it(tmp_path):
     document = {"Wärme": [1, 2.5, None], os.fsdecode(b"caf\xe9"): "two\nlines"}
-    write_json(tmp_path / "a.json", document)
-    assert parse_json((tmp_path / "a.json").read_bytes()) == document
+    write_json(tmp_path / "a.json", [float("inf"), document])
+    assert parse_json((tmp_path / "a.json").read_bytes()) == [float("inf"), document]
     assert "Wärme" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
