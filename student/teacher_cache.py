@@ -83,7 +83,7 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
         with _locked(place):
             arrays = _open(place, crops)
             done = _done(place) if arrays else 0
-            if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays, done):
+            if arrays and done and not _still_gives(teacher, crops[:BATCH], arrays):
                 logger.warning("%s has changed: its cached outputs are computed again", teacher.name)
                 done = 0
             if done == 0:
@@ -121,11 +121,11 @@ def _fill(
     return arrays
 
 
-def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray], done: int) -> bool:
+def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray]) -> bool:
     """Return whether the teacher's outputs on the first crops equal the cached ones, up to rounding."""
     for name, tensor in teacher_maps(teacher, *to_unit(crops))._asdict().items():
-        found, kept = tensor[:done].cpu(), torch.from_numpy(arrays[name][: len(crops)][:done].copy())
-        if found.shape != kept.shape or found.dtype != kept.dtype:
+        found, kept = tensor.cpu(), torch.from_numpy(arrays[name][: len(crops)])
+        if found.shape != kept.shape:
             return False
         tolerance = max(ROUNDING, torch.finfo(kept.dtype).eps) * kept.float().abs().max()
         if not (found.float() - kept.float()).abs().max() <= tolerance:
@@ -135,17 +135,24 @@ def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray],
 
 def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]:
     _note(place, 0)  # before the files of another format are replaced
+    _remove(place)  # not overwritten: another run may be reading them
+    arrays = {}
+    try:
+        for name, tensor in maps._asdict().items():
+            dtype = np.float16 if tensor.dtype == torch.float16 else np.float32
+            path, shape = place / f"{name}.npy", (count, *tensor.shape[1:])
+            arrays[name] = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            with path.open("r+b") as stream:  # on a full disk a write to memory that has no blocks ends the process
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    except OSError:
+        _remove(place)
+        raise
+    return arrays
+
+
+def _remove(place: Path) -> None:
     for name in TeacherMaps._fields:
-        (place / f"{name}.npy").unlink(missing_ok=True)  # not overwritten: another run may be reading them
-    return {
-        name: open_memmap(
-            place / f"{name}.npy",
-            mode="w+",
-            dtype=np.float16 if tensor.dtype == torch.float16 else np.float32,
-            shape=(count, *tensor.shape[1:]),
-        )
-        for name, tensor in maps._asdict().items()
-    }
+        (place / f"{name}.npy").unlink(missing_ok=True)
 
 
 def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:

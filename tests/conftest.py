@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -111,3 +112,19 @@ def graphs(tmp_path_factory):
     for path in paths:
         export(student, path, None, plain=path.stem == "plain", pairs=[planes])
     return paths
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A function that mounts a small disk, with what it is filled with, and remounts it with options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def run(options):
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True)
+        if made.returncode:
+            pytest.skip("only root may mount a disk")
+        return place
+
+    yield run
+    subprocess.run(["umount", "-l", place], capture_output=True)

@@ -175,22 +175,6 @@ def test_an_output_that_is_an_input_or_another_output(template, said, good, comm
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.fixture
-def mount(tmp_path):
-    """A function that mounts a small disk, with what it is filled with, and remounts it with options."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def run(options):
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True)
-        if made.returncode:
-            pytest.skip("only root may mount a disk")
-        return place
-
-    yield run
-    subprocess.run(["umount", "-l", place], capture_output=True)
-
-
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 

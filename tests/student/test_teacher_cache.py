@@ -183,11 +183,12 @@ def test_files_of_other_shapes_without_a_checked_output_are_made_again(tmp_path)
     assert maps.samples.shape == (10, 6, 32, 32)
 
 
-def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog):
-    cached_maps(Toy(), CROPS, tmp_path)
-    rounding = Edited(lambda feature, fused: (feature * (1 + 1e-6), fused * (1 + 1e-6)))
-    assert torch.equal(cached_maps(rounding, CROPS, tmp_path).fused, Toy()(*to_unit(CROPS))[1])
-    assert (rounding.calls, caplog.messages) == (1, [])
+@pytest.mark.parametrize("gain", [1.0, -1.0])
+def test_outputs_that_differ_by_rounding_are_kept(tmp_path, caplog, gain):
+    cached_maps(Toy(gain), CROPS, tmp_path)
+    rounding = Edited(lambda feature, fused: (feature * (1 + 1e-6), fused * (1 + 1e-6)), gain=gain)
+    assert torch.equal(cached_maps(rounding, CROPS, tmp_path).fused, Toy(gain)(*to_unit(CROPS))[1])
+    assert (rounding.calls, "has changed" in caplog.text) == (1, False)
 
 
 def test_a_teacher_that_draws_random_numbers_runs_once_too(tmp_path, caplog):
@@ -217,30 +218,64 @@ def test_a_run_that_reads_the_outputs_goes_on_with_them_where_they_are_made_agai
     assert torch.equal(maps.fused, before)
 
 
-def test_a_teacher_of_nan_is_refused():
+@pytest.mark.parametrize(
+    "change",
+    [lambda feature, fused: (feature / 0, fused), lambda feature, fused: (feature, fused * float("nan"))],
+    ids=["feature", "fused"],
+)
+def test_a_teacher_of_nan_is_refused(change):
     with pytest.raises(ModelError, match="Toy gives NaN or infinity"):
-        teacher_maps(Toy(float("nan")), *to_unit(CROPS))
+        teacher_maps(Edited(change), *to_unit(CROPS))
 
 
-def test_a_teacher_of_another_size_is_refused():
-    class Halved(Toy):
-        def __call__(self, infrared, visible):
-            feature, fused = super().__call__(infrared, visible)
-            return feature, fused[..., ::2, ::2]
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda feature, fused: (feature, fused[..., ::2, ::2]), "(10, 1, 16, 16) and (10, 3, 16, 16)"),
+        (lambda feature, fused: (feature[:1], fused), "(10, 1, 32, 32) and (1, 3, 16, 16)"),
+        (lambda feature, fused: (feature.flatten(2), fused), "(10, 1, 32, 32) and (10, 3, 256)"),
+    ],
+)
+def test_a_teacher_of_other_shapes_is_refused(change, found):
+    with pytest.raises(ModelError) as caught:
+        teacher_maps(Edited(change), *to_unit(CROPS))
+    assert str(caught.value) == f"Toy must return a fused (10, 1, 32, 32) and a feature (B, C, h, w). Got {found}"
 
-    with pytest.raises(ModelError, match=r"Toy must return a fused \(10, 1, 32, 32\).* Got \(10, 1, 16, 16\)"):
-        teacher_maps(Halved(), *to_unit(CROPS))
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_outputs_of_another_precision_are_taken(dtype):
+    maps = teacher_maps(Edited(lambda feature, fused: (feature.to(dtype), fused.to(dtype))), *to_unit(CROPS))
+    assert [one.dtype for one in maps] == [torch.float32, torch.float32, torch.float16]
+    assert (maps.fused - Toy()(*to_unit(CROPS))[1]).abs().max() < 0.004
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match=r"cannot cache teacher outputs at .*; give --cache"):
         cached_maps(Toy(), CROPS, tmp_path / "file")
+    cached_maps(Toy(), CROPS, tmp_path)
+    (index,) = tmp_path.glob("*/index.json")
+    index.unlink()
+    index.mkdir()
+    with pytest.raises(FileError, match=f"cannot cache teacher outputs at .*: cannot write {index}: it is a folder; "):
+        cached_maps(Toy(), CROPS, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_takes_no_room(mount):
+    """Writing to a mapped file without blocks once ended the process: "Bus error"."""
+    disk = mount("size=100k")  # of the 110 that are needed
+    with pytest.raises(FileError, match=r"cannot cache teacher outputs at .*: No space left on device; give --cache"):
+        cached_maps(Toy(), CROPS, disk)
+    assert not list(disk.glob("*/*.npy"))
+    mount("remount,size=200k")
+    assert torch.equal(cached_maps(Toy(), CROPS, disk).fused, Toy()(*to_unit(CROPS))[1])
 
 
 def test_the_default_place_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "irvis" / "teachers"
+    cached_maps(Toy(), CROPS[:4])
+    assert len(list(default_cache().glob("Toy-*/fused.npy"))) == 1
 
 
 def test_maps_are_in_the_order_that_the_trainer_flattens_them_in():
