@@ -26,7 +26,7 @@ def save_student(path: PathLike, student: Student, training: Optional[Dict[str, 
         "config": json.dumps(asdict(student.config)),
         "training": json.dumps(training or {}),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in student.state_dict().items()}
     write_safetensors(path, tensors, metadata)
 
 

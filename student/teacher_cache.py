@@ -160,8 +160,7 @@ def _open(place: Path, crops: Tensor) -> Optional[Dict[str, np.ndarray]]:
     try:
         # Copy on write: torch wants writable memory, and no change to it may reach the file.
         mode: Literal["r+", "c"] = "r+" if _done(place) < len(crops) else "c"
-        arrays = {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
-        return arrays if all(len(array) == len(crops) for array in arrays.values()) else None
+        return {name: np.load(place / f"{name}.npy", mmap_mode=mode) for name in TeacherMaps._fields}
     except Exception:  # of damaged files: NumPy, zipfile and json raise exceptions with no common base class
         return None
 

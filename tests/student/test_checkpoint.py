@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from irvis.runtime.errors import FileError, IrvisError, ModelError
 from irvis.runtime.shipped import NAMES, find_model
-from irvis.student.checkpoint import KIND, load_student, read_metadata, save_student
+from irvis.student.checkpoint import KIND, is_safetensors, load_student, read_metadata, save_student
 from irvis.student.network import Student, StudentConfig
 
 
@@ -66,6 +66,15 @@ def test_metadata_say_what_it_is_and_how_it_was_trained(tmp_path):
     assert metadata["kind"] == KIND
     assert json.loads(metadata["config"])["channels"] == 32
     assert json.loads(metadata["training"]) == {"steps": 3, "data": "train"}
+    save_student(tmp_path / "s.safetensors", Student())
+    assert json.loads(read_metadata(tmp_path / "s.safetensors")["training"]) == {}
+
+
+def test_a_student_trained_with_channels_last_is_stored_in_the_usual_order(tmp_path):
+    student = Student()
+    save_student(tmp_path / "usual.safetensors", student)
+    save_student(tmp_path / "last.safetensors", student.to(memory_format=torch.channels_last))
+    assert (tmp_path / "last.safetensors").read_bytes() == (tmp_path / "usual.safetensors").read_bytes()
 
 
 def test_the_same_student_and_training_give_the_same_bytes(tmp_path):
@@ -157,11 +166,14 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, kept):
 
 
 def test_text_and_noise_are_refused(tmp_path):
-    for suffix in (".safetensors", ".pt"):
+    kinds = {".safetensors": "not a readable safetensors file", ".pt": "not a state dict that can be loaded safely"}
+    for suffix, said in kinds.items():
         for content in (b"hello\nworld\n" * 50, bytes(range(256)) * 8, b"\0" * 64):
             path = tmp_path / f"s{suffix}"
             path.write_bytes(content)
-            refusal(path, FileError)
+            assert refusal(path, FileError).startswith(said)
+    with pytest.raises(FileError, match="Is a directory"):
+        is_safetensors(tmp_path)
 
 
 def test_lacking_unknown_and_misshapen_tensors_are_named(tmp_path):

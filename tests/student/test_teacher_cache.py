@@ -54,11 +54,11 @@ def test_the_teacher_runs_once(tmp_path):
 
 
 def test_other_weights_other_crops_and_other_names_are_other_entries(tmp_path):
-    for teacher, crops in ((Toy(), CROPS), (Toy(2.0), CROPS), (Toy(), CROPS[:8]), (Toy(name="Other one"), CROPS)):
+    for teacher, crops in ((Toy(), CROPS), (Toy(2.0), CROPS), (Toy(), CROPS[:8]), (Toy(name="Other/one"), CROPS)):
         calls = teacher.calls
         cached_maps(teacher, crops, tmp_path)
         assert teacher.calls > calls
-    assert len(list(tmp_path.iterdir())) == 4
+    assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == ["Other_one", "Toy", "Toy", "Toy"]
 
 
 def test_what_reads_the_cache_cannot_change_it(tmp_path):
@@ -172,6 +172,15 @@ def test_outputs_of_a_teacher_that_has_changed_under_one_digest_are_made_again(t
     cached_maps(edited, crops, tmp_path)
     assert len(caplog.messages) == 1
     assert edited.calls == 1 + 20 + 20 + 1
+
+
+def test_what_a_stopped_run_made_again_is_not_taken_for_all(tmp_path):
+    cached_maps(Toy(), CROPS, tmp_path)
+    halved = Edited(lambda feature, fused: (feature, fused / 2), fails_at=2)  # at the second 4 of 10 crops
+    with pytest.raises(KeyboardInterrupt):
+        cached_maps(halved, CROPS, tmp_path)
+    halved.fails_at = None
+    assert torch.equal(cached_maps(halved, CROPS, tmp_path).fused, Toy()(*to_unit(CROPS))[1] / 2)
 
 
 def test_files_of_other_shapes_without_a_checked_output_are_made_again(tmp_path):
