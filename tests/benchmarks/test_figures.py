@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def test_the_committed_pages_are_what_the_command_makes_of_the_committed_results
         assert any(text in page for _, page, _ in pages for text in shown), f"no page shows or links {name}.json"
 
 
-def test_every_page_is_filled_once(repository, capsys):
-    assert figures.main(["--root", str(repository)]) == 0
+def test_every_page_is_filled_once(repository, capsys, monkeypatch):
+    monkeypatch.chdir(repository)
+    assert figures.main([]) == 0
     assert capsys.readouterr().out.count("wrote ") == 2
     for name in ("README.md", "docs/speed.md"):
         page = (repository / name).read_text()
@@ -43,6 +45,15 @@ def test_every_page_is_filled_once(repository, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_plot_is_drawn_beside_its_result(repository, capsys):
+    folder = repository / "docs" / "results"
+    shutil.copy(ROOT / "docs" / "results" / "peers-cpu.json", folder)
+    assert figures.main(["--root", str(repository)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {folder / 'peers-cpu.png'}"
+    assert (folder / "peers-cpu.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "gpu.png").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -50,6 +61,7 @@ def test_every_page_is_filled_once(repository, capsys):
         ('{"kind": "x"}', "not a result of a kind known here"),
         ("[]", "not a result of a kind known here"),
         ('{"kind": "table", "head": []}', "docs/results/gpu.json is incomplete: 'rows'"),
+        ('{"kind": "table", "head": [], "rows": 3}', "docs/results/gpu.json is incomplete: "),
     ],
 )
 def test_a_bad_result_is_one_line(repository, capsys, content, said):

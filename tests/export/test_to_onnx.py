@@ -15,6 +15,7 @@ from torch import nn
 from irvis.export import to_onnx
 from irvis.export.check_onnx import find_obstacles
 from irvis.export.to_onnx import export, largest_difference
+from irvis.export.transposes import share_transposes
 from irvis.runtime import cli
 from irvis.runtime.errors import FileError, ModelError
 from irvis.runtime.frames import split_luminance
@@ -98,7 +99,17 @@ def test_the_graph_is_one_that_tensorrt_takes(exported, dynamic, plain):
     assert find_obstacles(model) == []
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 13)]
     assert model.ir_version <= 8
+    assert model.producer_name == "irvis"
     assert exported[dynamic, plain].stat().st_size < 1e6
+
+
+@KINDS
+def test_no_tensor_is_transposed_twice_but_for_a_product(exported, dynamic, plain):
+    """A product swaps its factor's last two axes without a copy, unless the exporter merged that into a transpose."""
+    model = onnx.load(exported[dynamic, plain])
+    before = model.SerializeToString()
+    share_transposes(model)
+    assert model.SerializeToString() == before
 
 
 @pytest.mark.parametrize("plain", [False, True])
