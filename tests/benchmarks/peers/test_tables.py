@@ -70,9 +70,12 @@ def test_the_table_has_cost_and_quality():
     ship = ["SHIP", "ONNX Runtime", "90.00 (85.00 to 90.00)", "10.00 (9.50 to 10.00)", "1e-04", "22.61", "0.0777"]
     assert rows[-1] == [*ship, "0.500", "1.549"]
     assert rows[2][-2:] == ["", ""]
+    assert rows[1][2] == "42.00 (41.00 to 221.00)"  # of 40, 42 and 400
     assert rows[1][4] == ""  # PyTorch is what the others are compared with
     assert "TNO/test, 25 pairs" in to_text(DOCUMENT)
     assert f"| {' | '.join(rows[-1])} |\n" in to_markdown(DOCUMENT)
+    assert f"\n| --- | --- |{' ---: |' * 7}\n" in to_markdown(DOCUMENT)
+    assert to_text({**DOCUMENT, "quality_of": None}).endswith("not thop's.")
 
 
 def test_the_plot_is_drawn_of_what_has_quality(tmp_path):
