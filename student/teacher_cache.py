@@ -136,7 +136,7 @@ def _still_gives(teacher: Teacher, crops: Tensor, arrays: Dict[str, np.ndarray])
 def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]:
     _note(place, 0)  # before the files of another format are replaced
     _remove(place)  # not overwritten: another run may be reading them
-    arrays = {}
+    arrays: Dict[str, np.ndarray] = {}
     try:
         for name, tensor in maps._asdict().items():
             dtype = np.float16 if tensor.dtype == torch.float16 else np.float32
