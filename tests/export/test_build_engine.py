@@ -261,6 +261,18 @@ def test_clock_leaves_nothing_on_a_terminal(capsys: pytest.CaptureFixture, monke
     assert capsys.readouterr().err == "\r\x1b[K| building: 0:00 \r\x1b[K"
 
 
+def test_clock_counts_minutes_and_turns(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(spinner.time, "monotonic", lambda: now[-1])
+    with spinner._clock("building", plain=False) as tick:
+        for later in (0.0, 0.125, 0.25, 0.375, 0.5, 61.0):
+            now.append(100.0 + later)
+            assert tick() == 0.125
+    shown = [text.strip() for text in capsys.readouterr().err.split("\r\x1b[K")]
+    turns = ["| building: 0:00", "/ building: 0:00", "- building: 0:00", "\\ building: 0:00", "| building: 0:00"]
+    assert shown == ["", *turns, "| building: 1:01", ""]
+
+
 def test_clock_raises_what_the_work_raised() -> None:
     for work, error in ((lambda: 1 // 0, ZeroDivisionError), (sys.exit, SystemExit)):
         with pytest.raises(error):
