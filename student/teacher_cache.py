@@ -142,8 +142,9 @@ def _create(place: Path, maps: TeacherMaps, count: int) -> Dict[str, np.ndarray]
             dtype = np.float16 if tensor.dtype == torch.float16 else np.float32
             path, shape = place / f"{name}.npy", (count, *tensor.shape[1:])
             arrays[name] = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-            with path.open("r+b") as stream:  # on a full disk a write to memory that has no blocks ends the process
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                with path.open("r+b") as stream:  # a write to memory without blocks on a full disk ends the process
+                    os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     except OSError:
         _remove(place)
         raise
