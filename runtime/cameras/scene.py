@@ -4,6 +4,7 @@ import functools
 import math
 from typing import Tuple
 
+import cv2
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
@@ -69,8 +70,12 @@ class SceneReader:
 
 @functools.lru_cache(maxsize=2)
 def _panorama(name: str, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the scene, its mirror image and the scene again, side by side: a view of ``width`` can move for ever."""
-    infrared, visible = (
-        np.concatenate([half, half[:, ::-1], half], axis=1) for half in make_scene(name, height, width)
-    )
+    """Return the scene, its mirror image and the scene again, side by side: a view of ``width`` can move for ever.
+
+    Painting takes seconds at DEFAULT_SIZE and a minute at 1080x1920, so a scene of more pixels is enlarged to them.
+    """
+    share = min(1.0, math.sqrt(math.prod(DEFAULT_SIZE) / (height * width)))
+    painted = make_scene(name, math.ceil(height * share), math.ceil(width * share))
+    halves = (cv2.resize(half, (width, height), interpolation=cv2.INTER_CUBIC) for half in painted)
+    infrared, visible = (np.concatenate([half, half[:, ::-1], half], axis=1) for half in halves)
     return infrared, visible

@@ -1,10 +1,13 @@
+import cv2
 import numpy as np
 import pytest
 
 from irvis.runtime.buffers import Buffers
+from irvis.runtime.cameras import scene
 from irvis.runtime.cameras.reader import open_reader
 from irvis.runtime.cameras.uri import parse_uri
 from irvis.runtime.errors import FileError
+from irvis.runtime.samples import make_scene
 
 SIZE = "width=64&height=48"
 
@@ -34,6 +37,26 @@ def test_infrared_may_have_16_bits():
     (wide, _), (narrow, _) = (frames(f"test://glare?{SIZE}{bits}", "infrared", 1)[0] for bits in ("&bits=16", ""))
     assert wide.dtype == np.uint16
     np.testing.assert_array_equal(wide, 7000 + 12 * narrow.astype(np.uint16))
+
+
+def test_a_large_scene_is_a_small_one_enlarged_since_painting_it_would_take_a_minute(monkeypatch):
+    painted = []
+
+    def paint(name, height, width):
+        painted.append((height, width))
+        return make_scene(name, height, width)
+
+    monkeypatch.setattr(scene, "make_scene", paint)
+    monkeypatch.setattr(scene, "DEFAULT_SIZE", (48, 64))
+    scene._panorama.cache_clear()
+    for role, shape in (("infrared", (108, 192)), ("visible", (108, 192, 3))):
+        image, _ = frames("test://street?width=192&height=108", role, 1)[0]
+        assert image.shape == shape
+        small = make_scene("street", *painted[0])[role == "visible"]
+        back = cv2.resize(image, painted[0][::-1], interpolation=cv2.INTER_AREA)
+        assert np.corrcoef(back.ravel(), small.ravel())[0, 1] > 0.99
+    assert painted == [(42, 74)]  # of the same shape, and no more pixels than 48x64, up to rounding
+    scene._panorama.cache_clear()
 
 
 @pytest.mark.parametrize(
