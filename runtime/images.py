@@ -76,7 +76,10 @@ def read_visible(path: Union[str, Path]) -> np.ndarray:
     """Return a visible frame, uint8, BGR (H, W, 3) or grey (H, W). Raises FileError."""
     image = read_image(path, "visible image")
     if image.dtype != np.uint8:
-        raise FileError(f"visible image must hold 8 bits a channel. Got {image.dtype} in {path}; convert it first")
+        raise FileError(
+            f"visible image must hold 8 bits a channel. Got {image.dtype} in {path}; convert it first, or exchange the "
+            "two: only infrared may hold 16"
+        )
     return image
 
 

@@ -167,7 +167,7 @@ def test_float_images_are_refused(tmp_path, value):
 
 def test_sixteen_bit_visible_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((20, 20), np.uint16))
-    with pytest.raises(FileError, match=r"8 bits a channel\. Got uint16"):
+    with pytest.raises(FileError, match=r"8 bits a channel\. Got uint16.*, or exchange the two: only infrared may"):
         read_visible(tmp_path / "x.png")
 
 
