@@ -11,9 +11,11 @@ A trial fails if the second is more than FAILED_PX, or the first more than LOST_
 """
 
 import argparse
+import contextlib
 import sys
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -27,7 +29,7 @@ from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.images import read_infrared, read_visible
 from irvis.runtime.pairs import files_of, pairs_of
-from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate
+from irvis.runtime.registration.automatic import TRUSTED, Estimate, estimate, fit_width
 from irvis.runtime.registration.descriptors import to_plane
 from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.sizes import parse_count
@@ -40,9 +42,10 @@ CHOSEN_ON = 5  # every fifth trial serves to choose the threshold, the others to
 Frames = Sequence[Tuple[np.ndarray, np.ndarray]]
 
 
-def gradients(pairs: Frames, model: str) -> Estimate:
-    """Estimate as the runtime does."""
-    return estimate(pairs, model=model)
+def gradients(pairs: Frames, model: str, share: float = 1.0) -> Estimate:
+    """Estimate as the runtime does, where the infrared covers about this share of the visible's width."""
+    infrared, visible = pairs[0]
+    return estimate(pairs, initial=fit_width(infrared.shape, visible.shape, share), model=model)
 
 
 def ecc(pairs: Frames, model: str) -> Estimate:
@@ -172,6 +175,14 @@ def margins(size: Sequence[int]) -> Tuple[int, int]:
     return int(np.ceil(reach[0])) + 3, int(np.ceil(reach[1])) + 3
 
 
+def narrow(frame: np.ndarray, share: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the middle of a frame, this share of its sides, and the homography from it to the frame."""
+    sides = [max(round(share * side), 1) for side in frame.shape[:2]]
+    y, x = ((whole - side) // 2 for whole, side in zip(frame.shape, sides))
+    middle = np.ascontiguousarray(frame[y : y + sides[0], x : x + sides[1]])
+    return middle, np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
 def distort(infrared: np.ndarray, seed: int) -> Tuple[np.ndarray, np.ndarray]:
     """Warp an infrared frame at random; return its crop, and the homography from it to the crop of the original."""
     rng = np.random.default_rng(seed)
@@ -211,8 +222,11 @@ class Trial(NamedTuple):
         return self.recovered_px > FAILED_PX or self.error_px > LOST_PX
 
 
-def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -> Iterator[Trial]:
-    """Warp and register every ``every``-th pair of a data set; yield the trials. Raises IrvisError."""
+def trials(folder: Path, method: str, frames: int, model: str, every: int = 1, share: float = 1.0) -> Iterator[Trial]:
+    """Warp and register every ``every``-th pair of a data set; yield the trials. Raises IrvisError.
+
+    A ``share`` below 1 cuts the infrared to its middle, as of a narrower field of view, which only "gradients" is told.
+    """
     pairs = pairs_of(folder)[::every]
     data_set = data_set_name(folder)
     groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
@@ -222,13 +236,17 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -
         originals = [(read_infrared(pair.infrared), read_visible(pair.visible)) for pair in group]
         seed = zlib.crc32(group[0].name.encode())
         distorted = [distort(infrared, seed) for infrared, _ in originals]
-        true = distorted[0][1]
-        plain = [(crop(infrared), crop(visible)) for infrared, visible in originals]
-        warped = [(infrared, visible) for (infrared, _), (_, visible) in zip(distorted, plain)]
+        visible = [crop(frame) for _, frame in originals]
+        plain = [(narrow(crop(frame), share)[0], other) for (frame, _), other in zip(originals, visible)]
+        warped = [(narrow(frame, share)[0], other) for (frame, _), other in zip(distorted, visible)]
+        placed = narrow(visible[0], share)[1]  # the data set's own registration of what is left of the infrared
+        moved = np.linalg.inv(placed) @ distorted[0][1] @ placed
         others = [crop(read_visible(pair.visible)) for pair in groups[(index + 1) % len(groups)]]
         size = warped[0][0].shape
-        unrelated = [(infrared, cv2.resize(other, size[::-1])) for (infrared, _), other in zip(warped, others)]
-        register = METHODS[method]
+        unrelated = [
+            (infrared, cv2.resize(other, wanted.shape[1::-1])) for (infrared, wanted), other in zip(warped, others)
+        ]
+        register = METHODS[method] if share == 1 else partial(gradients, share=share)
         before = register(plain, model).homography
         start = time.perf_counter()
         after, confidence, _ = register(warped, model)
@@ -237,12 +255,12 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1) -
         yield Trial(
             data_set,
             group[0].name,
-            corner_error(after, true, size),
-            corner_error(after, before @ true, size),
+            corner_error(after, placed @ moved, size),
+            corner_error(after, before @ moved, size),
             confidence,
             register(unrelated, model).confidence,
             seconds,
-            information(first, second, before) > information(first, second, np.eye(3)),
+            information(first, second, before) > information(first, second, placed),
         )
 
 
@@ -297,15 +315,25 @@ def _share(which: np.ndarray) -> str:
     return f"{100 * np.mean(which):.1f} %" if len(which) else "none"
 
 
+def parse_share(text: str) -> float:
+    """Parse a share in (0, 1] for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"a share is above 0 and at most 1. Got {text!r}")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the tables."""
     pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
     check_outputs([arguments.json], files_of(pairs))
+    if arguments.share != 1 and arguments.method not in (None, ["gradients"]):
+        raise IrvisError("--share is for the method gradients, which alone can be told of it")
     found = {
         method: [
             trial
             for folder in arguments.folders
-            for trial in trials(folder, method, arguments.frames, arguments.model, arguments.every)
+            for trial in trials(folder, method, arguments.frames, arguments.model, arguments.every, arguments.share)
         ]
         for method in arguments.method or ["gradients"]
     }
@@ -313,7 +341,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "gradients" in found:
         print(f"\n{to_confidence(found['gradients'])}")
     if arguments.json:
-        record: Dict[str, Any] = {"frames": arguments.frames, "model": arguments.model, "every": arguments.every}
+        record: Dict[str, Any] = {name: getattr(arguments, name) for name in ("frames", "model", "every", "share")}
         record["trials"] = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
         write_json(arguments.json, record)
     return 0
@@ -335,6 +363,13 @@ def main() -> int:
         help="pairs of one size that share a warp (gradients only)",
     )
     parser.add_argument("--every", type=parse_count, default=1, metavar="N", help="take only the first of N pairs")
+    parser.add_argument(
+        "--share",
+        type=parse_share,
+        default=1.0,
+        metavar="S",
+        help="cut the infrared to the middle S of its width and height, and tell the method (gradients only)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
     arguments = parser.parse_args()
     return guarded("registration", lambda: run(arguments))

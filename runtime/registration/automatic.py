@@ -65,7 +65,7 @@ def estimate(
         raise ValueError(f"model must be one of {', '.join(MODELS)}. Got {model!r}")
     _check(pairs)
     infrared, visible = pairs[0][0].shape, pairs[0][1].shape[:2]
-    homography = _fit_width(infrared, visible) if initial is None else _checked(initial)
+    homography = fit_width(infrared, visible) if initial is None else _checked(initial)
     planes = [(to_plane(pair[0]), to_plane(pair[1])) for pair in pairs]
     found, distinction = _search(planes, homography)
     if distinction <= 0:
@@ -108,9 +108,12 @@ def _blank(frame: np.ndarray) -> np.ndarray:
     return np.zeros(np.shape(frame)[:2] if np.ndim(frame) > 1 else (MINIMUM, MINIMUM), np.uint8)
 
 
-def _fit_width(infrared: Sequence[int], visible: Sequence[int]) -> np.ndarray:
-    """Return the homography between frames (H, W) that makes their widths equal and their centres coincide."""
-    scale = visible[1] / infrared[1]
+def fit_width(infrared: Sequence[int], visible: Sequence[int], share: float = 1.0) -> np.ndarray:
+    """Return the homography between frames (H, W) by which the infrared covers this share of the visible's width.
+
+    Their centres coincide. It is a start for ``estimate`` where one camera sees clearly more than the other.
+    """
+    scale = share * visible[1] / infrared[1]
     return _similarity(infrared, scale, 0.0, (visible[1] - infrared[1]) / 2, (visible[0] - infrared[0]) / 2)
 
 

@@ -1,10 +1,12 @@
 """Register an infrared camera to a visible one: ``irvis calibrate INFRARED VISIBLE -o registration.json``."""
 
 import argparse
+import contextlib
+import math
 import os
 import sys
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -71,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="similarity (rotation, scale, shift), affine or homography (default: similarity with --auto, otherwise "
         "the one that best predicts each point from the others)",
     )
+    parser.add_argument(
+        "--fields-of-view",
+        type=_parse_degrees,
+        nargs=2,
+        metavar=("INFRARED", "VISIBLE"),
+        help="horizontal, in degrees, for --auto if one camera sees clearly more than the other (default: the same)",
+    )
     parser.add_argument("--token", help="token that a browser must send to open the page of --click")
     parser.add_argument("--force", action="store_true", help="write an automatic result even if it is not trusted")
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="write a picture for judging the result")
@@ -94,8 +103,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not is_kept:
         raise IrvisError(
             f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: add "
-            "pairs with shapes that both cameras see, use --click or --checkerboard (if one camera sees clearly more "
-            "of the scene's width than the other, only these work), or keep it with --force"
+            "pairs with shapes that both cameras see, give --fields-of-view if one camera sees clearly more than the "
+            "other, use --click or --checkerboard, or keep it with --force"
         )
     return 0
 
@@ -117,7 +126,7 @@ def register(arguments: argparse.Namespace, frames: List[Frames]) -> Result:
         write_points(kept, points)  # before anything can fail: clicking takes a person's time
         print(f"wrote {kept}")
         return _from_points("clicked", points, first, arguments.model)
-    return _automatic(frames, arguments.model or "similarity")
+    return _automatic(frames, arguments.model or "similarity", arguments.fields_of_view)
 
 
 def report(result: Result) -> None:
@@ -165,12 +174,27 @@ def _check(arguments: argparse.Namespace) -> None:
         raise FileError(f"cannot write a preview as {preview}: its suffix must be .png or another image's")
     if token is not None and arguments.click is None:
         raise IrvisError("--token is for the page of --click: add --click")
+    if arguments.fields_of_view is not None and not _is_automatic(arguments):
+        raise IrvisError("--fields-of-view is for the automatic method: points and boards need none")
     named = arguments.infrared, arguments.visible
     inputs = [name for name in named if not is_camera(name)]
     images = [entry.path for name in inputs if os.path.isdir(name) for entry in os.scandir(name)]
     recordings = files_of_sources(name for name in named if is_camera(name))
     points = _clicked_path(output) if arguments.click is not None else None
     check_outputs([output, preview, points], [*inputs, *images, *recordings, arguments.points])
+
+
+def _is_automatic(arguments: argparse.Namespace) -> bool:
+    others = ("points", "click", *(kind.replace("-", "_") for kind in KINDS))
+    return all(getattr(arguments, name) is None for name in others)
+
+
+def _parse_degrees(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        degrees = float(text)
+        if 0 < degrees < 180:
+            return degrees
+    raise argparse.ArgumentTypeError(f"a field of view lies between 0 and 180 degrees. Got {text!r}")
 
 
 def _clicked_path(output: Path) -> Path:
@@ -202,17 +226,24 @@ def _from_points(method: str, points: np.ndarray, frames: Frames, model: Optiona
     return Result(registration, frames, points, found)
 
 
-def _automatic(frames: List[Frames], model: str) -> Result:
-    from irvis.runtime.registration.automatic import estimate
+def _automatic(frames: List[Frames], model: str, fields_of_view: Optional[Sequence[float]]) -> Result:
+    from irvis.runtime.registration.automatic import estimate, fit_width
 
     frames = spread_end_to_end(frames, AUTOMATIC_AT_MOST)
     print(
         f"looking for what infrared and visible have in common, in {len(frames)} pairs: a second or two each",
         flush=True,
     )
-    found = estimate([(pair.infrared, pair.visible) for pair in frames], model=model)
+    share = _share_of_width(*fields_of_view) if fields_of_view else 1.0
+    initial = fit_width(*frames[0].sizes, share)
+    found = estimate([(pair.infrared, pair.visible) for pair in frames], initial=initial, model=model)
     registration = Registration(found.homography, *frames[0].sizes, "automatic", confidence=found.confidence)
     return Result(registration, frames[0], trusted=found.trusted)
+
+
+def _share_of_width(infrared: float, visible: float) -> float:
+    """Return how much of the visible's width the infrared sees, from their horizontal fields of view in degrees."""
+    return math.tan(math.radians(infrared) / 2) / math.tan(math.radians(visible) / 2)
 
 
 def _click(frames: Frames, kept: Path, arguments: argparse.Namespace) -> np.ndarray:

@@ -26,6 +26,7 @@ from irvis.benchmarks.registration import (
     information,
     main,
     mutual_information,
+    narrow,
     sift,
     to_confidence,
     to_markdown,
@@ -146,6 +147,38 @@ def test_a_subset_may_be_taken(scenes, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["registration", str(scenes), "--every", "2"])
     assert main() == 1
     assert "two trials of 1 need 2 pairs or more. Got 1 from" in capsys.readouterr().err
+
+
+def test_a_narrower_infrared_lies_in_the_middle(grey):
+    middle, placed = narrow(grey, 0.7)
+    assert middle.shape == (168, 224)
+    found = cv2.warpPerspective(middle, placed, grey.shape[::-1])
+    np.testing.assert_array_equal(found[36:204, 48:272], grey[36:204, 48:272])
+
+
+def test_the_method_is_told_of_a_narrower_infrared(scenes, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "trials.json"
+    monkeypatch.setattr(sys, "argv", ["registration", str(scenes), "--share", "0.8", "--json", str(file)])
+    assert main() == 0
+    kept = json.loads(file.read_text())
+    assert kept["share"] == 0.8
+    assert max(trial["error_px"] for trial in kept["trials"]["gradients"]) < 3
+    assert max(trial["recovered_px"] for trial in kept["trials"]["gradients"]) < 3
+
+
+def test_no_other_method_is_told(scenes, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["registration", str(scenes), "--share", "0.8", "--method", "sift"])
+    assert main() == 1
+    said = capsys.readouterr().err
+    assert said == "registration: --share is for the method gradients, which alone can be told of it\n"
+
+
+@pytest.mark.parametrize("share", ["0", "1.1", "nan", "wide"])
+def test_a_share_is_of_the_whole(share, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["registration", "TNO", "--share", share])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"a share is above 0 and at most 1. Got '{share}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--every", "--frames"])

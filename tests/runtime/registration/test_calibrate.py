@@ -18,7 +18,7 @@ from irvis.runtime.registration import Registration, calibrate
 from irvis.runtime.registration.homography import corners_of, project
 from irvis.runtime.registration.points import read_points, write_points
 from irvis.runtime.registration.targets import Target
-from irvis.runtime.samples import make_scene
+from irvis.runtime.samples import SCENES, make_scene
 
 INFRARED, VISIBLE = (128, 160), (240, 320)
 DEGREES, SCALE, SHIFT = 2.0, 1.9, (6.0, -4.0)  # about the frames' centres, visible pixels
@@ -204,12 +204,40 @@ def test_an_untrusted_result_is_kept_by_force_only(rig, capsys):
     assert (code, len(errors)) == (1, 1)
     assert "not trusted (confidence 0." in errors[0]
     assert "--click or --checkerboard" in errors[0]
-    assert "sees clearly more of the scene's width" in errors[0]  # which no further pair mends
+    assert "give --fields-of-view if one camera sees clearly more" in errors[0]  # which no further pair mends
     assert set(files_of(rig)) - set(before) == {Path("p.png")}  # a person may tell what the numbers do not
     code, out, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--force")
     assert (code, errors) == (0, [])
     assert "not trusted" in out
     assert Registration.load("r.json").confidence < 0.4
+
+
+def test_cameras_of_unlike_fields_of_view_are_registered_if_these_are_given(tmp_path, monkeypatch, capsys):
+    """An infrared that sees .7 of the visible's width: 2 atan(.7 tan(60 / 2)) is 44.0 degrees."""
+    monkeypatch.chdir(tmp_path)
+    turn = TURN / SCALE * 0.7 * VISIBLE[1] / INFRARED[1]
+    truth = np.vstack([np.c_[turn, CENTRES[1] + SHIFT - turn @ CENTRES[0]], (0, 0, 1)])
+    for name in SCENES:
+        infrared, visible = make_scene(name, *VISIBLE)
+        write_image(f"ir/{name}.png", cv2.warpPerspective(infrared, np.linalg.inv(truth), INFRARED[::-1]))
+        write_image(f"vi/{name}.png", visible)
+    code, _, errors = run(capsys, "ir", "vi", "-o", "r.json", "--fields-of-view", "44.0", "60")
+    assert (code, errors) == (0, [])
+    assert error_px(Registration.load("r.json"), truth) < 2
+
+
+@pytest.mark.parametrize("method", [["--points", "points.csv"], ["--click"], ["--asymmetric-circles", "4x5"]])
+def test_fields_of_view_are_for_the_automatic_method(rig, capsys, method):
+    code, _, errors = run(capsys, "ir.png", "vi.png", "-o", "r.json", "--fields-of-view", 50, 69, *method)
+    message = "irvis calibrate: --fields-of-view is for the automatic method: points and boards need none"
+    assert (code, errors) == (1, [message])
+
+
+@pytest.mark.parametrize("degrees", ["0", "180", "nan", "wide"])
+def test_a_field_of_view_is_an_angle(rig, capsys, degrees):
+    with pytest.raises(SystemExit, match="2"):
+        main(["calibrate", "ir.png", "vi.png", "-o", "r.json", "--fields-of-view", "50", degrees])
+    assert f"lies between 0 and 180 degrees. Got '{degrees}'" in capsys.readouterr().err
 
 
 def free_port():
