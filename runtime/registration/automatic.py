@@ -59,7 +59,8 @@ def estimate(
         model: "similarity", "affine" or "homography": what the last step may change beside shift, rotation and scale.
 
     Confidence is q / (1 + q) with q = (1 - second / best peak of the search) / the expected error at the corners, in
-    pixels of the finest level. Raises FrameError for frames that do not fit, ValueError for an unknown model.
+    pixels of the finest level; 0 if the best peak is at the largest rotation or scale searched, or the smallest, since
+    the right answer may lie beyond. Raises FrameError for frames that do not fit, ValueError for an unknown model.
     """
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}. Got {model!r}")
@@ -67,13 +68,13 @@ def estimate(
     infrared, visible = pairs[0][0].shape, pairs[0][1].shape[:2]
     homography = fit_width(infrared, visible) if initial is None else _checked(initial)
     planes = [(to_plane(pair[0]), to_plane(pair[1])) for pair in pairs]
-    found, distinction = _search(planes, homography)
+    found, distinction, is_inside = _search(planes, homography)
     if distinction <= 0:
         return Estimate(homography, 0.0, False)
     for width in LEVELS:
         # More freedom only once a similarity has settled: at low resolution too little detail constrains it.
         found, error_px = _refine(planes, found, width, model if width == LEVELS[-1] else "similarity")
-    confidence = float(distinction / (distinction + error_px))
+    confidence = float(distinction / (distinction + error_px)) if is_inside else 0.0
     return Estimate(found, confidence, confidence >= TRUSTED)
 
 
@@ -170,12 +171,12 @@ def _resizing(before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
-def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float]:
+def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float, bool]:
     """Find the similarity to apply after ``homography`` that most blocks of the infrared frames vote for.
 
     Each block's correlation with the visible frame is computed once, for every shift. Each rotation and scale then
-    determines how far each block's table is shifted before the tables are summed. Returns the homography and
-    1 - second / best peak, 0 if the frames show nothing.
+    determines how far each block's table is shifted before the tables are summed. Returns the homography, 1 - second /
+    best peak, 0 if the frames show nothing, and whether the best is none of the outermost rotations and scales.
     """
     scaled = _scale(planes, homography, SEARCH_WIDTH)
     height, width = scaled.size
@@ -204,7 +205,8 @@ def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float]:
     best = float(scores[i, j, y, x])
     step = _similarity(scaled.size, SCALES[j], ROTATIONS[i], x - REACH, y - REACH)
     scores[:, :, max(0, y - APART) : y + APART + 1, max(0, x - APART) : x + APART + 1] = 0
-    return scaled.move(homography, step), 1 - float(scores.max()) / best if best > 0 else 0.0
+    is_inside = 0 < i < len(ROTATIONS) - 1 and 0 < j < len(SCALES) - 1
+    return scaled.move(homography, step), 1 - float(scores.max()) / best if best > 0 else 0.0, is_inside
 
 
 def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> Tuple[np.ndarray, float]:

@@ -106,6 +106,17 @@ def test_initial_says_where_to_look(scene):
     assert scaled.confidence == pytest.approx(found.confidence)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "scale", "trusted"), [(4, 1, True), (6, 1, False), (-6, 1, False), (0, 0.91, False)]
+)
+def test_an_answer_at_the_edge_of_what_was_searched_is_not_trusted(scene, degrees, scale, trusted):
+    """The right one may lie beyond: as an infrared of .7 of the visible's width, of which a wrong one was trusted."""
+    infrared, visible = scene
+    moved, _ = warped(infrared, similarity(infrared.shape, degrees, scale, 0, 0))
+    found = estimate([(moved, inner(visible))])
+    assert (found.trusted, found.confidence > 0) == (trusted, trusted)
+
+
 def test_several_frames_tell_what_one_does_not(scene):
     infrared, visible = scene
     moved, true = warped(infrared, similarity(infrared.shape, -2, 0.97, 8, 6))
