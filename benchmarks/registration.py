@@ -240,7 +240,7 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1, s
         plain = [(narrow(crop(frame), share)[0], other) for (frame, _), other in zip(originals, visible)]
         warped = [(narrow(frame, share)[0], other) for (frame, _), other in zip(distorted, visible)]
         placed = narrow(visible[0], share)[1]  # the data set's own registration of what is left of the infrared
-        moved = np.linalg.inv(placed) @ distorted[0][1] @ placed
+        true = distorted[0][1] @ placed
         others = [crop(read_visible(pair.visible)) for pair in groups[(index + 1) % len(groups)]]
         size = warped[0][0].shape
         unrelated = [
@@ -255,8 +255,8 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1, s
         yield Trial(
             data_set,
             group[0].name,
-            corner_error(after, placed @ moved, size),
-            corner_error(after, before @ moved, size),
+            corner_error(after, true, size),
+            corner_error(after, before @ np.linalg.inv(placed) @ true, size),
             confidence,
             register(unrelated, model).confidence,
             seconds,
