@@ -17,7 +17,7 @@ import time
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -42,10 +42,11 @@ CHOSEN_ON = 5  # every fifth trial serves to choose the threshold, the others to
 Frames = Sequence[Tuple[np.ndarray, np.ndarray]]
 
 
-def gradients(pairs: Frames, model: str, share: float = 1.0) -> Estimate:
-    """Estimate as the runtime does, where the infrared covers about this share of the visible's width."""
+def gradients(pairs: Frames, model: str, share: Optional[float] = None) -> Estimate:
+    """Estimate as the runtime does, told which share of the visible's width the infrared covers, or not."""
     infrared, visible = pairs[0]
-    return estimate(pairs, initial=fit_width(infrared.shape, visible.shape, share), model=model)
+    initial = None if share is None else fit_width(infrared.shape, visible.shape, share)
+    return estimate(pairs, initial=initial, model=model)
 
 
 def ecc(pairs: Frames, model: str) -> Estimate:
@@ -222,11 +223,15 @@ class Trial(NamedTuple):
         return self.recovered_px > FAILED_PX or self.error_px > LOST_PX
 
 
-def trials(folder: Path, method: str, frames: int, model: str, every: int = 1, share: float = 1.0) -> Iterator[Trial]:
+def trials(
+    folder: Path, method: str, frames: int, model: str, every: int = 1, share: float = 1.0, told: bool = False
+) -> Iterator[Trial]:
     """Warp and register every ``every``-th pair of a data set; yield the trials. Raises IrvisError.
 
-    A ``share`` below 1 cuts the infrared to its middle, as of a narrower field of view, which only "gradients" is told.
+    One frame of each pair is cut to its middle, as of a narrower field of view, so that the infrared covers ``share``
+    of the visible's width; "gradients" may be ``told``.
     """
+    of_infrared, of_visible = min(share, 1.0), min(1 / share, 1.0)
     pairs = pairs_of(folder)[::every]
     data_set = data_set_name(folder)
     groups = [pairs[k : k + frames] for k in range(0, len(pairs) - frames + 1, frames)]
@@ -236,17 +241,18 @@ def trials(folder: Path, method: str, frames: int, model: str, every: int = 1, s
         originals = [(read_infrared(pair.infrared), read_visible(pair.visible)) for pair in group]
         seed = zlib.crc32(group[0].name.encode())
         distorted = [distort(infrared, seed) for infrared, _ in originals]
-        visible = [crop(frame) for _, frame in originals]
-        plain = [(narrow(crop(frame), share)[0], other) for (frame, _), other in zip(originals, visible)]
-        warped = [(narrow(frame, share)[0], other) for (frame, _), other in zip(distorted, visible)]
-        placed = narrow(visible[0], share)[1]  # the data set's own registration of what is left of the infrared
-        true = distorted[0][1] @ placed
+        visible = [narrow(crop(frame), of_visible)[0] for _, frame in originals]
+        plain = [(narrow(crop(frame), of_infrared)[0], other) for (frame, _), other in zip(originals, visible)]
+        warped = [(narrow(frame, of_infrared)[0], other) for (frame, _), other in zip(distorted, visible)]
+        from_infrared = narrow(distorted[0][0], of_infrared)[1]
+        to_visible = np.linalg.inv(narrow(crop(originals[0][1]), of_visible)[1])
+        placed, true = (to_visible @ warp @ from_infrared for warp in (np.eye(3), distorted[0][1]))
         others = [crop(read_visible(pair.visible)) for pair in groups[(index + 1) % len(groups)]]
         size = warped[0][0].shape
         unrelated = [
             (infrared, cv2.resize(other, wanted.shape[1::-1])) for (infrared, wanted), other in zip(warped, others)
         ]
-        register = METHODS[method] if share == 1 else partial(gradients, share=share)
+        register = partial(gradients, share=share) if told else METHODS[method]
         before = register(plain, model).homography
         start = time.perf_counter()
         after, confidence, _ = register(warped, model)
@@ -316,34 +322,30 @@ def _share(which: np.ndarray) -> str:
 
 
 def parse_share(text: str) -> float:
-    """Parse a share in (0, 1] for argparse."""
+    """Parse a share of the visible's width for argparse."""
     with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 1:
+        if 0.1 <= float(text) <= 10:
             return float(text)
-    raise argparse.ArgumentTypeError(f"a share is above 0 and at most 1. Got {text!r}")
+    raise argparse.ArgumentTypeError(f"a share is 0.1 to 10. Got {text!r}")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the tables."""
     pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
     check_outputs([arguments.json], files_of(pairs))
-    if arguments.share != 1 and arguments.method not in (None, ["gradients"]):
-        raise IrvisError("--share is for the method gradients, which alone can be told of it")
+    if arguments.told and arguments.method not in (None, ["gradients"]):
+        raise IrvisError("--told is for the method gradients alone")
+    chosen = {name: getattr(arguments, name) for name in ("frames", "model", "every", "share", "told")}
     found = {
-        method: [
-            trial
-            for folder in arguments.folders
-            for trial in trials(folder, method, arguments.frames, arguments.model, arguments.every, arguments.share)
-        ]
+        method: [trial for folder in arguments.folders for trial in trials(folder, method, **chosen)]
         for method in arguments.method or ["gradients"]
     }
     print(to_markdown(found))
     if "gradients" in found:
         print(f"\n{to_confidence(found['gradients'])}")
     if arguments.json:
-        record: Dict[str, Any] = {name: getattr(arguments, name) for name in ("frames", "model", "every", "share")}
-        record["trials"] = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
-        write_json(arguments.json, record)
+        every = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
+        write_json(arguments.json, {**chosen, "trials": every})
     return 0
 
 
@@ -368,8 +370,9 @@ def main() -> int:
         type=parse_share,
         default=1.0,
         metavar="S",
-        help="cut the infrared to the middle S of its width and height, and tell the method (gradients only)",
+        help="cut one frame to its middle, so that the infrared covers S of the visible's width (default: %(default)g)",
     )
+    parser.add_argument("--told", action="store_true", help="tell the method the share (gradients only)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every trial here too")
     arguments = parser.parse_args()
     return guarded("registration", lambda: run(arguments))

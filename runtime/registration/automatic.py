@@ -1,7 +1,8 @@
 """Find where infrared pixels lie in the visible frame from the frames alone, by the orientation of their edges.
 
 It combines frames of one rigid camera pair, since one scene resolves what another leaves ambiguous. ``_search`` tries
-every similarity near the initial one at low resolution; ``_refine`` follows the correlation uphill from coarse to fine.
+every similarity near an initial one at low resolution, for each share of the visible's width that the infrared may
+cover; ``_refine`` follows the best's correlation uphill from coarse to fine.
 ``irvis.benchmarks.registration`` measures this beside the methods that it replaced.
 """
 
@@ -11,6 +12,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from irvis.runtime.errors import FrameError, one_line
 from irvis.runtime.frames import check_pair
@@ -27,6 +29,9 @@ BLOCK, STRIDE, REACH = 24, 18, 30
 ROTATIONS = np.deg2rad(np.arange(-5, 5.1, 0.5))
 SCALES = np.exp(np.arange(-0.08, 0.081, 0.01))
 APART = 9  # pixels of shift beyond which another peak counts as another answer
+# Of the visible's width that the infrared covers. Neighbours overlap without their outermost SCALES. Equal fields of
+# view come first, to be kept where the frames show nothing.
+SHARES = 1.15 ** np.array([0, -1, 1, -2, 2, -3, -4, -5])
 
 # The refinement: the visible frame's longer side at each level, in pixels, none enlarged.
 LEVELS = (160, 320, 640)
@@ -47,7 +52,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    pairs: Sequence[Tuple[np.ndarray, np.ndarray]], *, initial: Optional[np.ndarray] = None, model: str = "similarity"
+    pairs: Sequence[Tuple[np.ndarray, np.ndarray]],
+    *,
+    initial: Optional[np.ndarray] = None,
+    model: str = "similarity",
+    progress: bool = False,
 ) -> Estimate:
     """Estimate the homography of a rigid camera pair from one or more of its frame pairs.
 
@@ -55,8 +64,9 @@ def estimate(
         pairs: (infrared, visible): uint8 or uint16 (H, W) and uint8 BGR (h, w, 3) or grey (h, w). The sizes of the two
             may differ, but not from pair to pair.
         initial: the homography (3, 3) to start from, right to about 5 degrees, 8 % of scale and an eighth of the
-            visible frame's longer side. None takes both frames to have the same width and centre.
+            visible frame's longer side. None takes both frames to have the same centre, and starts from each of SHARES.
         model: "similarity", "affine" or "homography": what the last step may change beside shift, rotation and scale.
+        progress: show a bar on a terminal.
 
     Confidence is q / (1 + q) with q = (1 - second / best peak of the search) / the expected error at the corners, in
     pixels of the finest level; 0 if the best peak is at the largest rotation or scale searched, or the smallest, since
@@ -66,11 +76,14 @@ def estimate(
         raise ValueError(f"model must be one of {', '.join(MODELS)}. Got {model!r}")
     _check(pairs)
     infrared, visible = pairs[0][0].shape, pairs[0][1].shape[:2]
-    homography = fit_width(infrared, visible) if initial is None else _checked(initial)
+    starts = [fit_width(infrared, visible, share) for share in SHARES] if initial is None else [_checked(initial)]
     planes = [(to_plane(pair[0]), to_plane(pair[1])) for pair in pairs]
-    found, distinction, is_inside = _search(planes, homography)
+    bar = tqdm(starts, desc="searching", disable=None if progress else True, leave=False)
+    # The search from a neighbouring start has the same peak, but perhaps at its edge.
+    best = max((_search(planes, start) for start in bar), key=lambda peak: (peak.is_inside, peak.distinction))
+    found, distinction, is_inside = best
     if distinction <= 0:
-        return Estimate(homography, 0.0, False)
+        return Estimate(starts[0], 0.0, False)
     for width in LEVELS:
         # More freedom only once a similarity has settled: at low resolution too little detail constrains it.
         found, error_px = _refine(planes, found, width, model if width == LEVELS[-1] else "similarity")
@@ -171,12 +184,19 @@ def _resizing(before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
-def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float, bool]:
+class _Peak(NamedTuple):
+    """What a search found."""
+
+    homography: np.ndarray
+    distinction: float  # 1 - second / best peak; 0 if the frames show nothing
+    is_inside: bool  # whether the best is none of the outermost rotations and scales
+
+
+def _search(planes: Planes, homography: np.ndarray) -> _Peak:
     """Find the similarity to apply after ``homography`` that most blocks of the infrared frames vote for.
 
     Each block's correlation with the visible frame is computed once, for every shift. Each rotation and scale then
-    determines how far each block's table is shifted before the tables are summed. Returns the homography, 1 - second /
-    best peak, 0 if the frames show nothing, and whether the best is none of the outermost rotations and scales.
+    determines how far each block's table is shifted before the tables are summed.
     """
     scaled = _scale(planes, homography, SEARCH_WIDTH)
     height, width = scaled.size
@@ -196,17 +216,19 @@ def _search(planes: Planes, homography: np.ndarray) -> Tuple[np.ndarray, float, 
             table += cv2.matchTemplate(window, moving[y : y + block, x : x + block], cv2.TM_CCORR)
     votes = np.pad(votes - votes.mean((1, 2), keepdims=True), ((0, 0), (REACH, REACH), (REACH, REACH)))
     offsets = np.array([(x, y) for y, x in corners]) + (block - np.array([width, height])) / 2
-    scores = np.empty((len(ROTATIONS), len(SCALES), shifts, shifts), np.float32)
+    scores = np.zeros((len(ROTATIONS), len(SCALES), shifts, shifts), np.float32)
     for (i, angle), (j, scale) in itertools.product(enumerate(ROTATIONS), enumerate(SCALES)):
         turn = _similarity((1, 1), scale, angle, 0, 0)[:2, :2]
         moves = np.clip(np.rint(offsets @ turn.T - offsets).astype(int), -REACH, REACH) + REACH
-        scores[i, j] = sum(table[y : y + shifts, x : x + shifts] for table, (x, y) in zip(votes, moves))
+        score = scores[i, j]
+        for table, (x, y) in zip(votes, moves.tolist()):
+            score += table[y : y + shifts, x : x + shifts]
     i, j, y, x = map(int, np.unravel_index(scores.argmax(), scores.shape))
     best = float(scores[i, j, y, x])
     step = _similarity(scaled.size, SCALES[j], ROTATIONS[i], x - REACH, y - REACH)
     scores[:, :, max(0, y - APART) : y + APART + 1, max(0, x - APART) : x + APART + 1] = 0
     is_inside = 0 < i < len(ROTATIONS) - 1 and 0 < j < len(SCALES) - 1
-    return scaled.move(homography, step), 1 - float(scores.max()) / best if best > 0 else 0.0, is_inside
+    return _Peak(scaled.move(homography, step), 1 - float(scores.max()) / best if best > 0 else 0.0, is_inside)
 
 
 def _refine(planes: Planes, homography: np.ndarray, width: int, model: str) -> Tuple[np.ndarray, float]:

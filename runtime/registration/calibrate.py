@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_parse_degrees,
         nargs=2,
         metavar=("INFRARED", "VISIBLE"),
-        help="horizontal, in degrees, for --auto if one camera sees clearly more than the other (default: the same)",
+        help="horizontal, in degrees, for --auto if the infrared covers less than half of the visible's width or more "
+        "than 1.4 times as much (default: looks for the ratio)",
     )
     parser.add_argument("--token", help="token that a browser must send to open the page of --click")
     parser.add_argument("--force", action="store_true", help="write an automatic result even if it is not trusted")
@@ -103,8 +104,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not is_kept:
         raise IrvisError(
             f"the automatic result is not trusted (confidence {registration.confidence:.2f}) and was not written: add "
-            "pairs with shapes that both cameras see, give --fields-of-view if one camera sees clearly more than the "
-            "other, use --click or --checkerboard, or keep it with --force"
+            "pairs with shapes that both cameras see, give --fields-of-view if one camera sees less than half of what "
+            "the other sees, use --click or --checkerboard, or keep it with --force"
         )
     return 0
 
@@ -231,12 +232,10 @@ def _automatic(frames: List[Frames], model: str, fields_of_view: Optional[Sequen
 
     frames = spread_end_to_end(frames, AUTOMATIC_AT_MOST)
     print(
-        f"looking for what infrared and visible have in common, in {len(frames)} pairs: a second or two each",
-        flush=True,
+        f"looking for what infrared and visible have in common, in {len(frames)} pairs: takes seconds each", flush=True
     )
-    share = _share_of_width(*fields_of_view) if fields_of_view else 1.0
-    initial = fit_width(*frames[0].sizes, share)
-    found = estimate([(pair.infrared, pair.visible) for pair in frames], initial=initial, model=model)
+    initial = fit_width(*frames[0].sizes, _share_of_width(*fields_of_view)) if fields_of_view else None
+    found = estimate([(pair.infrared, pair.visible) for pair in frames], initial=initial, model=model, progress=True)
     registration = Registration(found.homography, *frames[0].sizes, "automatic", confidence=found.confidence)
     return Result(registration, frames[0], trusted=found.trusted)
 
