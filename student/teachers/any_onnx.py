@@ -32,7 +32,7 @@ class OnnxTeacher:
     """A Teacher: any ONNX file with two inputs, the infrared and the visible plane, (B, 1, H, W) in [0, 1].
 
     Runs on CUDA if ``device`` is a CUDA device and ONNX Runtime has that provider, else on the CPU. If the ONNX has a
-    fixed batch of n, it gets n pairs at a time, so the batch must be a multiple of n.
+    fixed batch of n, it gets n pairs at a time, the last of them repeated where fewer are left.
 
     Args:
         path: the ``.onnx``, with its external data beside it if it has any.
@@ -85,23 +85,25 @@ class OnnxTeacher:
         ]
         features, fused = [], []
         for start in range(0, len(infrared), step):
-            feeds = {name: plane[start : start + step] for name, plane in zip(self._inputs, planes)}
+            indices = np.arange(start, start + step).clip(max=len(infrared) - 1)
+            feeds = {name: plane[indices] for name, plane in zip(self._inputs, planes)}
             try:
                 found = self._session.run(self._names, feeds)
             except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-                shape = tuple(infrared[:step].shape)
+                shape = (step, *infrared.shape[1:])
                 raise ModelError(
                     f"ONNX Runtime failed on {self.name} with planes of {shape}: {one_line(error)}"
                 ) from error
             feature_part, fused_part = (torch.from_numpy(np.asarray(each, np.float32)) for each in found)
-            part = checked_output(self.name, infrared[start : start + step], feature_part, fused_part)
+            part = checked_output(self.name, infrared[indices], feature_part, fused_part)
             features.append(part[0])
             fused.append(part[1])
-        return torch.cat(features).to(self._device), torch.cat(fused).to(self._device)
+        feature_all, fused_all = (torch.cat(parts)[: len(infrared)].to(self._device) for parts in (features, fused))
+        return feature_all, fused_all
 
     def _pairs_at_once(self, infrared: Tensor) -> int:
-        """Return how many pairs run together. Raises ModelError for a size or batch other than the fixed ones."""
-        batch, step = len(infrared), len(infrared)
+        """Return how many pairs run together. Raises ModelError for a size other than the fixed one."""
+        step = len(infrared)
         for node in self._nodes:
             fixed, _, height, width = node.shape
             for wanted, found in ((height, infrared.shape[2]), (width, infrared.shape[3])):
@@ -112,10 +114,8 @@ class OnnxTeacher:
                         f"Got {format_size(infrared.shape[2:])}; export it for that size, or for any"
                     )
             if isinstance(fixed, int):
-                if fixed == 0 or batch % fixed:  # 0 is some exporters' word for any, but not ONNX Runtime's
-                    raise ModelError(
-                        f"{self.name} takes only {fixed} pairs at once. Got a batch of {batch}; export it for any batch"
-                    )
+                if fixed == 0:  # some exporters' word for any, but not ONNX Runtime's
+                    raise ModelError(f"{self.name} takes batches of 0 pairs; export it for any batch")
                 step = fixed
         return step
 
