@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Set, Tuple
 
 import torch
 
@@ -165,12 +165,19 @@ def sources_of(arguments: argparse.Namespace) -> List[Pair]:
     """Return all training pairs that the command line names. Raises IrvisError."""
     if (arguments.infrared is None) != (arguments.visible is None):
         raise IrvisError("--infrared and --visible go together")
-    pairs = [pair for folder in arguments.folders for pair in pairs_of(folder)]
+    sources = [pairs_of(folder) for folder in arguments.folders]
     if arguments.infrared is not None:
-        pairs += match_folders(arguments.infrared, arguments.visible)
-    if not pairs:
+        sources.append(match_folders(arguments.infrared, arguments.visible))
+    if not sources:
         raise IrvisError("nothing to train on: give a data set's folder, or --infrared and --visible")
-    return pairs
+    taken: Set[Tuple[Path, Path]] = set()
+    for pairs in sources:
+        files = [(pair.infrared.resolve(), pair.visible.resolve()) for pair in pairs]
+        twice = taken.intersection(files)
+        if twice:
+            raise IrvisError(f"the pairs of {min(twice)[0].parent} are given twice; give each folder once")
+        taken.update(files)
+    return [pair for pairs in sources for pair in pairs]
 
 
 def named_inputs(arguments: argparse.Namespace) -> List[Optional[Path]]:

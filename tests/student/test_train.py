@@ -751,8 +751,10 @@ def test_a_command_that_names_pairs_alone_is_the_papers_run(samples, pairs, tmp_
     by_place, by_name = passed_to_train(monkeypatch, samples, "--validation", samples)
     assert by_place == (pairs, Path("student.safetensors"), TrainConfig())
     assert by_name["options"] == RunOptions(validation=pairs)
-    folders = ["--infrared", samples / "ir", "--visible", samples / "vi"]
-    assert passed_to_train(monkeypatch, samples, samples, *folders)[0][0] == 3 * pairs
+    copies = [shutil.copytree(samples, tmp_path / name) for name in "ab"]
+    folders = ["--infrared", copies[1] / "ir", "--visible", copies[1] / "vi"]
+    found = passed_to_train(monkeypatch, samples, copies[0], *folders)[0][0]
+    assert found == [*pairs, *pairs_of(copies[0]), *pairs_of(copies[1])]
 
 
 @pytest.mark.parametrize(
@@ -828,6 +830,15 @@ def test_options_that_do_not_fit_are_one_line(samples, tmp_path, capsys, options
 def test_nothing_to_train_on_is_said(capsys):
     assert main(["train"]) == 1
     assert "nothing to train on" in capsys.readouterr().err
+
+
+def test_pairs_given_twice_by_any_name_are_refused(samples, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(samples)
+    halves = ["--infrared", f"{samples}/ir", "--visible", f"{samples}/vi"]
+    for again in ([f"{samples}/"], [str(tmp_path / "link")], halves):
+        assert main(["train", str(samples), *again, "-o", str(tmp_path / "s.safetensors"), *OPTIONS]) == 1
+        said = f"irvis train: the pairs of {samples / 'ir'} are given twice; give each folder once\n"
+        assert capsys.readouterr().err == said
 
 
 def test_two_folders_are_a_data_set_too_and_an_epoch_counts_the_crops(samples, tmp_path):
