@@ -1,10 +1,11 @@
 """What a model's speed costs: its error against the FP32 ONNX, and the quality of the frames it fuses."""
 
 import importlib.util
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +20,8 @@ from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.providers import CPU_ONLY
 from irvis.runtime.spread import spread_by_parts
 
+Planes = Tuple[np.ndarray, np.ndarray]  # infrared and luminance, uint8 (H, W)
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -30,7 +33,7 @@ class Accuracy:
     reference: Optional[str]  # the ONNX run in FP32 on the CPU; None: no error was measured
     # max_abs (for a range of 1), worst_psnr_db and mean_psnr_db of 8-bit fused frames.
     error: Optional[Dict[str, float]]
-    quality: Optional[Dict[str, float]]  # means of CC, PSNR, SCD and SSIM; None: scikit-image is not installed
+    quality: Optional[Dict[str, float]]  # finite means of CC, PSNR, SCD, SSIM; None: scikit-image is not installed
 
 
 def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path], resize: bool = False) -> Accuracy:
@@ -43,34 +46,31 @@ def measure_accuracy(fuser: Fuser, folder: Path, reference: Optional[Path], resi
     pairs = pairs_of(folder)
     chosen = spread_by_parts(pairs, PAIRS_AT_MOST)
     fused = [(planes, fuser(*planes)) for planes in (_read(pair, None if resize else fuser.size) for pair in chosen)]
-    errors, qualities = [], []
-    evaluate = _find_metrics()
+    errors = []
     if reference is not None:
         with Fuser(reference, providers=CPU_ONLY, resize=resize) as exact:
             for planes, found in tqdm(fused, unit="pair", desc="error", leave=False, disable=None, file=sys.stderr):
                 errors.append(compare(found, exact(*planes)))
-    if evaluate is not None:
-        qualities = [evaluate(*(plane.astype(np.float64) for plane in (*planes, found))) for planes, found in fused]
     return Accuracy(
         data_set=data_set_name(folder),
         pairs=len(chosen),
         of=len(pairs),
         reference=printable(reference.name) if reference is not None else None,
         error={name: value for name, value in summarise(errors).items() if name != "pairs"} if errors else None,
-        quality={name: float(np.mean([row[name] for row in qualities])) for name in qualities[0]}
-        if qualities
-        else None,
+        quality=_quality(chosen, fused),
     )
 
 
-def _read(pair: Pair, size: Optional[Tuple[int, int]]) -> Tuple[np.ndarray, np.ndarray]:
+def _read(pair: Pair, size: Optional[Tuple[int, int]]) -> Planes:
     """Return infrared and luminance, uint8 (H, W), at a size or, for None, their own."""
     return resized(read_luminance(pair), size)
 
 
-def _find_metrics() -> Optional[Callable[..., Dict[str, Any]]]:
+def _quality(pairs: Sequence[Pair], fused: Sequence[Tuple[Planes, np.ndarray]]) -> Optional[Dict[str, float]]:
     if importlib.util.find_spec("skimage") is None:
         return None
-    from irvis.benchmarks.metrics import published_metrics
+    from irvis.benchmarks.metrics import published_metrics, told_means_of
 
-    return published_metrics
+    rows = [published_metrics(*(plane.astype(np.float64) for plane in (*planes, found))) for planes, found in fused]
+    means = told_means_of("quality", [pair.name for pair in pairs], rows)
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

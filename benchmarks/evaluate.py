@@ -20,7 +20,7 @@ from irvis.benchmarks.fusers import (
     split_name,
     teacher_files,
 )
-from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.benchmarks.metrics import evaluate_fusion, told_means_of
 from irvis.benchmarks.published import published_quality
 from irvis.benchmarks.tables import (
     BASELINE,
@@ -155,12 +155,15 @@ def mean(infrared: np.ndarray, luminance: np.ndarray) -> np.ndarray:
 
 
 def evaluate_pairs(pairs: List[Pair], fuse: Fuse, label: str = "mean of the inputs") -> Dict[str, float]:
-    """Return each metric's mean over the pairs, on luminance; ``label`` heads the progress bar. Raises IrvisError."""
+    """Return each metric's mean over the pairs, on luminance; ``label`` heads the progress bar. Raises IrvisError.
+
+    A warning tells on which pairs a metric is not finite, which the mean leaves out.
+    """
     values = []
     for pair in tqdm(pairs, desc=label, unit="pair", disable=None, leave=False):
         infrared, luminance = read_luminance(pair)
         values.append(evaluate_fusion(infrared, luminance, fuse(infrared, luminance)))
-    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+    return told_means_of(label, [pair.name for pair in pairs], values)
 
 
 def evaluate_images(pairs: List[Pair], images: Sequence[Path], label: str) -> Dict[str, float]:

@@ -8,11 +8,15 @@ over both inputs. SSIM may be compared only with figures of this code: no defini
 published ones. MI, VIF and Qabf follow the field's usual evaluation code, except for MI's unit, bits.
 """
 
-from typing import Dict, Tuple
+import logging
+import math
+from typing import Dict, Iterable, Sequence, Tuple
 
 import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
+
+from irvis.runtime.errors import printable
 
 VIF_SCALES = 4
 VIF_SMALLEST = 41  # pixels per side, below which the window of the fourth scale does not fit
@@ -21,6 +25,8 @@ VIF_NOISE = 2.0  # variance of the eye's own noise
 # Sigmoids of Qabf for the strength and the orientation of an edge, with the constants that fusion papers use.
 STRENGTH_GAIN, STRENGTH_SLOPE, STRENGTH_MIDDLE = 0.9994, -15.0, 0.5
 ANGLE_GAIN, ANGLE_SLOPE, ANGLE_MIDDLE = 0.9879, -22.0, 0.8
+
+logger = logging.getLogger("irvis.metrics")
 
 
 def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray) -> Dict[str, float]:
@@ -40,6 +46,33 @@ def evaluate_fusion(infrared: np.ndarray, visible: np.ndarray, fused: np.ndarray
         "VIF": sum(visual_information_fidelity(x, f) for x in (a, b)),
         "Qabf": edge_preservation(a, b, f),
     }
+
+
+def means_of(rows: Sequence[Dict[str, float]]) -> Dict[str, float]:
+    """Return each metric's mean over the pairs on which it is finite, NaN if it is on none."""
+    columns = {name: [row[name] for row in rows if math.isfinite(row[name])] for name in rows[0]}
+    return {name: float(np.mean(column)) if column else math.nan for name, column in columns.items()}
+
+
+def left_out(names: Iterable[str], rows: Sequence[Dict[str, float]]) -> str:
+    """Return which metrics ``means_of`` leaves out, on how many of the named pairs, and the first; empty for none.
+
+    Such is the PSNR of a black image.
+    """
+    names, parts = list(names), []
+    for metric in rows[0]:
+        found = [name for name, row in zip(names, rows) if not math.isfinite(row[metric])]
+        if found:
+            parts.append(f"{metric} of {len(found)} of {len(rows)} pairs, the first {printable(found[0])}")
+    return "; ".join(parts)
+
+
+def told_means_of(label: str, names: Iterable[str], rows: Sequence[Dict[str, float]]) -> Dict[str, float]:
+    """Return what ``means_of`` does, with a warning, headed by ``label``, that tells what it leaves out."""
+    told = left_out(names, rows)
+    if told:
+        logger.warning("%s: not finite, and left out of the mean: %s", label, told)
+    return means_of(rows)
 
 
 def published_metrics(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> Dict[str, float]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from irvis.benchmarks.data_sets import counted, data_set_name, file_name
 from irvis.benchmarks.experiments.ablation_tables import Setting, write_ablation
 from irvis.benchmarks.experiments.pair_keys import digest_pairs
-from irvis.benchmarks.metrics import published_metrics
+from irvis.benchmarks.metrics import published_metrics, told_means_of
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
@@ -275,7 +275,8 @@ def _measure(run: Run, test: DataSet, device: torch.device) -> Dict[str, float]:
         for pair in tqdm(test.pairs, desc=run.checkpoint.stem, unit="pair", disable=None, leave=False):
             infrared, visible = (plane[: test.side, : test.side] for plane in read_luminance(pair))
             rows.append(pool.submit(_metrics, infrared, visible, fuse_planes(student, infrared, visible)))
-        metrics = {name: float(np.mean([row.result()[name] for row in rows])) for name in METRICS}
+        found = [row.result() for row in rows]
+    metrics = told_means_of(run.checkpoint.stem, [pair.name for pair in test.pairs], found)
     write_json(run.figures(test), {"of": _identity(run, test), "metrics": metrics})
     return metrics
 

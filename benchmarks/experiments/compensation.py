@@ -31,7 +31,7 @@ from irvis.benchmarks.experiments.ablation import (
 )
 from irvis.benchmarks.experiments.compensation_tables import COSINE, MEASURED, Couple, write_compensation
 from irvis.benchmarks.experiments.scenes import Scene, chosen, read_scene
-from irvis.benchmarks.metrics import correlation, published_metrics
+from irvis.benchmarks.metrics import correlation, published_metrics, told_means_of
 from irvis.benchmarks.ranked_tables import check_quick
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
@@ -157,7 +157,8 @@ def measure(teacher: Teacher, student: Network, test: DataSet) -> Dict[str, Dict
             attended.append(attention_map(feature).cpu())
             row.append({**quality, **of_map(heat_map(attended[-1], infrared.shape), *planes)})
         rows["of_student"][-1][COSINE] = similarity(*attended)
-    return {whose: {name: float(np.mean([one[name] for one in row])) for name in row[0]} for whose, row in rows.items()}
+    names = [pair.name for pair in test.pairs]
+    return {whose: told_means_of(f"{teacher.name}, {whose}", names, row) for whose, row in rows.items()}
 
 
 def of_map(heat: np.ndarray, infrared: Tensor, visible: Tensor) -> Dict[str, float]:

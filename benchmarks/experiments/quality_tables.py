@@ -1,11 +1,11 @@
 """Quality as tables: one per data set beside the published figures, one of students against teachers, and CSV."""
 
 from pathlib import Path
-from statistics import mean
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from irvis.benchmarks.csv_text import csv_text
 from irvis.benchmarks.experiments.methods import Method
+from irvis.benchmarks.metrics import left_out, means_of
 from irvis.benchmarks.published import METRICS, NOT_COMPARABLE, PAIRS, QUALITY, published_set
 from irvis.benchmarks.ranked_tables import DIGITS, Cell, RankedTable, ranks, write_tables
 from irvis.benchmarks.tables import BASELINE, FOOTNOTE, MARK, MODEL, PUBLISHED, Quality, Row, to_csv
@@ -53,16 +53,9 @@ def write_quality(folder: Path, methods: Sequence[Method], measured: Sequence[Me
     return [*files, folder / "quality-pairs.csv"]
 
 
-def means_of(found: Measured) -> Dict[str, Dict[str, float]]:
-    """Return each method's metrics, means over the pairs."""
-    return {
-        name: {metric: mean(row[metric] for row in rows) for metric in METRICS} for name, rows in found.figures.items()
-    }
-
-
 def table_of(methods: Sequence[Method], found: Measured) -> RankedTable:
     """Return one row per method, measured or published, and one for the mean of the inputs, which is not ranked."""
-    means, published = means_of(found), _published(found)
+    means, published = {name: means_of(rows) for name, rows in found.figures.items()}, _published(found)
     names = [method.name for method in methods]
     columns = {metric: dict(zip(names, _ranks(means, names, metric))) for metric in METRICS}
     theirs = {metric: dict(zip(published, _ranks(published, list(published), metric))) for metric in METRICS}
@@ -105,6 +98,10 @@ def describe(methods: Sequence[Method], found: Measured) -> str:
         if at_hand and method.name in found.figures:
             best = f"the best of its teachers {', '.join(at_hand)}, metric by metric" if at_hand[1:] else at_hand[0]
             sentences.append(f"In brackets: {method.name} minus {best}.")
+    for name, rows in found.figures.items():
+        told = left_out([pair.name for pair in found.pairs], rows)
+        if told:
+            sentences.append(f"Not finite, and left out of the means of {name}: {told}.")
     waiting = [name for name in (method.name for method in methods) if name not in {**found.figures, **found.left_out}]
     if waiting:
         sentences.append(f"Not measured yet: {', '.join(waiting)}.")
@@ -114,7 +111,7 @@ def describe(methods: Sequence[Method], found: Measured) -> str:
 
 def csv_of(methods: Sequence[Method], found: Measured) -> str:
     """Return the unrounded means in the form of ``irvis evaluate --csv``; published ones have their number of pairs."""
-    means, name = means_of(found), published_set(found.folder)
+    means, name = {name: means_of(rows) for name, rows in found.figures.items()}, published_set(found.folder)
     rows = [Row(method.name, MODEL, means[method.name]) for method in methods if method.name in means]
     results = [Quality(found.name, len(found.pairs), [*rows, Row(MEAN, BASELINE, means[MEAN])])]
     if name is not None:
@@ -188,7 +185,7 @@ def _versus(
         teacher,
         data_set,
         len(pairs),
-        {metric: mean(own[metric] - other[metric] for own, other in pairs) for metric in METRICS},
+        means_of([{metric: own[metric] - other[metric] for metric in METRICS} for own, other in pairs]),
         {metric: sum(own[metric] > other[metric] for own, other in pairs) for metric in METRICS},
     )
 

@@ -77,6 +77,14 @@ def test_the_quality_is_the_one_of_the_evaluation(samples):
     assert accuracy.error is None
 
 
+def test_a_model_that_gives_black_has_a_quality_that_can_be_reported(samples, caplog):
+    pytest.importorskip("skimage")
+    with contextlib.closing(Fuser(Mean(more=-1.0))) as fuser:
+        found = measure_accuracy(fuser, samples, None)
+    assert set(found.quality) == {"CC", "SCD", "SSIM"}
+    assert f"PSNR of {found.pairs} of {found.pairs} pairs" in caplog.text
+
+
 def test_without_scikit_image_there_is_an_error_and_no_quality(samples, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with contextlib.closing(Fuser(Mean())) as fuser:

@@ -431,6 +431,16 @@ def test_the_mean_over_pairs_is_of_their_values(samples):
         assert together[name] == pytest.approx(np.mean([value[name] for value in alone]), rel=1e-12)
 
 
+def test_a_black_pair_costs_its_own_psnr_alone(tmp_path, caplog):
+    pairs = pairs_of(few_pairs(tmp_path, 2))
+    whole = evaluate_pairs(pairs, mean)["PSNR"]
+    for half in ("ir", "vi"):
+        write_image(tmp_path / half / "black.png", np.zeros((48, 48), np.uint8))
+    assert evaluate_pairs(pairs_of(tmp_path), mean)["PSNR"] == pytest.approx(whole)
+    told = f"{MEAN}: not finite, and left out of the mean: PSNR of 1 of 3 pairs, the first black"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
 def test_a_missing_folder_is_one_line(samples, tmp_path, capsys):
     code, blocks, trouble = run(capsys, samples, tmp_path / "none")
     assert (code, blocks) == (1, [])  # said before the minutes of the other folder

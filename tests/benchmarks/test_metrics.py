@@ -9,6 +9,8 @@ from irvis.benchmarks.metrics import (
     correlation,
     entropy,
     evaluate_fusion,
+    left_out,
+    means_of,
     peak_signal_to_noise,
     spatial_frequency,
 )
@@ -132,6 +134,14 @@ def test_a_constant_fused_image_says_nothing_and_gives_no_nan(level):
     nothing = ("CC", "EN", "SD", "SF", "AG", "MI", "VIF")
     assert {name: found[name] for name in nothing} == pytest.approx(dict.fromkeys(nothing, 0), abs=1e-12)
     assert not any(np.isnan(value) for value in found.values())
+
+
+def test_a_mean_is_over_the_pairs_on_which_its_metric_is_finite():
+    rows = [{"CC": 0.5, "PSNR": np.nan}, {"CC": 0.0, "PSNR": 12.0}, {"CC": 0.1, "PSNR": -np.inf}]
+    assert means_of(rows) == {"CC": pytest.approx(0.2), "PSNR": 12.0}
+    assert np.isnan(means_of(rows[:1])["PSNR"])
+    assert left_out("abc", rows) == "PSNR of 2 of 3 pairs, the first a"
+    assert left_out("b", rows[1:2]) == ""
 
 
 def test_values_that_wrap_in_8_bits_do_not():

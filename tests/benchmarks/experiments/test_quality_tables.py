@@ -104,6 +104,15 @@ def test_the_note_says_what_it_is_of(options, said, unsaid):
     assert unsaid not in note
 
 
+def test_what_is_not_finite_is_left_out_of_the_means_and_told():
+    figures = {**measured().figures, "own": rows(0.5, 0.25, PSNR=(float("nan"), 0.2))}
+    found = measured(figures=figures)
+    cells = {row[0].text: row for row in table_of(METHODS, found).rows}["own"]
+    assert cells[1 + METRICS.index("PSNR")].text == "0.2000 (+0.0000)"
+    assert "left out of the means of own: PSNR of 1 of 2 pairs, the first a." in describe(METHODS, found)
+    assert versus(METHODS, [found])[0].differences["PSNR"] == pytest.approx(-0.1)
+
+
 def test_a_whole_data_set_of_the_paper_is_of_its_pairs():
     whole = measured(pairs=PAIRS[:1] * 25, held=25)
     assert "Published: means over the 25 pairs of TNO. *" in describe(METHODS, whole)
