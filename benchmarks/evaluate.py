@@ -39,7 +39,7 @@ from irvis.runtime.errors import FrameError, IrvisError
 from irvis.runtime.files import check_outputs, write_text
 from irvis.runtime.frames import split_luminance
 from irvis.runtime.images import read_visible
-from irvis.runtime.luminance import read_luminance
+from irvis.runtime.luminance import read_luminance, read_sizes
 from irvis.runtime.pairs import Pair, files_of, images_called, pairs_of
 from irvis.runtime.shipped import NAMES
 from irvis.runtime.sizes import format_size
@@ -140,8 +140,7 @@ def check_inputs(models: Sequence[Model], data_sets: Iterable[List[Pair]], fused
     pair of the only data set.
     """
     for pairs in data_sets:
-        bar = tqdm(pairs, desc="reading pairs", unit="pair", disable=None, leave=False)
-        sizes = [read_luminance(pair)[0].shape for pair in bar]
+        sizes = read_sizes(pairs)
         for file, size in (each for files in fused for each in zip(files, sizes)):
             _read_fused(file, size)
         of_size = dict(zip(sizes, pairs))

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irvis.benchmarks.data_sets import data_set_name
-from irvis.benchmarks.metrics import evaluate_fusion
+from irvis.benchmarks.metrics import evaluate_fusion, means_of
 from irvis.export.half_precision import HalfPrecision
 from irvis.export.sample_frames import find_pairs
 from irvis.runtime.backend_onnxruntime import OnnxRuntimeBackend
@@ -65,10 +65,8 @@ class Outcome(NamedTuple):
         """Metric -> how much FP16 changes its mean over the pairs; empty if not measured."""
         if self.unusable:
             return {}
-        return {
-            name: float(np.mean([pair.metrics_fp16[name] - pair.metrics_fp32[name] for pair in self.pairs]))
-            for name in self.pairs[0].metrics_fp32
-        }
+        pairs = [(pair.metrics_fp16, pair.metrics_fp32) for pair in self.pairs]
+        return means_of([{name: fp16[name] - fp32[name] for name in fp32} for fp16, fp32 in pairs])
 
     @property
     def safe(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.frames import check_pair, split_luminance, to_unit
 from irvis.runtime.images import read_infrared, read_visible
+from irvis.runtime.luminance import read_sizes
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.spread import spread_by_parts
 
@@ -16,9 +17,14 @@ Frames = Tuple[np.ndarray, np.ndarray]  # infrared uint8 (H, W), visible uint8 B
 
 
 def find_pairs(folder: Path, at_most: Optional[int]) -> List[Pair]:
-    """Return up to ``at_most`` pairs of a data set, evenly spread over it, or all. Raises FileError if it has none."""
+    """Return up to ``at_most`` pairs of a data set, evenly spread over it, or all.
+
+    Raises FileError if it has none, and for a bad one what ``read_luminance`` does.
+    """
     pairs = pairs_of(folder)
-    return pairs if at_most is None else spread_by_parts(pairs, at_most)
+    chosen = pairs if at_most is None else spread_by_parts(pairs, at_most)
+    read_sizes(chosen)
+    return chosen
 
 
 def read_frames(pair: Pair, size: Optional[Tuple[int, int]] = None) -> Frames:

@@ -1,8 +1,9 @@
 """A pair of files as the two planes that are fused, for training and measuring: 8 bits, one size."""
 
-from typing import Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
+from tqdm import tqdm
 
 from irvis.runtime.errors import FileError, FrameError
 from irvis.runtime.frames import split_luminance
@@ -34,3 +35,13 @@ def read_luminance(pair: Pair) -> Tuple[np.ndarray, np.ndarray]:
             f"Got {format_size(size)} in {pair.infrared}; leave it out"
         )
     return infrared, split_luminance(visible).y
+
+
+def read_sizes(pairs: Sequence[Pair]) -> List[Tuple[int, int]]:
+    """Return each pair's size (H, W), by reading it all: a bad pair is told before long work on them, not amid it.
+
+    Raises what ``read_luminance`` does.
+    """
+    bar = tqdm(pairs, desc="reading pairs", unit="pair", disable=None, leave=False)
+    shapes = (read_luminance(pair)[0].shape for pair in bar)
+    return [(height, width) for height, width in shapes]

@@ -17,7 +17,7 @@ from irvis.runtime.cli import leave_terminal
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
 from irvis.runtime.locks import claimed
-from irvis.runtime.luminance import read_luminance
+from irvis.runtime.luminance import read_sizes
 from irvis.runtime.pairs import Pair, files_of, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.checkpoint import save_student
@@ -243,8 +243,7 @@ def _run(
         pairs = sources_of(arguments)
         held_out = pairs_of(arguments.validation) if arguments.validation and among.is_first else []
         validation = spread_end_to_end(held_out, arguments.validation_pairs)
-        for pair in validation:
-            read_luminance(pair)  # a bad one would end the run at its first validation
+        read_sizes(validation)  # a bad one would end the run at its first validation
         check_outputs_apart([arguments.output], named_inputs(arguments))
     among.first(lambda: _check_output(arguments.output, None, [*pairs, *held_out]))  # before a base is trained
     if arguments.output.suffix != SUFFIX:

@@ -1,6 +1,7 @@
 """What several tests share. Imports on Python 3.8 without torch."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,15 @@ def samples(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder, 96, 128)
+    return folder
+
+
+@pytest.fixture
+def cut_samples(samples, tmp_path):
+    """A copy of ``samples`` whose last infrared image is cut off."""
+    folder = shutil.copytree(samples, tmp_path / "cut")
+    last = max((folder / "ir").iterdir())
+    last.write_bytes(last.read_bytes()[:999])
     return folder
 
 

@@ -23,7 +23,7 @@ from irvis.benchmarks.metrics import published_metrics, told_means_of
 from irvis.benchmarks.published import METRICS
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, parse_json, read_bytes, sha256, write_json
-from irvis.runtime.luminance import read_luminance
+from irvis.runtime.luminance import read_luminance, read_sizes
 from irvis.runtime.pairs import Pair, pairs_of
 from irvis.runtime.spread import spread_end_to_end
 from irvis.student.ablation import VARIANTS, Variant
@@ -132,8 +132,7 @@ def main(arguments: argparse.Namespace) -> int:
 def test_set_of(folder: Path, quick: bool) -> DataSet:
     """Return the test set in ``folder``, or a corner of one pair if ``quick``. Raises FileError."""
     name, pairs = data_set_name(folder), pairs_for(folder, quick)
-    for pair in pairs:
-        read_luminance(pair)  # a bad one is reported before hours of training, not after
+    read_sizes(pairs)  # a bad one is reported before hours of training, not after
     cut = f", cut to {QUICK_SIDE}x{QUICK_SIDE}" if quick else ""
     return DataSet(name + cut, pairs, digest_pairs(pairs), QUICK_SIDE if quick else None)
 

@@ -30,6 +30,7 @@ from irvis.export.sample_frames import to_planes
 from irvis.export.to_onnx import sample_pairs
 from irvis.runtime.errors import IrvisError, ModelError, one_line
 from irvis.runtime.files import check_outputs, write_json, write_text
+from irvis.runtime.luminance import read_sizes
 from irvis.runtime.pairs import files_of, pairs_of
 from irvis.runtime.providers import CPU
 from irvis.runtime.samples import make_scene
@@ -151,6 +152,8 @@ def measure(arguments: argparse.Namespace) -> Document:
     quality, source = Quality("", 0, {}), arguments.quality
     if source is not None and not source.is_dir():
         quality = read_quality(source, students)
+    elif source is not None:
+        read_sizes(pairs_of(source))
     with ExitStack() as stack:
         forms = open_forms(students, weights, arguments, stack)
         latencies = time_forms({f"{form.method}\n{form.runtime}": form.run for form in forms}, arguments.rounds)

@@ -67,6 +67,17 @@ def test_an_onnx_of_one_size_is_tried_on_hostile_pairs_of_it_and_refuses_others(
     assert "takes only 48x64 (HEIGHTxWIDTH): give one of any size, from `irvis export CHECKPOINT --dynamic`" in line
 
 
+def test_a_bad_pair_is_told_before_anything_is_measured(capsys, cut_samples):
+    assert cli.main(["fp16", "fast", "--pairs", str(cut_samples)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), "ir/street.png" in err) == ("", 1, True)
+
+
+def test_a_metric_that_is_not_finite_is_left_out_of_its_mean_change():
+    values = [({"PSNR": np.inf}, {"PSNR": np.inf}), ({"PSNR": 12.0}, {"PSNR": 12.5})]
+    assert Outcome([Comparison("a", 60.0, 0.0, None, *each) for each in values]).metric_changes == {"PSNR": 0.5}
+
+
 def test_two_data_sets_of_one_name_are_both_measured(capsys, samples, tmp_path):
     folders = [shutil.copytree(samples, tmp_path / name / "TNO" / "test") for name in ("one", "other")]
     code, out = run(capsys, "fast", "--size", "48x64", "--pairs", *folders, "--limit", 1)

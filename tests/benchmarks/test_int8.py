@@ -42,6 +42,13 @@ def test_a_missing_data_set_is_told_before_anything_is_measured(capsys, samples,
     assert (said.out, said.err) == ("", f"irvis int8: folder not found: {tmp_path / 'none'}\n")
 
 
+def test_a_bad_pair_is_told_before_anything_is_measured(capsys, samples, cut_samples):
+    given = ["--calibrate", str(samples), "--pairs", str(samples), str(cut_samples), "--size", "48x64"]
+    assert cli.main(["int8", str(SHIPPED_MODEL), *given]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), "ir/street.png" in err) == ("", 1, True)
+
+
 def test_what_the_gate_would_refuse_is_said(capsys, samples, monkeypatch):
     monkeypatch.setitem(int8.LEAST_PSNR_DB, "int8", 150.0)
     code, out = run(capsys, samples, "--size", "48x64", "--limit", 1)

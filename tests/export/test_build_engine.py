@@ -196,6 +196,13 @@ def test_folders_without_pairs_are_found_before_tensorrt_is_asked(
     assert "folder not found" in failure(capsys, onnx, "--pairs", tmp_path / "none")
 
 
+@pytest.mark.parametrize("options", [["--pairs"], ["--int8", "--calibrate"]])
+def test_a_bad_pair_is_told_before_tensorrt_is_asked(
+    capsys: pytest.CaptureFixture, onnx: Path, cut_samples: Path, options: List[str]
+) -> None:
+    assert "not an image that OpenCV can read" in failure(capsys, onnx, *options, cut_samples)
+
+
 def run_command(command: List[str], folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **variables})
 

@@ -230,7 +230,7 @@ def test_a_pair_that_cannot_be_read_writes_nothing(stand_ins: Any, samples: Path
     out = tmp_path / "out"
     with pytest.raises(IrvisError, match="not an image"):
         build_engine(SHIPPED_MODEL, out / "a.engine", BuildOptions(pairs=pairs), lambda _: None)
-    assert files(out) == []
+    assert not out.exists()
 
 
 def test_a_profile_that_fails_costs_no_engine(stand_ins: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,12 @@ def test_the_pairs_of_a_folder(samples: Path) -> None:
     assert len(find_pairs(samples, 25)) == 3
 
 
+def test_a_bad_pair_is_told_before_work_on_them(cut_samples: Path) -> None:
+    with pytest.raises(FileError, match=r"not an image that OpenCV can read: .*/cut/ir/street\.png"):
+        find_pairs(cut_samples, 25)
+    assert len(find_pairs(cut_samples, 1)) == 1
+
+
 def test_frames_are_those_of_the_files(samples: Path) -> None:
     pair = pairs_of(samples)[0]
     infrared, visible = read_frames(pair)

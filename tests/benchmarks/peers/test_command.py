@@ -126,6 +126,12 @@ def test_a_plot_without_quality_is_refused_before_anything_is_timed(folder, tmp_
         peers.main(parse(folder, "--plot", tmp_path / "peers.png"))
 
 
+def test_a_bad_pair_is_told_before_anything_is_timed(folder, cut_samples, monkeypatch):
+    monkeypatch.setattr(peers, "time_forms", lambda *_: pytest.fail("it was timed"))
+    with pytest.raises(IrvisError, match=r"ir/street\.png"):
+        peers.measure(parse(folder, "--quality", cut_samples))
+
+
 def test_an_engine_is_named_by_its_method(folder):
     assert parse(folder, "--engine", "student, deploy form=a=b.engine", "--engine", "ship=c.engine").engine == [
         (DEPLOY, Path("a=b.engine")),
