@@ -129,6 +129,8 @@ def check_writable(path: PathLike) -> None:
     _check_place(path)
     try:
         folder = next(parent for parent in path.parents if parent.exists())
+        with contextlib.suppress(FileNotFoundError):
+            (folder / path.name).lstat()  # refuses a name that is too long
         with tempfile.TemporaryFile(dir=folder):
             pass
     except NotADirectoryError as error:

@@ -191,6 +191,9 @@ def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(tmp_path)
         check_writable(tmp_path / "file" / "report.json")
     with pytest.raises(FileError, match="is a folder"):
         check_writable(tmp_path)
+    for place in (tmp_path, tmp_path / "new"):
+        with pytest.raises(FileError, match="n: File name too long"):
+            check_writable(place / ("n" * 300))
 
 
 def test_neither_a_pipe_nor_a_device_nor_a_link_to_one_is_replaced(tmp_path):
