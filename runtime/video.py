@@ -1,6 +1,7 @@
 """Video files in and out, through OpenCV."""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Tuple, Union
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from irvis.runtime.buffers import Buffers
-from irvis.runtime.errors import EndedEarly, FileError
+from irvis.runtime.errors import EndedEarly, FileError, printable
 from irvis.runtime.files import replacing
 from irvis.runtime.frames import to_grey
 from irvis.runtime.sizes import format_size
@@ -20,6 +21,8 @@ RESERVE = 8 << 20  # bytes of disk space kept for a video's index, without which
 COUNTED = (".mp4", ".avi", ".mov")  # store their frame count; for others OpenCV estimates it from rate and length
 LACKING = 0.02  # of a video's frames that may be missing at its end, or one: some count frames that no decoder returns
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
+
+logger = logging.getLogger("irvis.video")
 
 
 def is_video(path: Path) -> bool:
@@ -114,7 +117,7 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
         return
     if not is_video(path):
         raise FileError(f"cannot write a video as {path}: its suffix must be one of {' '.join(FOURCC)}")
-    utf8_name(path)
+    name = printable(utf8_name(path))
     code = cv2.VideoWriter.fourcc(*FOURCC[path.suffix.lower()])
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     writer: Optional[cv2.VideoWriter] = None
@@ -135,6 +138,12 @@ def video_writer(path: Optional[Path], fps: float) -> Iterator[Callable[[np.ndar
                         raise FileError(f"OpenCV has no encoder for {path}; try .avi")
                     stack.enter_context(opening.pop_all())
                 writer, size = opened, frame.shape[:2]
+                kept = size[0] // 2 * 2, size[1] // 2 * 2
+                if kept != size and opened.getBackendName() == "FFMPEG":
+                    told = format_size(kept), format_size(size)
+                    logger.warning(
+                        "%s holds the upper left %s of the frames of %s: OpenCV writes even sides only", name, *told
+                    )
             if frame.shape[:2] != size:  # OpenCV would drop it silently
                 raise FileError(
                     f"frames changed from {format_size(size)} to {format_size(frame.shape)}; {path} ends there"

@@ -25,6 +25,16 @@ def test_what_is_written_is_read(tmp_path, suffix):
         assert (len(list(reader)), reader.fps) == (3, 25.0)
 
 
+def test_a_row_or_column_that_opencv_leaves_out_is_told(tmp_path, caplog):
+    for height, width in ((24, 32), (25, 32), (24, 33)):
+        with video_writer(tmp_path / "clip.mp4", 30) as write:
+            write(np.zeros((height, width, 3), np.uint8))
+        with VideoReader(tmp_path / "clip.mp4") as reader:
+            assert next(iter(reader)).shape == (24, 32, 3)
+    told = f"{tmp_path / 'clip.mp4'} holds the upper left 24x32 of the frames of {{}}: OpenCV writes even sides only"
+    assert [record.getMessage() for record in caplog.records] == [told.format("25x32"), told.format("24x33")]
+
+
 def test_without_a_frame_no_other_video_is_replaced(tmp_path):
     path = tmp_path / "video.avi"
     path.write_bytes(b"an older one")
