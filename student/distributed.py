@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 import warnings
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from irvis.runtime.errors import IrvisError, one_line
 HOW = "start several with: torchrun --nproc-per-node N -m irvis.runtime.cli train ..."
 
 MEETING = timedelta(minutes=10)  # within which all processes must have started
+SETTLING_S = 0.5  # before the processes part
 WORK = timedelta(days=2)  # for which the others wait while the first runs the teachers, which can take hours
 
 
@@ -115,6 +117,9 @@ def processes(device: str) -> Iterator[Processes]:
             yield Processes(rank, world, place)
     finally:
         if world > 1:
+            # Its threads need Python's lock to release the last tensors, and PyTorch 2.4 holds that while it waits for
+            # them: a run that an error ended often hung.
+            time.sleep(SETTLING_S)
             dist.destroy_process_group()
 
 
