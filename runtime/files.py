@@ -65,6 +65,17 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
+def user_cache(name: str) -> Path:
+    """Return irvis's folder ``name`` in ``$XDG_CACHE_HOME``, or in ``~/.cache`` if that variable is not set.
+
+    Raises FileError for a user without a home folder.
+    """
+    parent = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if parent == "~/.cache":  # neither HOME nor an entry in /etc/passwd, as of any number given to setpriv
+        raise FileError("this user has no home folder to cache in; set HOME or XDG_CACHE_HOME")
+    return Path(parent) / "irvis" / name
+
+
 def write_bytes(path: PathLike, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all. Raises FileError."""
     with replacing(path) as temporary:

@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from irvis.runtime.errors import FileError, ModelError, one_line
+from irvis.runtime.files import user_cache
 from irvis.runtime.onnx_checks import refuse_external_data
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -111,14 +111,14 @@ def engine_folder(model: Path, content: bytes, version: str, cache: Optional[Pat
 
     Raises FileError if ``cache`` is given and cannot be written.
     """
-    parent = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "onnxruntime"
-    folder = parent / f"{model.stem[:60]}-{hashlib.sha256(content).hexdigest()[:12]}-{version}"
     try:
+        parent = cache or user_cache("onnxruntime")
+        folder = parent / f"{model.stem[:60]}-{hashlib.sha256(content).hexdigest()[:12]}-{version}"
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if cache is not None:
             raise FileError(f"cannot write the engine cache {cache}: {error.strerror}") from error
-        logger.warning("TensorRT's engine will be built at every start: cannot write %s: %s", parent, error.strerror)
+        logger.warning("TensorRT's engine will be built at every start, as it cannot be kept: %s", error)
         return None
     return folder
 

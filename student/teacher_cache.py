@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from irvis.runtime.errors import FileError, ModelError
-from irvis.runtime.files import write_json
+from irvis.runtime.files import user_cache, write_json
 from irvis.runtime.locks import lock
 from irvis.student.datasets import to_unit
 from irvis.student.losses import attention_map, similarity_samples, unit_rows
@@ -39,11 +39,6 @@ class TeacherMaps(NamedTuple):
     fused: Tensor  # float32 (B, 1, H, W)
     attention: Tensor  # attention_map of the feature: float32 (B, 1, h, w)
     samples: Tensor  # unit_rows of its similarity_samples: float16 (B, C, 32, 32)
-
-
-def default_cache() -> Path:
-    """Return ``$XDG_CACHE_HOME/irvis/teachers``, or ``~/.cache/irvis/teachers`` if that variable is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irvis" / "teachers"
 
 
 def digest_of(crops: Tensor) -> str:
@@ -77,7 +72,7 @@ def cached_maps(teacher: Teacher, crops: Tensor, folder: Optional[Path] = None) 
     ModelError.
     """
     key = hashlib.sha256("\n".join((FORMAT, teacher.name, teacher.digest, digest_of(crops))).encode()).hexdigest()
-    place = (folder or default_cache()) / f"{_plain(teacher.name)}-{key[:16]}"
+    place = (folder or user_cache("teachers")) / f"{_plain(teacher.name)}-{key[:16]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _locked(place):

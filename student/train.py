@@ -54,7 +54,7 @@ logger = logging.getLogger("irvis.train")
 class RunOptions(NamedTuple):
     """Options that do not change the result of a run, except for rounding."""
 
-    cache: Optional[Path] = None  # of the teachers' outputs; None: default_cache()
+    cache: Optional[Path] = None  # of the teachers' outputs; None: user_cache("teachers")
     save_every: int = 200  # steps
     validation: Sequence[Pair] = ()
     validate_every: int = 2000  # steps

@@ -15,6 +15,7 @@ from irvis.runtime.files import (
     read_bytes,
     replacing,
     sha256,
+    user_cache,
     write_bytes,
     write_json,
     write_text,
@@ -286,3 +287,15 @@ def test_numbers_that_json_has_not_are_refused_where_asked_and_nothing_is_writte
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", [float("nan")], allow_nan=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_cache("teachers") == tmp_path / ".cache" / "irvis" / "teachers"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
+    with pytest.raises(FileError, match="no home folder to cache in; set HOME or XDG_CACHE_HOME"):
+        user_cache("teachers")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("teachers") == tmp_path / "irvis" / "teachers"

@@ -5,6 +5,8 @@ CUDA's or TensorRT's libraries: it raises, or it leaves the provider out.
 """
 
 import logging
+import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
@@ -78,7 +80,13 @@ def test_a_cache_that_cannot_be_made_is_an_error_if_it_was_asked_for(
         engine_folder(SHIPPED_MODEL, CONTENT, "1.18.1", tmp_path / "file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert engine_folder(SHIPPED_MODEL, CONTENT, "1.18.1", None) is None
-    assert "built at every start" in caplog.text
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
+    assert engine_folder(SHIPPED_MODEL, CONTENT, "1.18.1", None) is None
+    first, second = caplog.messages
+    assert re.fullmatch(r"TensorRT's engine will be built at every start, .*: .*Not a directory: .*", first)
+    assert second.endswith(": this user has no home folder to cache in; set HOME or XDG_CACHE_HOME")
 
 
 def stand_in(raises: Tuple[str, ...] = (), leaves_out: Tuple[str, ...] = ()) -> Any:
