@@ -12,6 +12,7 @@ from irvis.export import acceptance
 from irvis.export.acceptance import compare, judge, measure_error, summarise
 from irvis.export.sample_frames import find_pairs, read_frames
 from irvis.runtime.errors import ModelError
+from irvis.runtime.providers import CPU, CUDA
 from irvis.runtime.samples import make_scene
 from irvis.runtime.shipped import SHIPPED_MODEL
 
@@ -51,6 +52,8 @@ def test_not_finite(bad: float) -> None:
 def test_another_shape_is_no_small_error() -> None:
     with pytest.raises(ModelError, match=r"\(48, 64\), the ONNX"):
         compare(np.zeros(SIZE, np.float32), np.zeros((1, *SIZE), np.float32))
+    with pytest.raises(ModelError, match=r"the engine returns uint8 \(48, 64\), the ONNX float32"):
+        compare(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.float32))
 
 
 def test_the_worst_and_the_mean() -> None:
@@ -58,13 +61,17 @@ def test_the_worst_and_the_mean() -> None:
     assert measured == {"pairs": 3, "max_abs": 0.03, "worst_psnr_db": 40.0, "mean_psnr_db": 50.0}
 
 
-@pytest.mark.parametrize(("precision", "least_db"), [("fp32", 60), ("fp16", 45), ("int8", 35)])
-def test_the_decision(precision: str, least_db: int) -> None:
+@pytest.mark.parametrize(
+    ("precision", "least_db", "advice"),
+    [("fp32", 60, "--force"), ("fp16", 45, "--fp32, or --force"), ("int8", 35, "--fp16, or --force")],
+)
+def test_the_decision(precision: str, least_db: int, advice: str) -> None:
     good, bad = (summarise([(db, 0.01), (99.0, 0.01)]) for db in (least_db, least_db - 0.1))
     assert judge(good, precision) is True
     assert judge(bad, precision, force=True) is False
     assert judge(None, precision) is None
-    with pytest.raises(ModelError, match=f"{least_db - 0.1:.1f} dB .* must reach {least_db} dB; nothing was written"):
+    wanted = f"{least_db - 0.1:.1f} dB .* must reach {least_db} dB; nothing was written, try {advice} to write"
+    with pytest.raises(ModelError, match=wanted):
         judge(bad, precision)
 
 
@@ -84,6 +91,16 @@ def measure(frames: bool, scenes: Any = SCENES) -> Any:
 def test_an_engine_that_is_the_model(noisy_engine: Any, frames: bool) -> None:
     noisy_engine(0.0)
     assert measure(frames) == {"pairs": 2, "max_abs": 0.0, "worst_psnr_db": 200.0, "mean_psnr_db": 200.0}
+
+
+@pytest.mark.parametrize("frames", [True, False])
+def test_the_onnx_runs_on_the_cpu_though_there_is_a_gpu(
+    noisy_engine: Any, frames: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    noisy_engine(0.0)
+    measure(frames)
+    assert caplog.messages == []  # CUDA, which does not load, was not tried
 
 
 @pytest.mark.parametrize("frames", [True, False])

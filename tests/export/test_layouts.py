@@ -32,7 +32,7 @@ def converted(nodes):
     """Name what is converted in a graph of (1, 32, 16, 24) from ``x`` to ``out``."""
     weights = {"dense": (32, 32, 1, 1), "deep": (32, 1, 3, 3), "plane": (1, 32, 1, 1), "one": (32, 1, 1, 1)}
     weights.update(seven=(7, 32, 1, 1), eight=(8, 32, 1, 1))
-    shapes = {"heads": [4, 8, -1], "frame": [1, 32, *SIZE]}
+    shapes = {"four_heads": [4, 8, -1], "eight_heads": [8, 4, -1], "frame": [1, 32, *SIZE]}
     graph = helper.make_graph(
         nodes,
         "g",
@@ -59,11 +59,12 @@ def test_convolutions_and_what_is_pointwise_keep_one_layout():
     assert converted(nodes) == {}
 
 
-def test_a_tensor_is_converted_on_its_way_to_a_product_and_back():
+@pytest.mark.parametrize("heads", ["four_heads", "eight_heads"])
+def test_a_tensor_is_converted_on_its_way_to_a_product_and_back(heads):
     nodes = [
         conv("x", "a"),
         conv("a", "b", "deep", **DEEP),
-        node("Reshape", "b heads", "c"),
+        node("Reshape", f"b {heads}", "c"),
         node("Transpose", "c", "turned", perm=[0, 2, 1]),
         node("MatMul", "c turned", "gram"),
         node("Softmax", "gram", "weights", axis=2),

@@ -6,6 +6,7 @@ from typing import Any, List, Tuple
 import pytest
 
 from irvis.export import trt_versions
+from irvis.runtime.shipped import SHIPPED_MODEL
 
 FLAGS = ("FP16", "INT8", "TF32", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
 V8 = SimpleNamespace(
@@ -73,3 +74,22 @@ def test_tf32_is_forbidden_in_both() -> None:
         config = Config()
         trt_versions.forbid_tf32(trt, config)
         assert config.calls == [("clear", "TF32")]
+
+
+def test_an_error_of_the_parser_is_one_line_with_its_node() -> None:
+    """TensorRT 8.5 prints a code as ``ErrorCode.UNSUPPORTED_NODE``, as do the enumerations of later versions."""
+    texts = [(3, "No importer\nregistered"), (-1, "no graph")]
+    errors = [
+        SimpleNamespace(
+            node=lambda index=index: index,
+            desc=lambda text=text: text,
+            code=lambda: "ErrorCode.UNSUPPORTED_NODE",
+            func=lambda: "parse",
+        )
+        for index, text in texts
+    ]
+    parser, model = SimpleNamespace(num_errors=len(errors), get_error=errors.__getitem__), SHIPPED_MODEL.read_bytes()
+    assert trt_versions.parser_errors(parser, model) == [
+        f"{trt_versions.node_label(model, 3)}: No importer registered (UNSUPPORTED_NODE in parse)",
+        "the graph: no graph (UNSUPPORTED_NODE in parse)",
+    ]

@@ -52,11 +52,12 @@ def test_heat_has_a_root_mean_square_of_1_whatever_the_features_unit_and_keeps_i
 
 def test_detail_is_what_has_a_short_period():
     x = np.arange(96) + 0.5
-    wave = {period: np.cos(2 * np.pi * x / period) + np.zeros((64, 1)) for period in (8, 32)}
-    assert detail_share(wave[8]) == pytest.approx(1)
-    assert detail_share(wave[32]) == pytest.approx(0, abs=1e-12)
-    assert detail_share(wave[8] + 3 * wave[32] + 100) == pytest.approx(0.1)
-    assert detail_share(wave[8].T) == pytest.approx(1)
+    wave = {period: np.cos(2 * np.pi * x / period) + np.zeros((64, 1)) for period in (12, 16, 24)}
+    assert detail_share(wave[12]) == pytest.approx(1)
+    assert detail_share(wave[16]) == pytest.approx(0, abs=1e-12)
+    assert detail_share(wave[24]) == pytest.approx(0, abs=1e-12)
+    assert detail_share(wave[12] + 3 * wave[24] + 100) == pytest.approx(0.1)
+    assert detail_share(wave[12].T) == pytest.approx(1)
     assert detail_share(np.ones((16, 16))) == 0
 
 

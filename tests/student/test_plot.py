@@ -93,8 +93,9 @@ def test_a_loss_that_becomes_negative_is_drawn_on_a_linear_axis(tmp_path, monkey
     monkeypatch.setattr(plot, "save_figure", save)
     write(tmp_path / "s.safetensors.csv", {"step": [1, 2, 3], "loss": [1.0, 0.5, -0.1], "task": [0.3, 0.2, 0.1]})
     write(tmp_path / "t.safetensors.csv", {"step": [1, 2], "loss": [1.0, 0.5], "task": [0.3, 0.2]})
+    write(tmp_path / "t.safetensors.validation.csv", {"step": [2], "CC": [0.4]})
     assert main(["plot", *(str(tmp_path / f"{name}.safetensors") for name in "st"), "-o", str(tmp_path / "c.png")]) == 0
-    assert (scales["loss"], scales["task"]) == ("linear", "log")
+    assert [scales[name] for name in ("loss", "task", "CC (validation)")] == ["linear", "log", "linear"]
 
 
 def test_a_single_validation_is_a_dot(run, tmp_path, monkeypatch):
