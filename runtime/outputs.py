@@ -138,6 +138,14 @@ class Bar:
         return True
 
 
+def stderr_takes_a_line(*_: object) -> bool:
+    """Return whether stderr takes a line at once, as a pipe that nobody empties does not; also a filter for logging."""
+    try:
+        return bool(select.select([], [sys.stderr], [], 0)[1])
+    except OSError:  # a stream in memory
+        return True
+
+
 class Journal:
     """Writes a line a minute on stderr, where nobody watches a bar: for the journal of a service."""
 
@@ -158,9 +166,8 @@ class Journal:
             self._latencies, self._since_s = Latencies(self._latencies.deadline_ms), now_s
             cameras = [f"{role} {figures[role]['state']}" for role in ROLES]
             lines = [" ".join(line.split()) for line in (*fused_lines(figures, seconds), *cameras)]
-            # A log on a full disk does not end the fusing, nor does a pipe that nobody empties hold it up.
-            with contextlib.suppress(OSError):
-                if select.select([], [sys.stderr], [], 0)[1]:
+            if stderr_takes_a_line():
+                with contextlib.suppress(OSError):  # a log on a full disk does not end the fusing
                     print("; ".join(lines), file=sys.stderr, flush=True)
         return True
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from irvis.runtime.cli import INTERRUPTED
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.files import check_outputs, write_json
 from irvis.runtime.loop import DEADLINE_MS, FusionLoop
-from irvis.runtime.outputs import Bar, Journal, Output, Recording, Web, Window, fused_lines
+from irvis.runtime.outputs import Bar, Journal, Output, Recording, Web, Window, fused_lines, stderr_takes_a_line
 from irvis.runtime.sizes import parse_count
 from irvis.runtime.video import FOURCC, is_video, video_writer
 
@@ -77,6 +78,9 @@ def main(arguments: argparse.Namespace) -> int:
     ended_by: Optional[BaseException] = None
     with _Interrupts() as interrupts:
         with contextlib.ExitStack() as stack:
+            for handler in logging.getLogger().handlers:  # a warning must not hold up a camera's thread, or the loop
+                handler.addFilter(stderr_takes_a_line)
+                stack.callback(handler.removeFilter, stderr_takes_a_line)
             loop = stack.enter_context(_open_loop(arguments))
             _tell(f"model: {arguments.model or 'the student that irvis ships'} ({loop.backend_name})")
             outputs = _open_outputs(arguments, loop, stack)

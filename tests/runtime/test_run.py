@@ -115,6 +115,28 @@ def test_a_log_on_a_full_disk_costs_no_fusing(tmp_path, monkeypatch):
     assert json.loads(figures.read_text())["fused"] == 2
 
 
+def test_warnings_into_a_pipe_that_nobody_empties_hold_up_nothing(tmp_path):
+    for role in ("ir", "vi"):
+        for name in "abc":
+            write_image(tmp_path / role / f"{name}.png", make_scene("street", 48, 64)[0])
+        (tmp_path / role / "b.png").write_bytes(b"no picture")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    command = [sys.executable, "-m", "irvis.runtime.cli", "run", "--every-frame", "--json", str(tmp_path / "run.json")]
+    command += ["--infrared", str(tmp_path / "ir"), "--visible", str(tmp_path / "vi")]
+    try:
+        assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=writing, timeout=60).returncode == 0
+    finally:
+        os.close(reading)
+        os.close(writing)
+    status = json.loads((tmp_path / "run.json").read_text())
+    assert (status["fused"], status["infrared"]["bad"], status["visible"]["bad"]) == (2, 1, 1)
+
+
 def test_a_file_of_figures_that_cannot_be_written_costs_none_on_stdout(tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise FileError("cannot write run.json: No space left on device")
