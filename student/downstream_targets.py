@@ -37,7 +37,7 @@ def targets_of(kind: str, classes: int, pairs: Sequence[Pair], drawn: Draw) -> T
         targets = np.stack(cuts)
         nothing = bool((targets == IGNORE).all())
     else:
-        targets = np.zeros((len(cuts), max(1, *map(len, cuts)), 5), np.float32)
+        targets = np.zeros((len(cuts), max(map(len, cuts)), 5), np.float32)
         targets[..., 0] = -1
         for target, boxes in zip(targets, cuts):
             target[: len(boxes)] = boxes

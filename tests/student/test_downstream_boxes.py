@@ -73,6 +73,7 @@ def test_a_box_at_the_very_edge_has_a_cell():
 def test_the_head_learns_to_find_bright_squares():
     torch.manual_seed(0)
     head, generator = BoxHead(1), torch.Generator().manual_seed(1)
+    assert head.heat.bias.sigmoid().item() == pytest.approx(0.1, abs=1e-3)
     assert sum(parameter.numel() for parameter in head.parameters()) < 8000
     corners = torch.randint(0, 24, (16, 2), generator=generator)
     fused, boxes = torch.zeros(16, 1, 32, 32), torch.zeros(16, 1, 5)

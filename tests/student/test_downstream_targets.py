@@ -103,10 +103,13 @@ def test_boxes_become_rows_of_pixels_filled_up_with_class_minus_one(pairs):
     assert seen == {0, -1}  # the one in the corner is not in every crop
 
 
-def test_labels_that_leave_every_crop_empty_are_told(pairs):
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_labels_that_leave_every_crop_empty_are_told(pairs, kind):
     write_labels(pairs, "", "")
+    for pair, size in zip(pairs, ((40, 50), (33, 37))):
+        write_image(pair.infrared.parents[1] / "labels" / f"{pair.name}.png", np.full(size, 255, np.uint8))
     with pytest.raises(IrvisError, match="none of the 5 crops has anything labelled"):
-        targets_of("boxes", 3, pairs, draw_crops(pairs, 5, 16, seed=0))
+        targets_of(kind, 3, pairs, draw_crops(pairs, 5, 16, seed=0))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,13 @@ def test_a_box_is_where_it_is_said_to_be_in_its_class_colour():
     assert not canvas[470:, :].any()
 
 
+def test_the_highest_score_is_on_top_and_a_seventh_class_has_the_first_colour():
+    image, classes = np.zeros((30, 40), np.uint8), [*CLASSES, *"abcdef"]
+    for scores, colour in (([0.9, 0.5], COLOURS[0]), ([0.5, 0.9], COLOURS[1])):
+        found = Objects(np.repeat(BOX, 2, axis=0), np.array([6, 1]))
+        assert draw(Tile("", image, found, np.array(scores)), classes)[450, 400].tolist() == list(colour)
+
+
 def test_a_caption_stays_inside():
     edge = np.array([[0.97, 0, 1, 0.1]], np.float32)
     canvas = draw(Tile("", np.zeros((30, 40), np.uint8), Objects(edge, np.array([0])), np.array([0.5])), CLASSES)

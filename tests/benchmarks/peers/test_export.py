@@ -7,6 +7,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from irvis.benchmarks.peers import export as peer_export
 from irvis.benchmarks.peers.export import export_published, fix_kernels, share_constants
+from irvis.export import to_onnx
 from irvis.export.check_onnx import find_obstacles
 from irvis.export.to_onnx import sample_pairs
 from irvis.runtime.errors import ModelError
@@ -79,12 +80,15 @@ def test_equal_constants_are_kept_once_and_unread_ones_not():
     assert [list(node.input) for node in model.graph.node] == [["x", "a"], ["y", "a"]]
 
 
-def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
+def test_a_network_that_fails_a_check_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(peer_export, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match=r"differ by \S+ on MMDRFuseStudent, over 0e\+00"):
         export_published(network("MMDRFuseStudent"), tmp_path / "n.onnx", SIZE, sample_pairs(SIZE)[:1])
     with pytest.raises(ModelError, match=r"SFDFusion needs sides that are multiples of 2 .*. Got 32x47"):
         export_published(network("SFDFusion"), tmp_path / "n.onnx", (32, 47), [])
+    monkeypatch.setattr(to_onnx, "OPSET", 18)
+    with pytest.raises(ModelError, match=r"TensorRT 8.5 would not take MMDRFuseStudent: .*opset 18"):
+        export_published(network("MMDRFuseStudent"), tmp_path / "n.onnx", SIZE, [])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -59,9 +59,11 @@ def test_each_runtime_has_its_methods_by_latency_and_ratios_within_a_round():
         (DEPLOY, "ONNX Runtime", ""),
         ("SHIP", "ONNX Runtime", "10.00 (9.50 to 10.00)"),
     ]
-    without = copy.deepcopy(DOCUMENT)
-    del without["methods"][1]
-    assert {row.times_deploy for row in timed(without)} == {""}
+    other = copy.deepcopy(DOCUMENT)
+    other["methods"][2]["forms"]["ONNX Runtime"]["latencies_ms"][0] = 1.0  # one quick round makes no fast method
+    assert [row.method["name"] for row in timed(other)] == [name for name, *_ in rows]
+    del other["methods"][1]
+    assert {row.times_deploy for row in timed(other)} == {""}
 
 
 def test_the_table_has_cost_and_quality():
@@ -73,6 +75,7 @@ def test_the_table_has_cost_and_quality():
     assert rows[1][2] == "42.00 (41.00 to 221.00)"  # of 40, 42 and 400
     assert rows[1][4] == ""  # PyTorch is what the others are compared with
     assert "TNO/test, 25 pairs" in to_text(DOCUMENT)
+    assert "480x640 (HEIGHTxWIDTH), a CPU, 2 CPU threads; medians (and quartiles) over 3 rounds" in to_text(DOCUMENT)
     assert f"| {' | '.join(rows[-1])} |\n" in to_markdown(DOCUMENT)
     assert f"\n| --- | --- |{' ---: |' * 7}\n" in to_markdown(DOCUMENT)
     assert to_text({**DOCUMENT, "quality_of": None}).endswith("not thop's.")
@@ -85,6 +88,22 @@ def test_the_plot_is_drawn_of_what_has_quality(tmp_path):
     with pytest.raises(IrvisError, match=r"no method has a PSNR; give --quality"):
         draw(DOCUMENT, tmp_path / "none.png", "PSNR")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_spot_of_the_plot_is_the_median_latency_and_the_quality_and_ours_are_red(tmp_path, monkeypatch):
+    colors = pytest.importorskip("matplotlib.colors")
+    drawn = []
+    monkeypatch.setattr(tables, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    draw(DOCUMENT, tmp_path / "peers.png")
+    red, blue = map(colors.to_rgba, ("tab:red", "tab:blue"))
+    for axis, title, wanted in zip(
+        drawn[0].axes,
+        ("PyTorch", "ONNX Runtime"),
+        ([(20.0, 1.92, red), (42.0, 1.92, red)], [(9.0, 1.92, red), (90.0, 1.549, blue)]),
+    ):
+        spots = [(*spot.get_offsets()[0], tuple(spot.get_facecolor()[0])) for spot in axis.collections]
+        assert (axis.get_title(), spots) == (title, wanted)
+    assert drawn[0].axes[0].get_ylabel() == "SCD, TNO/test"
 
 
 def test_a_name_stands_beside_its_own_spot(tmp_path, monkeypatch):
