@@ -35,3 +35,26 @@ def test_a_program_that_fails_without_closing_ends_with_its_own_error(tmp_path, 
     )
     assert ended.returncode == 1, ended.stderr  # -6 where Python ended a thread inside OpenCV or ONNX Runtime
     assert ended.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+
+
+DAEMON = """
+import threading
+from irvis.runtime import Fuser
+from irvis.runtime.samples import make_scene
+def fuse():
+    with Fuser("fast", threads=1) as fuser:
+        while True:
+            fuser(*make_scene("street", 96, 128))
+            fused.set()
+fused = threading.Event()
+threading.Thread(target=fuse, daemon=True).start()
+fused.wait()
+{end}
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(3)", 3)])
+def test_a_program_whose_daemon_thread_fuses_on_ends_with_its_own_code(end, code):
+    program = DAEMON.format(end=end)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (code, "")  # -6 where Python ended the thread inside ONNX Runtime
