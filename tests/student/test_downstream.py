@@ -101,6 +101,7 @@ def test_random_weights_depend_on_the_seed_alone_and_leave_other_draws_alone():
     [
         ("masks=none.safetensors", "a head needs 1 to 255 classes, such as boxes=6, or the file of a head. Got 'none"),
         ("boxes=0", "such as boxes=6, or the file of a head. Got '0'"),
+        ("boxes=256", "such as boxes=6, or the file of a head. Got '256'"),
         ("boxes", "such as boxes=6, or the file of a head. Got ''"),
         ("boxes=own_task.py", "not a head of this kind: own_task.py"),
         ("circles", "not a downstream task: 'circles'; give boxes=CLASSES, masks=CLASSES or package.module:function"),
