@@ -127,8 +127,9 @@ def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
 
     with replacing(path) as temporary:
         try:
-            for text in figure.findobj(Text):  # matplotlib cannot draw a name that is not UTF-8
-                text.set_text(_escaped(text.get_text()).decode())
+            # matplotlib cannot draw a name that is not UTF-8, and takes one between two $ for a formula.
+            for text in figure.findobj(Text):
+                text.set_text(_escaped(text.get_text()).decode().replace("$", r"\$"))
             figure.savefig(str(temporary), **options)
         except ValueError as error:
             raise FileError(f"cannot draw into {path}: {error}") from error

@@ -11,9 +11,11 @@ from irvis.runtime.files import (
     check_outputs,
     check_outputs_apart,
     check_writable,
+    new_figure,
     parse_json,
     read_bytes,
     replacing,
+    save_figure,
     sha256,
     user_cache,
     write_bytes,
@@ -281,6 +283,22 @@ def test_json_that_was_written_is_read_again_whatever_the_names_in_it(tmp_path):
 def test_in_a_text_a_name_that_is_no_utf_8_is_escaped(tmp_path):
     write_text(tmp_path / "a.md", "Wärme, " + os.fsdecode(b"caf\xe9"))
     assert (tmp_path / "a.md").read_text(encoding="utf-8") == r"Wärme, caf\udce9"
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is_and_the_powers_of_a_scale_as_formulas(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    figure = new_figure()
+    axis = figure.subplots()
+    axis.plot([1, 1000], label="a$_$b")
+    axis.set_yscale("log")
+    axis.set_title("x$1$")
+    axis.legend()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        save_figure(figure, tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert ">a$_$b<" in drawn
+    assert ">x$1$<" in drawn
+    assert ">$" not in drawn
 
 
 def test_numbers_that_json_has_not_are_refused_where_asked_and_nothing_is_written(tmp_path):
