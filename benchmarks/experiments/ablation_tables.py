@@ -1,5 +1,6 @@
 """The ablation as tables: Markdown and LaTeX like Table 3, beside the published figures, and CSV."""
 
+from math import isfinite, nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Dict, List, NamedTuple, Sequence
@@ -78,7 +79,7 @@ def to_csv(figures: Figures, setting: Setting) -> str:
         row.append(setting.teachers if variant.distils else "")
         for name, published in zip(METRICS, ABLATION[variant.name]):
             values = _values(figures[variant], name)
-            row += [mean(values), stdev(values) if len(values) > 1 else "", published]
+            row += [mean(values), _deviation(values) if len(values) > 1 else "", published]
         rows.append(row)
     return csv_text(head, rows)
 
@@ -99,4 +100,9 @@ def _ranks(figures: Figures) -> Dict[str, List[int]]:
 
 def _with_deviation(values: Sequence[float]) -> str:
     text = f"{mean(values):.{DIGITS}f}"
-    return f"{text} ± {stdev(values):.{DIGITS}f}" if len(values) > 1 else text
+    return f"{text} ± {_deviation(values):.{DIGITS}f}" if len(values) > 1 else text
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation; NaN with an infinite value, such as the PSNR of a black fused image."""
+    return stdev(values) if all(map(isfinite, values)) else nan

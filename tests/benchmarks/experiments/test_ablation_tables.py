@@ -2,11 +2,13 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from irvis.benchmarks.experiments.ablation_tables import Setting, cells_of, describe, to_csv, write_ablation
+from irvis.benchmarks.metrics import published_metrics
 from irvis.benchmarks.published import ABLATION, METRICS
 from irvis.benchmarks.ranked_tables import BEST, SECOND
 from irvis.student.ablation import FULL, VARIANTS
@@ -47,6 +49,14 @@ def test_each_row_has_ticks_parameters_mean_and_deviation_and_the_published_figu
     assert [cell.rank for cell in rows[FULL][7:11]] == [BEST, BEST, SECOND, 0]
     assert [cell.rank for cell in rows[FULL][11:]] == [BEST, BEST, SECOND, BEST]  # as the paper prints them
     assert [cell.text for cell in cells_of(figures(1))[1][7:9]] == ["0.1000", "0.1000"]
+
+
+def test_a_student_that_gives_a_black_image_has_a_row_too():
+    plane = np.full((16, 16), 9.0)
+    found = figures()
+    found[VARIANTS[2]][1] = published_metrics(plane, plane, 0 * plane)
+    assert cells_of(found)[2][8].text == "-inf ± nan"
+    assert ",-inf,nan," in to_csv(found, SETTING).splitlines()[3]
 
 
 @pytest.mark.parametrize(("steps", "smoke"), [(3999, True), (4000, False)])
