@@ -24,6 +24,8 @@ from irvis.student.teachers.load import (
 )
 from irvis.student.teachers.network import Output
 
+IN_TORCHSCRIPT = "in TorchScript no feature can be caught; give the nn.Module that it was made from, or its ONNX"
+
 logger = logging.getLogger("irvis.teachers")
 
 
@@ -42,7 +44,7 @@ class ModuleTeacher:
         name: None takes the class's name.
         device: where the module goes; None leaves it where its parameters are.
 
-    Raises ModelError for an unknown submodule.
+    Raises ModelError for an unknown submodule, and for a module without values or that cannot be put into eval mode.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class ModuleTeacher:
         self.name = name or type(module).__name__
         if of not in ("input", "output"):
             raise ModelError(f"of must be input or output. Got {of!r}")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{self.name}: {IN_TORCHSCRIPT}")
         try:
             self._submodule = module.get_submodule(feature)
         except AttributeError as error:
@@ -64,13 +68,18 @@ class ModuleTeacher:
             raise ModelError(f"{self.name} has no submodule {feature}. Near: {near(feature, names)}") from error
         _check_order(self.name, module)
         self._device = torch.device(device or next((each.device for each in module.parameters()), "cpu"))
-        self._module = module.eval().to(self._device)
         self._feature, self._of = feature, of
-        # The printed form has the strides, slopes and the like; memory addresses in it change with every run.
-        printed = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
-        label = "\n".join((kind, printed, f"{of} of {feature}", *_sources(module)))
-        self.digest = digest_state(label, module.state_dict())
-        self.parameters = count_parameters(module)
+        try:
+            self._module = module.eval().to(self._device)
+            # The printed form has the strides, slopes and the like; memory addresses in it change with every run.
+            printed = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
+            label = "\n".join((kind, printed, f"{of} of {feature}", *_sources(module)))
+            self.digest = digest_state(label, module.state_dict())
+            self.parameters = count_parameters(module)
+        except (NotImplementedError, RuntimeError) as error:  # an exported program, meta or uninitialised parameters
+            raise ModelError(
+                f"{self.name} cannot be a teacher as it is: {type(error).__name__}: {one_line(error, 200)}"
+            ) from error
 
     def __call__(self, infrared: Tensor, visible: Tensor) -> Output:
         check_planes(infrared, visible)
@@ -98,7 +107,9 @@ class ModuleTeacher:
         finally:
             hook.remove()
         if not caught:
-            raise ModelError(f"{self.name} never calls its submodule {self._feature}; choose another")
+            inside = isinstance(self._submodule, torch.jit.ScriptModule)
+            hint = IN_TORCHSCRIPT if inside else "choose another"
+            raise ModelError(f"{self.name} never calls its submodule {self._feature}; {hint}")
         if isinstance(fused, (tuple, list)) and fused:
             fused = fused[0]
         return checked_output(self.name, infrared, caught[0], fused, f"{self._of} of {self._feature}")

@@ -140,6 +140,46 @@ def test_a_submodule_that_is_never_called_is_told():
     )
 
 
+def test_torchscript_is_refused_whole_and_as_a_part():
+    infrared, visible = planes()
+    traced = torch.jit.trace(Mean(nn.Conv2d(2, 2, 1), nn.ReLU()).eval(), (infrared, visible))
+    with pytest.raises(ModelError, match=r"^mine: in TorchScript no feature can be caught; give the nn\.Module"):
+        ModuleTeacher(traced, "head", name="mine")
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = traced
+
+        def forward(self, infrared, visible):
+            return self.network(infrared, visible)[0]
+
+    assert "in TorchScript" in refusal(ModuleTeacher(Wrapped(), "network.head"), infrared, visible)
+    feature, _ = ModuleTeacher(Wrapped(), "network")(infrared, visible)
+    assert torch.equal(feature, infrared)
+
+
+def test_an_exported_program_teaches_once_unflattened():
+    infrared, visible = planes()
+    module = Mean(nn.Conv2d(2, 2, 1), nn.ReLU()).eval()
+    program = torch.export.export(module, (infrared, visible))
+    with pytest.raises(ModelError, match=r"^mine cannot be a teacher as it is: NotImplementedError: .*eval\(\)"):
+        ModuleTeacher(program.module(), "head", name="mine")
+    outputs = (
+        ModuleTeacher(each, "head", "output")(infrared, visible) for each in (module, torch.export.unflatten(program))
+    )
+    assert all(torch.equal(wanted, found) for wanted, found in zip(*outputs))
+
+
+def test_parameters_without_values_are_told():
+    with pytest.raises(ModelError, match=r"uninitialized"):
+        ModuleTeacher(nn.LazyConv2d(1, 1), "")
+    with torch.device("meta"):
+        module = nn.Conv2d(1, 1, 1)
+    with pytest.raises(ModelError, match=r"meta"):
+        ModuleTeacher(module, "", device="cpu")
+
+
 def test_a_feature_that_is_no_map_is_told():
     squeeze = "local_branch.0.channel_attention.squeeze"
     message = refusal(ModuleTeacher(Student(), squeeze), *planes())
