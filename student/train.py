@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from irvis.runtime.cli import leave_terminal
-from irvis.runtime.errors import FileError, IrvisError
+from irvis.runtime.errors import FileError, IrvisError, ModelError
 from irvis.runtime.files import check_outputs, check_outputs_apart, write_bytes
 from irvis.runtime.locks import claimed
 from irvis.runtime.luminance import read_sizes
@@ -208,7 +208,12 @@ def _loop(trainer: Trainer, log: Optional[RunLog], state_path: Path, options: Ru
         while trainer.step < steps:
             ends = (read_every, options.save_every, options.validate_every)
             count = min(steps - trainer.step, *(every - trainer.step % every for every in ends))
-            trainer.launch(count)
+            try:
+                trainer.launch(count)
+            except (RuntimeError, ModelError) as error:
+                if options.compiled and stop.asked:  # Ctrl-C in a terminal ends the compiler that is at work too
+                    raise KeyboardInterrupt from error
+                raise
             rows += trainer.read()
             bar.set_postfix(loss=f"{rows[-1]['loss']:.4f}", refresh=False)
             bar.update(count)

@@ -562,6 +562,20 @@ def test_compiling_without_a_compiler_is_one_line(samples, tmp_path, capsys, mon
     assert last_line(capsys).endswith(f"irvis train: {wanted}")
 
 
+@pytest.mark.parametrize("words", ["C++ compile error", "the C++ compiler was killed"])
+def test_ctrl_c_that_ends_the_compiler_too_is_no_failure(samples, tmp_path, capsys, monkeypatch, words):
+    def step(trainer):
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(Trainer, "_take_step", step)
+    command = ["train", str(samples), "-o", str(tmp_path / "s.safetensors"), "--steps", "1", *OPTIONS]
+    assert main([*command, "--compile"]) == 130
+    assert last_line(capsys).endswith("irvis train: interrupted")
+    with pytest.raises(RuntimeError, match="compile"):
+        main(command)
+
+
 def test_a_run_can_start_from_a_checkpoint(straight, pairs, tmp_path):
     output = tmp_path / "s.safetensors"
     still = replace(SMALL, steps=1, learning_rate=1e-12, learning_rate_start=1e-12, learning_rate_end=1e-12)
