@@ -344,8 +344,8 @@ def run(arguments: argparse.Namespace) -> int:
     if "gradients" in found:
         print(f"\n{to_confidence(found['gradients'])}")
     if arguments.json:
-        every = {method: [trial._asdict() for trial in rows] for method, rows in found.items()}
-        write_json(arguments.json, {**chosen, "trials": every})
+        rows = {method: [trial._asdict() for trial in each] for method, each in found.items()}
+        write_json(arguments.json, {**chosen, "trials": rows})
     return 0
 
 

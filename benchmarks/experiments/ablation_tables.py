@@ -104,5 +104,5 @@ def _with_deviation(values: Sequence[float]) -> str:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation; NaN with an infinite value, such as the PSNR of a black fused image."""
+    """Return the standard deviation; NaN if a value is not finite, as the PSNR where every fused image is black."""
     return stdev(values) if all(map(isfinite, values)) else nan

@@ -53,9 +53,14 @@ def write_quality(folder: Path, methods: Sequence[Method], measured: Sequence[Me
     return [*files, folder / "quality-pairs.csv"]
 
 
+def means_of_methods(found: Measured) -> Dict[str, Dict[str, float]]:
+    """Return each method's metrics, as ``means_of`` does."""
+    return {name: means_of(rows) for name, rows in found.figures.items()}
+
+
 def table_of(methods: Sequence[Method], found: Measured) -> RankedTable:
     """Return one row per method, measured or published, and one for the mean of the inputs, which is not ranked."""
-    means, published = {name: means_of(rows) for name, rows in found.figures.items()}, _published(found)
+    means, published = means_of_methods(found), _published(found)
     names = [method.name for method in methods]
     columns = {metric: dict(zip(names, _ranks(means, names, metric))) for metric in METRICS}
     theirs = {metric: dict(zip(published, _ranks(published, list(published), metric))) for metric in METRICS}
@@ -111,7 +116,7 @@ def describe(methods: Sequence[Method], found: Measured) -> str:
 
 def csv_of(methods: Sequence[Method], found: Measured) -> str:
     """Return the unrounded means in the form of ``irvis evaluate --csv``; published ones have their number of pairs."""
-    means, name = {name: means_of(rows) for name, rows in found.figures.items()}, published_set(found.folder)
+    means, name = means_of_methods(found), published_set(found.folder)
     rows = [Row(method.name, MODEL, means[method.name]) for method in methods if method.name in means]
     results = [Quality(found.name, len(found.pairs), [*rows, Row(MEAN, BASELINE, means[MEAN])])]
     if name is not None:
