@@ -73,8 +73,8 @@ def published():
 
 
 @pytest.fixture(scope="session")
-def gpu():
-    """Skip the test unless TensorRT, pycuda and a GPU are there, and say which is not."""
+def gpu(tmp_path_factory):
+    """The timing cache that builds share; the test is skipped unless TensorRT, pycuda and a GPU are there."""
     from irvis.runtime.errors import ModelError
     from irvis.runtime.gpu import first_gpu, import_pycuda
     from irvis.runtime.tensorrt_messages import import_tensorrt
@@ -84,6 +84,7 @@ def gpu():
         first_gpu(import_pycuda())
     except ModelError as error:
         pytest.skip(str(error))
+    return tmp_path_factory.mktemp("gpu") / "timing.cache"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from irvis.benchmarks.gpu_check.accuracy import measure_accuracy, measure_quality
-from irvis.benchmarks.gpu_check.endurance import check_runtime
+from irvis.benchmarks.gpu_check.endurance import check_endurance, measure_runtime
 from irvis.benchmarks.gpu_check.engines import ENGINES, build_engines
 from irvis.benchmarks.gpu_check.latency import measure_latency
 from irvis.benchmarks.gpu_check.machine import describe_machine
@@ -18,12 +18,13 @@ from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.cli import guarded
 from irvis.runtime.errors import IrvisError
 
-PARTS = ("build", "accuracy", "latency", "runtime", "peaks", "tests", "train", "quality")
+PARTS = ("build", "accuracy", "latency", "runtime", "endurance", "peaks", "tests", "train", "quality")
 DESCRIPTION = """Checks that need an NVIDIA GPU with TensorRT, part by part; each resumes where it was stopped.
 
 build: engines of the student, plain and deploy, in FP32, FP16 and INT8, and of peers, by build_engine.py.
 accuracy: each engine against the ONNX in FP32 on TNO, RoadScene/test and MSRS/test.
-latency: engines and PyTorch in turn. runtime: 50,000 frames, 100 openings, Ctrl-C.
+latency: engines and PyTorch in turn. runtime: the stages of a Fuser's call, and bench.py at a camera's rate.
+endurance: 50,000 frames, 100 openings, two Fusers at once, Ctrl-C.
 peaks: the GPU's peak rates. tests: the tests marked gpu. train: the queue of gpu_train, on MODELS/crops.npz.
 quality: CC, PSNR, SCD and SSIM of what accuracy fused; needs scikit-image, but no GPU."""
 
@@ -76,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         "build": lambda: build_engines(out, arguments.data, arguments.models, arguments.engine, left_s),
         "accuracy": lambda: measure_accuracy(out, arguments.data),
         "latency": lambda: measure_latency(out, arguments.models, torch_python),
-        "runtime": lambda: check_runtime(out),
+        "runtime": lambda: measure_runtime(out),
+        "endurance": lambda: check_endurance(out),
         "peaks": lambda: measure_peaks(out, torch_python),
         "tests": lambda: run_tests(out, arguments.tests, torch_python),
         "train": lambda: train_students(out, arguments.models, torch_python, arguments.run, left_s()),

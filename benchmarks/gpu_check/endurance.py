@@ -1,4 +1,4 @@
-"""Part ``runtime``: the Fuser with an engine over many frames, opened and closed, and interrupted."""
+"""Parts ``runtime`` and ``endurance``: what a Fuser's call takes; many frames, many openings, two at once, Ctrl-C."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -23,7 +23,13 @@ from irvis.runtime.gpu import Gpu
 from irvis.runtime.samples import make_scene
 from irvis.runtime.tensorrt_messages import import_tensorrt, tensorrt_logger
 
-ENGINES = ("deploy frames FP16", "deploy planes FP16", "fast frames FP16", "deploy planes FP32")  # the first found
+ENGINES = (  # the first found
+    "deploy frames FP16",
+    "deploy planes FP16",
+    "fast frames FP16",
+    "fast planes FP16",
+    "deploy planes FP32",
+)
 FAST = "fast frames FP16"
 FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
 # A process that a shell started in the background ignores SIGINT, and its children inherit that.
@@ -41,26 +47,41 @@ with Fuser(sys.argv[1]) as fuser:
 """
 
 
-def check_runtime(out: Path) -> None:
-    """Run the checks that are not done yet."""
-    results = Results(out / "runtime.json")
-    engines = [path for path in (engine_path(out, name) for name in ENGINES) if path.exists()]
-    if not engines:
-        raise IrvisError(f"no engine to run in {out}: build one of {', '.join(ENGINES)} first")
+def measure_runtime(out: Path) -> None:
+    """Time the stages of a call and the loop of a camera; the GPU must have nothing else to do."""
+    engines = _engines_in(out)
+    runs = [("stages", _stages, engines[0]), ("bench at 30 Hz", _bench, engines[0])]
+    fast = engine_path(out, FAST)
+    if fast.exists():  # in addition to the student's
+        runs[1:1] = [("stages of the fast student", _stages, fast)]
+        runs.append(("bench at 30 Hz of the fast student", _bench, fast))
+    _run(out / "runtime.json", runs)
+
+
+def check_endurance(out: Path) -> None:
+    """Run what takes many frames or openings; it may run beside other programs, since nothing is timed."""
     checks = {
-        "stages": _stages,
-        "bench at 30 Hz": _bench,
         "two at once": _two,
         "interrupted": _interrupted,
         "cycles": _cycles,
         "cycles of TensorRT alone": _cycles_of_tensorrt,
         "frames": _frames,  # last, since it takes minutes
     }
-    runs = [(name, check, engines[0]) for name, check in checks.items()]
-    fast = engine_path(out, FAST)
-    if fast.exists():  # in addition to the student's, which all checks run on
-        runs[1:1] = [("stages of the fast student", _stages, fast)]
-        runs.insert(-1, ("bench at 30 Hz of the fast student", _bench, fast))
+    engine = _engines_in(out)[0]
+    _run(out / "endurance.json", [(name, check, engine) for name, check in checks.items()])
+
+
+def _engines_in(out: Path) -> List[Path]:
+    """Return those of ``ENGINES`` that exist. Raises IrvisError if none does."""
+    engines = [path for path in (engine_path(out, name) for name in ENGINES) if path.exists()]
+    if not engines:
+        raise IrvisError(f"no engine to run in {out}: build one of {', '.join(ENGINES)} first")
+    return engines
+
+
+def _run(path: Path, runs: List[Tuple[str, Callable[[Path], Dict[str, Any]], Path]]) -> None:
+    """Run the checks that are not done yet; save what they found in ``path``."""
+    results = Results(path)
     for name, check, engine in runs:
         if name not in results:
             try:
@@ -205,7 +226,9 @@ def _interrupted(engine: Path) -> Dict[str, Any]:
 
 
 def _in_use() -> Dict[str, float]:
-    return {"host_bytes": _host_bytes(), "device_bytes": _device_bytes(), "descriptors": _descriptors()}
+    own = _own_device_bytes()
+    device_bytes = _device_bytes() if own is None else own
+    return {"host_bytes": _host_bytes(), "device_bytes": device_bytes, "descriptors": _descriptors()}
 
 
 def _host_bytes() -> int:
@@ -226,3 +249,19 @@ def _device_bytes() -> int:
     finally:
         gpu.release()
     return int(total - free)
+
+
+def _own_device_bytes() -> Optional[int]:
+    """Return the GPU memory in use by this process, or None where NVML does not tell it."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # not installed, as on a Jetson, or an NVMLError
+        return None
+    return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)

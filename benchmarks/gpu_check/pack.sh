@@ -45,6 +45,7 @@ kits=()
 if [ -n "$kit" ]; then kits=(-C "$kit"); for part in "$kit"/kit.part.*; do kits+=("$(basename "$part")"); done; fi
 cd "$out"
 mapfile -t others < <(find tree -mindepth 1 -maxdepth 1 ! -name irvis ! -name models ! -name pyproject.toml)
+shopt -s nullglob # there may be no JSON file of runs
 first=(tree/irvis tree/models/runs.txt tree/models/*.json tree/models/crops.npz tree/models/*.safetensors)
 first+=(tree/pyproject.toml) # lease.sh begins to train when it is there
 tar -cf - "${first[@]}" "${others[@]}" tree/models/*.onnx "${kits[@]}" | split -b "${PART:-52M}" -d - part.

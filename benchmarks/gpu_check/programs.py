@@ -14,7 +14,10 @@ from irvis.runtime.files import parse_json
 TAIL = 2000  # characters of a program's output that are kept
 STOPPED = 130  # exit code of a program that can be resumed
 # Tests marked gpu, by what they need.
-TESTS = {"TensorRT": ("runtime", "export"), "PyTorch": ("student", "benchmarks/test_compare.py")}
+TESTS = {
+    "TensorRT": ("runtime", "export"),
+    "PyTorch": ("student", "benchmarks/test_compare.py", "benchmarks/test_evaluate.py"),
+}
 
 
 def environment_of(python: str) -> Optional[Dict[str, str]]:

@@ -273,18 +273,17 @@ def test_the_clock_tells_what_is_at_work(stand_ins: Any, tmp_path: Path, capsys:
 SOURCES = ("-CUBLAS", "-CUBLAS_LT", "-CUDNN")
 
 
-def build(path: Path, **options: Any) -> Any:
+def build(path: Path, timings: Path, **options: Any) -> Any:
     said: List[str] = []
-    given = {"size": SIZE, "workspace_mib": 512, "tactic_sources": SOURCES, **options}
+    given = {"size": SIZE, "workspace_mib": 512, "timing_cache": timings, "tactic_sources": SOURCES, **options}
     return build_engine(SHIPPED_MODEL, path, BuildOptions(**given), said.append), said
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("frames", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_engines_are_near_their_onnx(tmp_path: Path, precision: str, frames: bool) -> None:
-    sidecar, _ = build(tmp_path / "a.engine", precision=precision, frames=frames)
+def test_engines_are_near_their_onnx(gpu: Path, tmp_path: Path, precision: str, frames: bool) -> None:
+    sidecar, _ = build(tmp_path / "a.engine", gpu, precision=precision, frames=frames)
     assert (sidecar.precision, sidecar.takes_frames, sidecar.accepted) == (precision, frames, True)
     assert sidecar.measured_error["worst_psnr_db"] >= acceptance.LEAST_PSNR_DB[precision]
     if precision == "fp16":
@@ -297,38 +296,35 @@ def test_engines_are_near_their_onnx(tmp_path: Path, precision: str, frames: boo
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
-def test_fp16_without_pins(tmp_path: Path) -> None:
-    sidecar, _ = build(tmp_path / "a.engine", pins=False, frames=False, force=True)
+def test_fp16_without_pins(gpu: Path, tmp_path: Path) -> None:
+    sidecar, _ = build(tmp_path / "a.engine", gpu, pins=False, frames=False, force=True)
     assert sidecar.build_options["fp32_pins"] == 0
     assert sidecar.build_options["held_layers"] > 100
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("frames", [True, False])
-def test_int8_calibrates_once(tmp_path: Path, samples: Path, frames: bool) -> None:
+def test_int8_calibrates_once(gpu: Path, tmp_path: Path, samples: Path, frames: bool) -> None:
     given = {"precision": "int8", "calibrate": samples, "frames": frames, "force": True}
-    sidecar, said = build(tmp_path / "a.engine", **given)
+    sidecar, said = build(tmp_path / "a.engine", gpu, **given)
     assert (sidecar.precision, sidecar.build_options["calibration_pairs"]) == ("int8", 3)
     assert sidecar.build_options["int8_layers"] >= 0
     ranges = tmp_path / "a.engine.calibration"
     assert ranges.read_bytes().startswith(b"irvis calibration ")
     assert not [line for line in said if "calibrated" in line]
     kept = ranges.read_bytes()
-    _, said = build(tmp_path / "a.engine", **given)
+    _, said = build(tmp_path / "a.engine", gpu, **given)
     assert [line for line in said if line.startswith("calibrated with the ranges of")]
     assert ranges.read_bytes() == kept
-    _, said = build(tmp_path / "a.engine", **{**given, "size": (64, 64)})
+    _, said = build(tmp_path / "a.engine", gpu, **{**given, "size": (64, 64)})
     assert [line for line in said if line.startswith("calibrated anew")]
     assert ranges.read_bytes() != kept
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
-def test_each_layer_has_a_time_and_a_precision(tmp_path: Path) -> None:
+def test_each_layer_has_a_time_and_a_precision(gpu: Path, tmp_path: Path) -> None:
     profile = tmp_path / "a.profile.json"
-    sidecar, said = build(tmp_path / "a.engine", profile=profile)
+    sidecar, said = build(tmp_path / "a.engine", gpu, profile=profile)
     assert [line for line in said if line.startswith(f"wrote {profile}")]
     document = read_profile(profile)
     timed = [layer for layer in document["layers"] if layer["median_ms"] is not None]

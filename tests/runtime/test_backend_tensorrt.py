@@ -178,22 +178,22 @@ def test_frames_of_another_size_say_how_this_engine_is_rebuilt(loads: Path) -> N
 # What follows needs a GPU.
 
 
-def build(folder: Path, precision: str, size: Tuple[int, int] = SIZE, frames: bool = False) -> Path:
+def build(folder: Path, precision: str, timings: Path, frames: bool = False) -> Path:
     path = folder / f"{precision}.engine"
-    build_engine(SHIPPED_MODEL, path, BuildOptions(precision, size, 512, None, SOURCES, frames))
+    build_engine(SHIPPED_MODEL, path, BuildOptions(precision, SIZE, 512, timings, SOURCES, frames))
     return path
 
 
 @pytest.fixture(scope="module")
-def engine(gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine(gpu: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped student in FP32 at a small size, taking planes."""
-    return build(tmp_path_factory.mktemp("fp32"), "fp32")
+    return build(tmp_path_factory.mktemp("fp32"), "fp32", gpu)
 
 
 @pytest.fixture(scope="module")
-def frames_engine(gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def frames_engine(gpu: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, taking frames."""
-    return build(tmp_path_factory.mktemp("frames"), "fp32", frames=True)
+    return build(tmp_path_factory.mktemp("frames"), "fp32", gpu, frames=True)
 
 
 @pytest.fixture
@@ -388,11 +388,10 @@ def test_a_frames_engine_equals_the_host_within_a_grey_level(frames_engine: Path
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
-def test_an_fp16_frames_engine_has_exact_colours(tmp_path: Path, host: Fuser) -> None:
+def test_an_fp16_frames_engine_has_exact_colours(gpu: Path, tmp_path: Path, host: Fuser) -> None:
     infrared, visible = random_frames(1)
     luminance = split_luminance(visible)
-    with TensorRTBackend(build(tmp_path, "fp16", frames=True)) as backend:
+    with TensorRTBackend(build(tmp_path, "fp16", gpu, frames=True)) as backend:
         # The network sees the same planes both times, if and only if the engine's Y is exact in spite of FP16.
         y_fused = backend.run(infrared, np.dstack([luminance.y] * 3))[:, :, 0].copy()
         fused = backend.run(infrared, visible)

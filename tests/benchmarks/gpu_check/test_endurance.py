@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irvis.benchmarks.gpu_check import endurance
-from irvis.benchmarks.gpu_check.endurance import check_runtime
+from irvis.benchmarks.gpu_check.endurance import check_endurance, measure_runtime
 from irvis.benchmarks.loop_cost import memory_mb
 from irvis.export.trt_network import fix_size
 from irvis.runtime.errors import IrvisError
@@ -14,8 +14,9 @@ from irvis.runtime.shipped import SHIPPED_MODEL
 
 
 def test_without_an_engine_it_says_which_to_build(tmp_path: Path) -> None:
-    with pytest.raises(IrvisError, match="build one of deploy frames FP16, deploy planes FP16"):
-        check_runtime(tmp_path)
+    for part in (measure_runtime, check_endurance):
+        with pytest.raises(IrvisError, match="build one of deploy frames FP16, deploy planes FP16"):
+            part(tmp_path)
 
 
 def test_bench_that_fails_says_why(tmp_path: Path) -> None:
@@ -72,6 +73,8 @@ def test_a_frame_of_many_takes_as_long_as_one_and_the_largest_difference_of_two_
     assert found["count"] == 20
     assert found["mean_ms least, most"][0] >= 5
     assert found["device_bytes first, last"] == [9, 9]
+    monkeypatch.setattr(endurance, "_own_device_bytes", lambda: 5)  # by this process alone, beside others
+    assert endurance._frames(Path())["device_bytes first, last"] == [5, 5]
     assert endurance._host_bytes() == pytest.approx(1e6 * memory_mb(), rel=0.01)
 
 

@@ -62,8 +62,8 @@ def pack(made: Path) -> Path:
     return made
 
 
-def lease(arrived: Path, count: int, work: Path, seconds: int) -> subprocess.Popen:
-    environment = {**os.environ, "TORCH_PYTHON": sys.executable}
+def lease(arrived: Path, count: int, work: Path, seconds: int, queue: str = "timed") -> subprocess.Popen:
+    environment = {**os.environ, "TORCH_PYTHON": sys.executable, "QUEUE": queue}
     command = [str(LEASE), str(arrived), str(count), str(work), str(seconds)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -96,12 +96,41 @@ def test_it_trains_until_all_parts_are_there_and_then_runs_the_queue(parts: Path
     assert "quality" in said[3:]  # of what accuracy fused, while the next engines are built
     said.remove("quality")
     assert [line.split()[0] for line in said[2:7]] == ["accuracy", "build", "latency", "peaks", "runtime"]
-    running.terminate()
-    subprocess.run(["pkill", "-TERM", "-P", str(running.pid)], check=False)
-    running.communicate(timeout=60)
+    end(running)
     with tarfile.open(work / "out.tgz") as archive:
         assert "out/noted" in archive.getnames()
         assert not any("engines" in name for name in archive.getnames())
+
+
+def end(running: subprocess.Popen) -> None:
+    """End a lease and what it started."""
+    running.terminate()
+    subprocess.run(["pkill", "-TERM", "-P", str(running.pid)], check=False)
+    running.communicate(timeout=60)
+
+
+def test_what_needs_no_timings_runs_beside_a_training_that_goes_on(parts: Path, tmp_path: Path) -> None:
+    work, limit_s = tmp_path / "work", time.monotonic() + 120
+    running = lease(parts, len(list(parts.glob("part.*"))), work, 1000, "untimed")
+    while not (work / "out/noted").exists() or len(noted(work)) < 9:
+        assert running.poll() is None, running.stdout.read()  # type: ignore[union-attr]
+        assert time.monotonic() < limit_s
+        time.sleep(0.05)
+    said = [line.split()[0] for line in noted(work)]
+    assert "trained" not in said
+    assert said[0] == "build"
+    assert sorted(said[1:3]) == ["accuracy", "tests"]
+    assert sorted(said[3:5]) == ["endurance", "quality"]
+    assert said[5:] == ["build", "accuracy", "quality", "build"]
+    assert (work / "out/train/began").exists()
+    end(running)
+    (work / "out/train/began").unlink()
+    running = lease(parts, 0, work, 1000, "untimed")
+    while not (work / "out/train/began").exists():  # called again, it trains again
+        assert time.monotonic() < limit_s
+        time.sleep(0.05)
+    end(running)
+    assert "QUEUE must be timed or untimed. Got none" in lease(parts, 0, work, 9, "none").communicate(timeout=60)[0]
 
 
 def test_called_again_it_unpacks_nothing_and_trains_last(parts: Path, tmp_path: Path) -> None:
@@ -109,12 +138,12 @@ def test_called_again_it_unpacks_nothing_and_trains_last(parts: Path, tmp_path: 
     count = len(list(parts.glob("part.*")))
     for _ in range(2):
         running = lease(parts, count, Path(os.path.relpath(work)), 99)
-        assert running.communicate(timeout=120)[0].count(" s: ") == 9
+        assert running.communicate(timeout=120)[0].count(" s: ") == 10
         assert running.returncode == 130  # of the training, which can go on
         for part in parts.glob("part.*"):
             part.unlink()
     assert noted(work)[-1] == "trained"
-    assert sum(line != "trained" for line in noted(work)) == 2 * 10
+    assert sum(line != "trained" for line in noted(work)) == 2 * 11
     with tarfile.open(work / "out.tgz") as archive:
         last = archive.extractfile("out/noted")
         assert last is not None
@@ -159,6 +188,6 @@ def test_parts_that_are_no_archive_end_it(tmp_path: Path) -> None:
 def test_its_queue_names_engines_that_there_are() -> None:
     text = LEASE.read_text()
     queued = text[text.index("# Most important first") :].replace("\\\n", " ")
-    named = [name for line in queued.splitlines() if line.startswith("build ") for name in line.split('"')[1::2]]
+    named = [name for line in queued.splitlines() if line.startswith("  build ") for name in line.split('"')[1::2]]
     assert len(named) > 10
     assert set(named) <= {spec.name for spec in ENGINES}

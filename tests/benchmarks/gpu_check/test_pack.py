@@ -18,7 +18,7 @@ esac
 """
 
 
-def packed(tmp_path: Path, *kit: str) -> List[str]:
+def packed(tmp_path: Path, *kit: str, **variables: str) -> List[str]:
     for folder in ("TNO/test", "RoadScene/test", "MSRS/test", "MSRS/train/ir", "MSRS/train/vi"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for number in range(4):
@@ -27,7 +27,7 @@ def packed(tmp_path: Path, *kit: str) -> List[str]:
     (tmp_path / "teachers/SHIP.safetensors").write_text("weights")
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
-    environment = {**os.environ, "PYTHON": "./python", "PART": "1M"}
+    environment = {**os.environ, "PYTHON": "./python", "PART": "1M", **variables}
     command = [str(PACK), "parts", "data", "teachers", *kit]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE)
     parts = sorted((tmp_path / "parts").glob("part.*"))
@@ -52,3 +52,10 @@ def test_without_a_kit_every_third_pair_to_calibrate_on_is_packed(tmp_path: Path
     names = packed(tmp_path)
     pairs = [f"tree/data/MSRS/train/{kind}/{number}.png" for kind in ("ir", "vi") for number in (0, 3)]
     assert sorted(name for name in names if "MSRS/train" in name and name.endswith(".png")) == pairs
+
+
+def test_the_runs_to_train_need_no_file(tmp_path: Path) -> None:
+    names = packed(tmp_path, RUNS="paper-SHIP")
+    assert (tmp_path / "parts/tree/models/runs.txt").read_text() == "paper-SHIP\n"
+    assert not [name for name in names if name.endswith(".json")]
+    assert names.index("tree/models/crops.npz") < names.index("tree/pyproject.toml")
