@@ -33,6 +33,7 @@ from irvis.student.teacher_cache import TeacherMaps, teacher_maps
 from irvis.student.teachers.load import Teacher, open_teacher, teacher_file
 from irvis.student.train import Stop
 from irvis.student.trainer import Trainer
+from irvis.student.validation import why_not_to_use
 
 CHUNK = 200  # steps between two reads of the losses
 SAVE_S = 15.0  # between two saves of a state
@@ -211,6 +212,7 @@ class Queue:
             state_path(self.out, name).unlink(missing_ok=True)
             self.active.remove(active)
             active.record["status"] = "done"
+            active.record["fault"] = why_not_to_use(trainer.best, trainer.crops)
 
     def _started(self, run: Run, record: Dict[str, Any], options: Dict[str, Any]) -> Active:
         crops = self.pack.crops_of(run.config)
@@ -328,6 +330,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{name:<18}{record.get('status', 'waiting')}, {record.get('steps', 0)} of {record.get('of', '?')} steps, "
             f"{record.get('steps_per_s', 0)} steps/s, loss {loss:.4f}"
         )
+        if record.get("fault"):
+            print(f"warning: {name}: {record['fault']}")
     if not done:
         return 130
     return int(any(queue.progress["runs"][run.name]["status"].startswith("failed") for run in runs))

@@ -1,4 +1,4 @@
-"""The losses of the student: task (eq. 17 to 20 of the paper), distillation (eq. 1 to 8 and 21), and two of our own.
+"""The losses of the student: task (eq. 17 to 20 of the paper), distillation (eq. 1 to 8 and 21), and three of our own.
 
 Images are (B, 1, H, W) in [0, 1]. Features are (B, C, h, w); those of teacher and student may differ in C, h and w.
 Every loss of the paper is a scalar, zero if its two sides are equal. ``weights``, (B,), weigh the images of a batch;
@@ -22,9 +22,17 @@ def sobel_magnitude(image: Tensor) -> Tensor:
 
     The border is replicated, so that the frame's edge does not count as an edge in the scene.
     """
+    return _magnitude(_sobel(image))
+
+
+def _sobel(image: Tensor) -> Tensor:
+    """Return gx and gy: (B, 1, H, W) -> (B, 2, H, W)."""
     kernels = _sobel_kernels(image.device, image.dtype)
-    gradients = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
-    return gradients.abs().sum(dim=1, keepdim=True)
+    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
+
+
+def _magnitude(gradient: Tensor) -> Tensor:
+    return gradient.abs().sum(dim=1, keepdim=True)
 
 
 @lru_cache(maxsize=None)
@@ -43,6 +51,17 @@ def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Eq. 18 and 19: mean |max(G(I_vis), G(I_ir)) - G(I_f)|."""
     return F.l1_loss(sobel_magnitude(fused), torch.maximum(sobel_magnitude(visible), sobel_magnitude(infrared)))
+
+
+def directed_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Mean |gx - gx'| + |gy - gy'|, with g' the gradient of the input whose G is larger there; not in the paper.
+
+    Never less than ``gradient_loss``. The negative of an image, which costs there what the image does, costs here twice
+    what a flat image does, so training is led away from it.
+    """
+    ours, theirs, others = (_sobel(image) for image in (fused, visible, infrared))
+    steeper = torch.where(_magnitude(theirs) >= _magnitude(others), theirs, others)
+    return _magnitude(ours - steeper).mean()
 
 
 def task_loss(fused: Tensor, infrared: Tensor, visible: Tensor, beta_grad: float = 10.0) -> Tensor:
@@ -103,10 +122,19 @@ def similarity_loss(teacher: Tensor, student: Tensor) -> Tensor:
     return similarity_samples_loss(similarity_samples(teacher), similarity_samples(student))
 
 
-def response_terms(teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-    """Eq. 6 and 7 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|."""
-    differences = student - teacher, sobel_magnitude(student) - sobel_magnitude(teacher)
-    intensity, gradient = (_weighted_mean(one.abs().mean(dim=(1, 2, 3)), weights) for one in differences)
+def response_terms(
+    teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None, directed: Optional[Tensor] = None
+) -> Tuple[Tensor, Tensor]:
+    """Eq. 6 and 7 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|.
+
+    ``directed``, (), is the share of the second term that compares gradients as ``directed_gradient_loss`` does.
+    """
+    gradients = _sobel(student), _sobel(teacher)
+    steepness = (_magnitude(gradients[0]) - _magnitude(gradients[1])).abs()
+    if directed is not None:
+        steepness = torch.lerp(steepness, _magnitude(gradients[0] - gradients[1]), directed)
+    differences = (student - teacher).abs(), steepness
+    intensity, gradient = (_weighted_mean(one.mean(dim=(1, 2, 3)), weights) for one in differences)
     return intensity, gradient
 
 
@@ -140,7 +168,7 @@ def correlation_loss(fused: Tensor, infrared: Tensor, visible: Tensor, floor: fl
     correlation also distinguishes an image from its negative, which eq. 7 and 19 cannot. ``floor`` is added to the
     variances, so that noise in a flat image, where there is nothing to correlate with, is not amplified.
     """
-    return 1 - (_correlation(fused - visible, infrared, floor) + _correlation(fused - infrared, visible, floor)) / 2
+    return 1 - (correlation(fused - visible, infrared, floor) + correlation(fused - infrared, visible, floor)) / 2
 
 
 def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -151,7 +179,8 @@ def fidelity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return (F.mse_loss(fused, infrared) + F.mse_loss(fused, visible)) / 2
 
 
-def _correlation(x: Tensor, y: Tensor, floor: float) -> Tensor:
+def correlation(x: Tensor, y: Tensor, floor: float = 1e-3) -> Tensor:
+    """Pearson's correlation of two images, averaged over the batch; ``floor`` as for ``correlation_loss``."""
     x, y = (one.flatten(1) - one.flatten(1).mean(dim=1, keepdim=True) for one in (x, y))
     variances = (x.square().mean(dim=1) + floor) * (y.square().mean(dim=1) + floor)
     return ((x * y).mean(dim=1) / variances.sqrt()).mean()

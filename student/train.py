@@ -44,7 +44,7 @@ from irvis.student.train_options import (
     teachers_of,
 )
 from irvis.student.trainer import ALONE, Trainer
-from irvis.student.validation import validate
+from irvis.student.validation import validate, why_not_to_use
 
 __all__ = ["RunOptions", "add_arguments", "main", "train"]
 
@@ -144,6 +144,9 @@ def train(
             return None
         with among.together():  # the others may start from this file next
             if among.is_first:
+                fault = why_not_to_use(trainer.best, trainer.crops)
+                if fault:
+                    logger.warning("%s", fault)
                 if joint and any(parameter.requires_grad for parameter in joint.task.parameters()):
                     save_task(beside(output, TASK), joint)
                 save_student(output, trainer.best, provenance(trainer, data_of(pairs), teachers))

@@ -4,16 +4,19 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from irvis.runtime.frames import join_luminance
 from irvis.runtime.luminance import read_luminance
 from irvis.runtime.pairs import Pair
 from irvis.runtime.panels import side_by_side, stack_rows
-from irvis.student.datasets import unit_planes
+from irvis.student.datasets import to_unit, unit_planes
+from irvis.student.losses import correlation
 from irvis.student.network import Student
 
 PICTURES = 3  # rows of the picture
+CROPS = 64  # that a student is judged by
 
 
 def fuse_planes(student: Student, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -41,3 +44,23 @@ def validate(student: Student, pairs: Sequence[Pair]) -> Tuple[Dict[str, float],
             rows.append(side_by_side([infrared, visible, fused]))
     student.train(training)
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}, stack_rows(rows)
+
+
+def why_not_to_use(student: Student, crops: Tensor) -> str:
+    """Return what is wrong if the student makes negatives of its inputs, "" if it does not.
+
+    The paper's gradient losses compare magnitudes, which a negative has right, so training can settle there.
+
+    Args:
+        student: on the device of ``crops``.
+        crops: those it was trained on, uint8 (N, 2, H, W).
+    """
+    with torch.no_grad():
+        infrared, visible = to_unit(crops[:CROPS])
+        found = correlation(student(infrared, visible), torch.maximum(infrared, visible)).item()
+    if found >= 0:
+        return ""
+    return (
+        f"the student makes negatives: its images correlate by {found:.2f} with the brighter input; train anew with "
+        "another --seed, or with --warmup"
+    )

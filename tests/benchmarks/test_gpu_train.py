@@ -266,6 +266,14 @@ def test_a_failed_run_is_an_exit_code(packed, tmp_path, monkeypatch, capsys):
     assert called(monkeypatch, "run", packed, out, "--runs", "base", "--device", "cpu") == 0
 
 
+def test_a_student_that_makes_negatives_is_told(packed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_train, "why_not_to_use", lambda student, crops: f"negatives of {len(crops)}")
+    out = tmp_path / "out"
+    assert called(monkeypatch, "run", packed, out, "--runs", "base", "--device", "cpu") == 0
+    assert "warning: base: negatives of 8\n" in capsys.readouterr().out
+    assert (out / "base.safetensors").exists()
+
+
 def test_no_runs_at_once_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         called(monkeypatch, "run", tmp_path / "crops.npz", tmp_path, "--together", "0")

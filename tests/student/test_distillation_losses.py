@@ -116,6 +116,16 @@ def test_response_loss_is_the_equations():
     assert response_loss(teacher, student, 0.5).item() == pytest.approx(intensity + 0.5 * gradient, rel=1e-12)
 
 
+def test_a_share_of_the_responses_gradient_term_compares_directions():
+    (teacher,) = images(1)
+    shares = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    whole = [response_terms(teacher, 1 - teacher, directed=share)[1].item() for share in shares]
+    assert whole[0] == pytest.approx(0, abs=1e-12)  # the magnitudes of a negative are the image's
+    flat = response_terms(teacher, 0 * teacher)[1].item()
+    assert whole[1:] == pytest.approx([0.25 * 2 * flat, 2 * flat])
+    assert response_terms(teacher, teacher, directed=shares[2])[1].item() == 0
+
+
 def test_distillation_loss_is_eq_21():
     attention, similarity, response = (torch.tensor(value) for value in (0.25, 2.0, 16.0))
     assert distillation_loss(attention, similarity, response).item() == 18.25

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from irvis.student.losses import (
     correlation_loss,
+    directed_gradient_loss,
     fidelity_loss,
     gradient_loss,
     intensity_loss,
@@ -16,7 +17,7 @@ from irvis.student.losses import (
     total_loss,
 )
 
-LOSSES = [intensity_loss, gradient_loss, task_loss]
+LOSSES = [intensity_loss, gradient_loss, directed_gradient_loss, task_loss]
 
 
 def planes(count, batch=2, height=7, width=9, seed=0):
@@ -134,6 +135,24 @@ def test_correlation_loss_tells_an_image_from_its_negative_which_the_gradient_ca
     image, negative = ((plane, infrared, visible) for plane in (visible, 1 - visible))
     assert gradient_loss(*image).item() == pytest.approx(gradient_loss(*negative).item(), rel=1e-12)
     assert correlation_loss(*negative).item() > correlation_loss(*image).item() + 0.4
+
+
+def test_directed_gradient_loss_follows_the_steeper_input():
+    ramp = torch.arange(8.0, dtype=torch.float64).expand(1, 1, 8, 8) / 80
+    inputs = 3 * ramp, -ramp.mT  # G of .24 along x, and of .08 against y
+    costs = [directed_gradient_loss(fused, *inputs).mean().item() for fused in (3 * ramp, 0 * ramp, -3 * ramp)]
+    steep = sobel_magnitude(3 * ramp).mean().item()
+    assert costs == pytest.approx([0, steep, 2 * steep])
+    assert directed_gradient_loss(3 * ramp, *inputs[::-1]).item() == pytest.approx(0)
+    assert directed_gradient_loss(3 * ramp + ramp.mT, *inputs).item() == pytest.approx(steep / 3)
+    assert gradient_loss(-3 * ramp, *inputs).item() == pytest.approx(0)  # the negative costs nothing there
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_directed_gradient_loss_is_never_less_than_the_gradient_loss(seed):
+    images = planes(3, seed=seed)
+    assert directed_gradient_loss(*images) >= gradient_loss(*images) - 1e-12
 
 
 @settings(max_examples=25)

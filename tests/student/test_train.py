@@ -684,6 +684,13 @@ def test_on_a_gpu_losses_are_read_now_and_then_and_wherever_the_best_is_saved_or
     assert [int(row["step"]) for row in rows_of(output)] == list(range(1, 71))
 
 
+def test_a_student_that_makes_negatives_is_warned_of_and_written_all_the_same(pairs, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("irvis.student.train.why_not_to_use", lambda student, crops: f"negatives of {len(crops)}")
+    train(pairs, tmp_path / "student.safetensors", SMALL, options=RunOptions(tensorboard=False))
+    assert "negatives of 8" in caplog.text
+    assert (tmp_path / "student.safetensors").exists()
+
+
 def test_validation_pairs_that_are_trained_on_are_warned_of(pairs, tmp_path, caplog):
     few, others = replace(SMALL, steps=1), tmp_path / "others"
     write_samples(others, 96, 128)

@@ -23,8 +23,10 @@ from irvis.student.downstream_targets import turn_targets
 from irvis.student.losses import (
     attention_loss,
     correlation_loss,
+    directed_gradient_loss,
     distillation_loss,
     fidelity_loss,
+    gradient_loss,
     response_loss,
     similarity_loss,
     task_loss,
@@ -94,6 +96,20 @@ def test_the_gradient_loss_gains_its_weight_during_the_warmup():
     weights = [objective.beta_grad(torch.tensor(progress)).item() for progress in (0, 0.05, 0.1, 0.2, 0.99)]
     assert weights == pytest.approx([0, 2.5, 5, 10, 10], rel=1e-6)
     assert Trainer(SMALL, CROPS).objective.beta_grad(torch.tensor(0.0)) == 10
+
+
+def test_the_gradient_losses_compare_directions_at_first_and_magnitudes_after_the_warmup():
+    teachers = {"Toy": toy_maps()}
+    trainer = Trainer(replace(SMALL, warmup=0.2), CROPS, teachers)
+    infrared, visible = to_unit(CROPS[:2])
+    maps = [TeacherMaps(*(tensor[:2] for tensor in trainer.teachers[0]))]
+    fused = trainer.student(infrared, visible)
+    parts = [trainer.objective(infrared, visible, maps, torch.tensor(progress)) for progress in (0.0, 0.1, 0.2, 0.9)]
+    directed, magnitude = (loss(fused, infrared, visible) for loss in (directed_gradient_loss, gradient_loss))
+    wanted = [directed, (directed + magnitude) / 2, magnitude, magnitude]
+    assert [part["gradient"].item() for part in parts] == pytest.approx([one.item() for one in wanted], rel=1e-5)
+    assert parts[0]["response"] > parts[1]["response"] > parts[2]["response"] == parts[3]["response"]
+    assert Trainer(SMALL, CROPS, teachers).objective.directed(torch.tensor(0.0)) is None  # the paper has no warm-up
 
 
 def test_a_step_minimises_the_papers_sum():
