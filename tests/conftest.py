@@ -88,6 +88,33 @@ def gpu(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory):
+    """An ONNX of planes of any size with two convolutions, which TensorRT builds in seconds, the student in minutes."""
+    onnx = pytest.importorskip("onnx")
+    import numpy as np
+
+    source = np.random.default_rng(0)
+    weights = {"a": source.normal(0, 0.3, (8, 2, 3, 3)), "b": source.normal(0, 0.3, (1, 8, 1, 1))}
+    nodes = [
+        onnx.helper.make_node("Concat", ["infrared", "visible"], ["both"], axis=1),
+        onnx.helper.make_node("Conv", ["both", "a"], ["deep"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["deep"], ["positive"]),
+        onnx.helper.make_node("Conv", ["positive", "b"], ["detail"]),
+        onnx.helper.make_node("Add", ["detail", "visible"], ["sum"]),
+        onnx.helper.make_node("Sigmoid", ["sum"], ["fused"]),
+    ]
+    planes = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1, "height", "width"])
+        for name in ("infrared", "visible", "fused")
+    }
+    tensors = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "small", [planes["infrared"], planes["visible"]], [planes["fused"]], tensors)
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def samples(tmp_path_factory):
     """A folder of small generated pairs, 96x128, in ir/ and vi/."""
     from irvis.runtime.samples import write_samples

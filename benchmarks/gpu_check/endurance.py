@@ -1,5 +1,6 @@
 """Parts ``runtime`` and ``endurance``: what a Fuser's call takes; many frames, many openings, two at once, Ctrl-C."""
 
+import csv
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -17,6 +19,7 @@ from irvis.benchmarks.gpu_check.engines import engine_path
 from irvis.benchmarks.gpu_check.programs import run_program
 from irvis.benchmarks.gpu_check.results import Results
 from irvis.benchmarks.latency import measure, summarize
+from irvis.benchmarks.machine.nvml import open_gpu
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.fuser import Fuser
 from irvis.runtime.gpu import Gpu
@@ -32,6 +35,7 @@ ENGINES = (  # the first found
 )
 FAST = "fast frames FP16"
 FRAMES, CYCLES, SAMPLES = 50_000, 100, 50
+Check = Callable[[Path], Dict[str, Any]]  # of an engine
 # A process that a shell started in the background ignores SIGINT, and its children inherit that.
 LOOP = """
 import signal, sys
@@ -50,7 +54,10 @@ with Fuser(sys.argv[1]) as fuser:
 def measure_runtime(out: Path) -> None:
     """Time the stages of a call and the loop of a camera; the GPU must have nothing else to do."""
     engines = _engines_in(out)
-    runs = [("stages", _stages, engines[0]), ("bench at 30 Hz", _bench, engines[0])]
+    runs: List[Tuple[str, Check, Path]] = [
+        ("stages", _stages, engines[0]),
+        ("bench at 30 Hz", _bench, engines[0]),
+    ]
     fast = engine_path(out, FAST)
     if fast.exists():  # in addition to the student's
         runs[1:1] = [("stages of the fast student", _stages, fast)]
@@ -60,12 +67,12 @@ def measure_runtime(out: Path) -> None:
 
 def check_endurance(out: Path) -> None:
     """Run what takes many frames or openings; it may run beside other programs, since nothing is timed."""
-    checks = {
+    checks: Dict[str, Check] = {
         "two at once": _two,
         "interrupted": _interrupted,
         "cycles": _cycles,
         "cycles of TensorRT alone": _cycles_of_tensorrt,
-        "frames": _frames,  # last, since it takes minutes
+        "frames": partial(_frames, samples=out / "frames.csv"),  # last, since it takes minutes
     }
     engine = _engines_in(out)[0]
     _run(out / "endurance.json", [(name, check, engine) for name, check in checks.items()])
@@ -79,7 +86,7 @@ def _engines_in(out: Path) -> List[Path]:
     return engines
 
 
-def _run(path: Path, runs: List[Tuple[str, Callable[[Path], Dict[str, Any]], Path]]) -> None:
+def _run(path: Path, runs: List[Tuple[str, Check, Path]]) -> None:
     """Run the checks that are not done yet; save what they found in ``path``."""
     results = Results(path)
     for name, check, engine in runs:
@@ -120,10 +127,13 @@ def _bench(engine: Path) -> Dict[str, Any]:
         return {"report": json.loads(report.read_text()), "said": said}
 
 
-def _frames(engine: Path) -> Dict[str, Any]:
-    """Fuse 50,000 frames; return host and GPU memory, descriptors and mean latency, sampled after each fiftieth."""
-    rows = []
-    with Fuser(engine) as fuser:
+def _frames(engine: Path, samples: Path) -> Dict[str, Any]:
+    """Fuse 50,000 frames; return host and GPU memory, descriptors and mean latency, sampled after each fiftieth.
+
+    Each sample is also written to ``samples``, a CSV, at once: what was seen remains if the time runs out.
+    """
+    rows: List[Dict[str, float]] = []
+    with Fuser(engine) as fuser, samples.open("w", newline="") as file:
         assert fuser.size is not None
         frames = make_scene("street", *fuser.size)
         out = np.empty_like(frames[1])
@@ -132,7 +142,13 @@ def _frames(engine: Path) -> Dict[str, Any]:
             for _ in range(FRAMES // SAMPLES):
                 fuser(*frames, out=out)
             mean_ms = (time.perf_counter() - begun) * 1e3 / (FRAMES // SAMPLES)
-            rows.append({**_in_use(), "mean_ms": round(mean_ms, 4)})
+            row = {**_in_use(), "mean_ms": round(mean_ms, 4)}
+            writer = csv.DictWriter(file, row)
+            if not rows:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            rows.append(row)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return {
         "count": FRAMES,
@@ -252,16 +268,13 @@ def _device_bytes() -> int:
 
 
 def _own_device_bytes() -> Optional[int]:
-    """Return the GPU memory in use by this process, or None where NVML does not tell it."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # not installed, as on a Jetson, or an NVMLError
+    """Return the GPU memory in use by this process, or None where NVML does not tell it, as on a Jetson."""
+    gpu = open_gpu()
+    if gpu is None:
         return None
-    return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+    try:
+        return gpu.bytes_of(os.getpid())
+    except OSError:
+        return None
+    finally:
+        gpu.close()

@@ -10,7 +10,7 @@ kit=${4:+$(cd "$4" && pwd)} python=${PYTHON:-python3}
 [[ $python != */* ]] || python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 cd "$(dirname "$0")/../.."
 here=$PWD tree=$out/tree models=$out/tree/models
-read -ra runs <<< "${RUNS:-benchmarks/gpu_check/runs.json paper-SHIP}"
+read -ra runs <<< "${RUNS:-paper-SHIP benchmarks/gpu_check/runs.json}"
 rm -rf "$tree" "$out"/part.*
 mkdir -p "$models" "$tree/irvis" "$tree/data"
 

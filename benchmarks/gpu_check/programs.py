@@ -11,6 +11,7 @@ from irvis.benchmarks.gpu_check.results import Results
 from irvis.runtime.errors import IrvisError
 from irvis.runtime.files import parse_json
 
+TRAIN_OPTIONS = ("--compile",)  # repays its half minute in a run of 80,000 steps
 TAIL = 2000  # characters of a program's output that are kept
 STOPPED = 130  # exit code of a program that can be resumed
 # Tests marked gpu, by what they need.
@@ -20,25 +21,24 @@ TESTS = {
 }
 
 
-def environment_of(python: str) -> Optional[Dict[str, str]]:
-    """Return an environment in which an interpreter finds its own libraries and our irvis; None for our own."""
+def environment_of(python: str) -> Dict[str, str]:
+    """Return an environment in which an interpreter finds its own libraries and our irvis."""
     if python == sys.executable:
-        return None
+        return dict(os.environ)
     ours = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PYTHONPATH")
     places = [place for place in sys.path if (Path(place) / "irvis").is_dir()]
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, "PYTHONPATH": os.pathsep.join(places)}
 
 
-def run_program(command: Sequence[str], log: Optional[Path] = None) -> Tuple[int, str]:
-    """Run ``PYTHON ARGUMENT ...``; return its exit code and the end of its output.
+def run_program(command: Sequence[str], log: Optional[Path] = None, **variables: str) -> Tuple[int, str]:
+    """Run ``PYTHON ARGUMENT ...`` with more environment variables; return its exit code and the end of its output.
 
     All of the output also goes to ``log``, while the program runs.
     """
+    environment = {**environment_of(command[0]), **variables}
     with tempfile.TemporaryFile() if log is None else log.open("wb+") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment_of(command[0]), check=False
-        )
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
         output.seek(0)
         return done.returncode, output.read().decode(errors="replace")[-TAIL:].strip()
 
@@ -68,7 +68,8 @@ def run_tests(out: Path, tests: Path, torch_python: Optional[str]) -> None:
             continue
         places = [str(tests / place) for place in TESTS[name]]
         command = [python, "-u", "-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", *places]
-        code, said = run_program(command, out / f"tests-{name}.log")
+        # The pytest beside our packages may be older than the plugins that the interpreter brings.
+        code, said = run_program(command, out / f"tests-{name}.log", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         results.put(name, {"said": said} if code == 0 else {"failed": f"exit {code}: {said}"})
         print(f"tests of {name}: {(said.splitlines() or [''])[-1].strip('= ')}", flush=True)
 
@@ -80,7 +81,7 @@ def train_students(out: Path, models: Path, torch_python: Optional[str], runs: S
             f"no crops in {models}: python -m irvis.benchmarks.gpu_train pack {models}/crops.npz MSRS/train"
         )
     command = [_needed(torch_python), "-m", "irvis.benchmarks.gpu_train", "run", str(models / "crops.npz")]
-    command += [str(out / "train"), "--teachers", str(models), "--seconds", str(seconds)]
+    command += [str(out / "train"), "--teachers", str(models), "--seconds", str(seconds), *TRAIN_OPTIONS]
     code, said = run_program([*command, *(["--runs", *runs] if runs else [])])
     print(said, flush=True)
     if code not in (0, STOPPED):

@@ -30,7 +30,7 @@ class NvmlGpu:
 
     def energy_j(self) -> float:
         """Return the energy taken since the driver was loaded, in joules. For Volta and later."""
-        return self._ask("nvmlDeviceGetTotalEnergyConsumption") / 1e3
+        return float(self._ask("nvmlDeviceGetTotalEnergyConsumption")) / 1e3
 
     def temperature_c(self) -> float:
         """Return the temperature of its die, in °C."""
@@ -38,18 +38,23 @@ class NvmlGpu:
 
     def clock_hz(self) -> int:
         """Return the clock of its multiprocessors, in Hz."""
-        return self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_SM) * 1_000_000
+        return int(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_SM)) * 1_000_000
 
     def throttling(self) -> List[str]:
         """Return the reasons for which it is slowed down now."""
         reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return [name for bit, name in THROTTLE_REASONS.items() if reasons & bit]
 
+    def bytes_of(self, pid: int) -> Optional[int]:
+        """Return the GPU memory that a process uses; None if it uses none, or the driver does not tell."""
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        return next((process.usedGpuMemory for process in processes if process.pid == pid), None)
+
     def close(self) -> None:
         """Shut NVML down."""
         self._pynvml.nvmlShutdown()
 
-    def _ask(self, function: str, *arguments: Any) -> int:
+    def _ask(self, function: str, *arguments: Any) -> Any:
         try:
             return getattr(self._pynvml, function)(self._handle, *arguments)
         except self._pynvml.NVMLError as error:

@@ -273,10 +273,10 @@ def test_the_clock_tells_what_is_at_work(stand_ins: Any, tmp_path: Path, capsys:
 SOURCES = ("-CUBLAS", "-CUBLAS_LT", "-CUDNN")
 
 
-def build(path: Path, timings: Path, **options: Any) -> Any:
+def build(path: Path, timings: Path, onnx: Path = SHIPPED_MODEL, **options: Any) -> Any:
     said: List[str] = []
     given = {"size": SIZE, "workspace_mib": 512, "timing_cache": timings, "tactic_sources": SOURCES, **options}
-    return build_engine(SHIPPED_MODEL, path, BuildOptions(**given), said.append), said
+    return build_engine(onnx, path, BuildOptions(**given), said.append), said
 
 
 @pytest.mark.gpu
@@ -304,19 +304,19 @@ def test_fp16_without_pins(gpu: Path, tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("frames", [True, False])
-def test_int8_calibrates_once(gpu: Path, tmp_path: Path, samples: Path, frames: bool) -> None:
+def test_int8_calibrates_once(gpu: Path, small_onnx: Path, tmp_path: Path, samples: Path, frames: bool) -> None:
     given = {"precision": "int8", "calibrate": samples, "frames": frames, "force": True}
-    sidecar, said = build(tmp_path / "a.engine", gpu, **given)
+    sidecar, said = build(tmp_path / "a.engine", gpu, small_onnx, **given)
     assert (sidecar.precision, sidecar.build_options["calibration_pairs"]) == ("int8", 3)
     assert sidecar.build_options["int8_layers"] >= 0
     ranges = tmp_path / "a.engine.calibration"
     assert ranges.read_bytes().startswith(b"irvis calibration ")
     assert not [line for line in said if "calibrated" in line]
     kept = ranges.read_bytes()
-    _, said = build(tmp_path / "a.engine", gpu, **given)
+    _, said = build(tmp_path / "a.engine", gpu, small_onnx, **given)
     assert [line for line in said if line.startswith("calibrated with the ranges of")]
     assert ranges.read_bytes() == kept
-    _, said = build(tmp_path / "a.engine", gpu, **{**given, "size": (64, 64)})
+    _, said = build(tmp_path / "a.engine", gpu, small_onnx, **{**given, "size": (64, 64)})
     assert [line for line in said if line.startswith("calibrated anew")]
     assert ranges.read_bytes() != kept
 

@@ -242,16 +242,16 @@ def test_the_build_leaves_an_engine_and_its_sidecar(engine: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("gpu")
-def test_a_timing_cache_is_kept_and_used_again(tmp_path: Path) -> None:
+def test_a_timing_cache_is_kept_and_used_again(small_onnx: Path, tmp_path: Path) -> None:
     said: List[str] = []
     cache = tmp_path / "timing.cache"
     options = BuildOptions("fp32", (16, 16), 512, cache, SOURCES)
-    build_engine(SHIPPED_MODEL, tmp_path / "a.engine", options, said.append)
+    build_engine(small_onnx, tmp_path / "a.engine", options, said.append)
     assert cache.stat().st_size > 0
-    build_engine(SHIPPED_MODEL, tmp_path / "a.engine", options, said.append)
+    build_engine(small_onnx, tmp_path / "a.engine", options, said.append)
     assert not [line for line in said if "timing cache" in line]
     cache.write_bytes(b"rubbish")
-    build_engine(SHIPPED_MODEL, tmp_path / "a.engine", options, said.append)
+    build_engine(small_onnx, tmp_path / "a.engine", options, said.append)
     assert [line for line in said if "timing cache" in line]
     assert cache.read_bytes() != b"rubbish"
 

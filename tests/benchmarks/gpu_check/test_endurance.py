@@ -1,3 +1,4 @@
+import csv
 import signal
 import time
 from pathlib import Path
@@ -62,19 +63,21 @@ class Slow:
 
 
 def test_a_frame_of_many_takes_as_long_as_one_and_the_largest_difference_of_two_fusers_is_told(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endurance, "Fuser", Slow)
     monkeypatch.setattr(Slow, "opened", 0)
     assert endurance._two(Path()) == {"runs": 40, "largest_difference": 3}
     for name, value in (("FRAMES", 20), ("SAMPLES", 4), ("_device_bytes", lambda: 9)):
         monkeypatch.setattr(endurance, name, value)
-    found = endurance._frames(Path())
+    found = endurance._frames(Path(), tmp_path / "frames.csv")
+    with (tmp_path / "frames.csv").open() as file:
+        assert [float(row["device_bytes"]) for row in csv.DictReader(file)] == [9] * 4
     assert found["count"] == 20
     assert found["mean_ms least, most"][0] >= 5
     assert found["device_bytes first, last"] == [9, 9]
     monkeypatch.setattr(endurance, "_own_device_bytes", lambda: 5)  # by this process alone, beside others
-    assert endurance._frames(Path())["device_bytes first, last"] == [5, 5]
+    assert endurance._frames(Path(), tmp_path / "frames.csv")["device_bytes first, last"] == [5, 5]
     assert endurance._host_bytes() == pytest.approx(1e6 * memory_mb(), rel=0.01)
 
 

@@ -1,6 +1,7 @@
 """The shell script that uses a lent machine: what it starts, when and in which order, with programs that note it."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,7 @@ from typing import List
 
 import pytest
 
+from irvis.benchmarks.gpu_check.__main__ import PARTS
 from irvis.benchmarks.gpu_check.engines import ENGINES
 
 LEASE = Path(__file__).parents[3] / "benchmarks/gpu_check/lease.sh"
@@ -21,19 +23,6 @@ out = pathlib.Path(sys.argv[1])
 with open(out / "noted", "a") as file:
     file.write(" ".join(sys.argv[2:]) + "\\n")
 """
-TRAIN = """
-import pathlib, signal, sys
-note = pathlib.Path(sys.argv[3])
-note.mkdir(exist_ok=True)
-def stop(*_):
-    with open(note.parent / "noted", "a") as file:
-        file.write("trained\\n")
-    sys.exit(130)
-signal.signal(signal.SIGTERM, stop)
-(note / "began").write_text(" ".join(sys.argv[1:]))
-signal.alarm(60) if float(sys.argv[-1]) > 100 else stop()
-signal.pause()
-"""
 
 
 @pytest.fixture
@@ -43,7 +32,6 @@ def parts(tmp_path: Path) -> Path:
     benchmarks = made / "tree/irvis/benchmarks"
     (benchmarks / "gpu_check").mkdir(parents=True)
     (benchmarks / "gpu_check/__main__.py").write_text(CHECK)
-    (benchmarks / "gpu_train.py").write_text(TRAIN)
     (made / "tree/models").mkdir()
     (made / "tree/models/runs.txt").write_text("models/runs.json paper-SHIP\n")
     (made / "tree/pyproject.toml").write_text("")
@@ -62,9 +50,9 @@ def pack(made: Path) -> Path:
     return made
 
 
-def lease(arrived: Path, count: int, work: Path, seconds: int, queue: str = "timed") -> subprocess.Popen:
-    environment = {**os.environ, "TORCH_PYTHON": sys.executable, "QUEUE": queue}
-    command = [str(LEASE), str(arrived), str(count), str(work), str(seconds)]
+def lease(arrived: Path, count: int, work: Path, seconds: int, *steps: str) -> subprocess.Popen:
+    environment = {**os.environ, "TORCH_PYTHON": sys.executable}
+    command = [str(LEASE), str(arrived), str(count), str(work), str(seconds), *steps]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -72,89 +60,60 @@ def noted(work: Path) -> List[str]:
     return (work / "out/noted").read_text().splitlines()
 
 
-def test_it_trains_until_all_parts_are_there_and_then_runs_the_queue(parts: Path, tmp_path: Path) -> None:
+def test_steps_run_in_order_once_all_parts_are_there(parts: Path, tmp_path: Path) -> None:
     arrived, work = tmp_path / "arrived", tmp_path / "work"
     arrived.mkdir()
-    names = sorted(path.name for path in parts.glob("part.*"))
-    running = lease(arrived, len(names), work, 1000)
-    for name in names[:-1]:
+    *names, last = sorted(path.name for path in parts.glob("part.*"))
+    running = lease(arrived, len(names) + 1, work, 200, "build --engine 'fast planes FP16'", "latency", "accuracy")
+    for name in names:
         (parts / name).rename(arrived / name)
-    began, limit_s = work / "out/train/began", time.monotonic() + 60
-    while not began.exists():
-        assert running.poll() is None, running.stdout.read()  # type: ignore[union-attr]
-        assert time.monotonic() < limit_s
-        time.sleep(0.05)
-    assert "--runs models/runs.json paper-SHIP --teachers models" in began.read_text()
-    assert not (work / "out/noted").exists()  # a part is still missing
-    (parts / names[-1]).rename(arrived / names[-1])
-    while not (work / "out/noted").exists() or len(noted(work)) < 9:
-        assert time.monotonic() < limit_s + 60
-        time.sleep(0.05)
-    said = noted(work)
-    assert said[0] == "trained"  # it was stopped before anything was built
-    assert said[1].startswith("build --engine fast planes FP16 --engine fast frames FP16 --data data --models models")
-    assert "quality" in said[3:]  # of what accuracy fused, while the next engines are built
-    said.remove("quality")
-    assert [line.split()[0] for line in said[2:7]] == ["accuracy", "build", "latency", "peaks", "runtime"]
-    end(running)
+    time.sleep(1)
+    assert not (work / "out/noted").exists()
+    (parts / last).rename(arrived / last)
+    said = running.communicate(timeout=120)[0].splitlines()
+    assert running.returncode == 0
+    assert [line.split(": ")[1] for line in said] == ["build --engine fast planes FP16", "latency", "accuracy"]
+    notes = noted(work)
+    assert notes[0].startswith("build --engine fast planes FP16 --data data --models models --torch-python")
+    assert [line.split()[0] for line in notes[1:]] == ["latency", "accuracy", "quality"]  # of what accuracy fused
     with tarfile.open(work / "out.tgz") as archive:
         assert "out/noted" in archive.getnames()
         assert not any("engines" in name for name in archive.getnames())
 
 
-def end(running: subprocess.Popen) -> None:
-    """End a lease and what it started."""
-    running.terminate()
-    subprocess.run(["pkill", "-TERM", "-P", str(running.pid)], check=False)
-    running.communicate(timeout=60)
+def test_the_copied_interpreter_finds_its_library_and_pytorchs_is_left_alone(parts: Path, tmp_path: Path) -> None:
+    tells = CHECK.replace("import pathlib, sys", "import os, pathlib, sys").replace(
+        '" ".join(sys.argv[2:])', 'sys.argv[2] + " " + os.environ.get("LD_LIBRARY_PATH", "")'
+    )
+    (parts / "tree/irvis/benchmarks/gpu_check/__main__.py").write_text(tells)
+    work = tmp_path / "work"
+    lease(pack(parts), len(list(parts.glob("part.*"))), work, 200, "accuracy").communicate(timeout=120)
+    before = os.environ.get("LD_LIBRARY_PATH", "")
+    assert noted(work) == [f"accuracy {work}/kit/python/lib", f"quality {before}"]
 
 
-def test_what_needs_no_timings_runs_beside_a_training_that_goes_on(parts: Path, tmp_path: Path) -> None:
-    work, limit_s = tmp_path / "work", time.monotonic() + 120
-    running = lease(parts, len(list(parts.glob("part.*"))), work, 1000, "untimed")
-    while not (work / "out/noted").exists() or len(noted(work)) < 9:
-        assert running.poll() is None, running.stdout.read()  # type: ignore[union-attr]
-        assert time.monotonic() < limit_s
-        time.sleep(0.05)
-    said = [line.split()[0] for line in noted(work)]
-    assert "trained" not in said
-    assert said[0] == "build"
-    assert sorted(said[1:3]) == ["accuracy", "tests"]
-    assert sorted(said[3:5]) == ["endurance", "quality"]
-    assert said[5:] == ["build", "accuracy", "quality", "build"]
-    assert (work / "out/train/began").exists()
-    end(running)
-    (work / "out/train/began").unlink()
-    running = lease(parts, 0, work, 1000, "untimed")
-    while not (work / "out/train/began").exists():  # called again, it trains again
-        assert time.monotonic() < limit_s
-        time.sleep(0.05)
-    end(running)
-    assert "QUEUE must be timed or untimed. Got none" in lease(parts, 0, work, 9, "none").communicate(timeout=60)[0]
-
-
-def test_called_again_it_unpacks_nothing_and_trains_last(parts: Path, tmp_path: Path) -> None:
+def test_without_steps_it_runs_them_all_and_called_again_it_unpacks_nothing(parts: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     count = len(list(parts.glob("part.*")))
     for _ in range(2):
-        running = lease(parts, count, Path(os.path.relpath(work)), 99)
-        assert running.communicate(timeout=120)[0].count(" s: ") == 10
-        assert running.returncode == 130  # of the training, which can go on
+        running = lease(parts, count, Path(os.path.relpath(work)), 200)
+        said = running.communicate(timeout=200)[0]
+        assert running.returncode == 0
         for part in parts.glob("part.*"):
             part.unlink()
-    assert noted(work)[-1] == "trained"
-    assert sum(line != "trained" for line in noted(work)) == 2 * 11
-    with tarfile.open(work / "out.tgz") as archive:
-        last = archive.extractfile("out/noted")
-        assert last is not None
-        assert last.read().splitlines()[-1] == b"trained"  # what was trained last can be fetched too
+    steps = [line.split(": ")[1] for line in said.splitlines()]
+    assert steps[0] == "train --run models/runs.json"  # the first alone
+    assert "train --run models/runs.json --run paper-SHIP" in steps
+    assert {step.split()[0] for step in steps} == set(PARTS) - {"quality"}
+    assert len(noted(work)) == 2 * (len(steps) + 1)
 
 
 def test_a_step_that_does_not_end_is_ended_with_the_time(parts: Path, tmp_path: Path) -> None:
     hangs = CHECK + "import time\ntime.sleep(600 * (sys.argv[2] == 'accuracy'))\n"
     (parts / "tree/irvis/benchmarks/gpu_check/__main__.py").write_text(hangs)
     work, begun = tmp_path / "work", time.monotonic()
-    running = lease(pack(parts), len(list(parts.glob("part.*"))), work, 30)
+    count = len(list(pack(parts).glob("part.*")))
+    running = lease(parts, count, work, 30, "build", "accuracy", "latency")
     said = running.communicate(timeout=120)[0].splitlines()
     assert time.monotonic() - begun < 90
     assert [line.split()[2] for line in said if " s: " in line] == ["build", "accuracy"]
@@ -175,7 +134,7 @@ def test_it_does_not_wait_beyond_the_time_for_a_part_that_does_not_arrive(parts:
     assert "the parts could not be unpacked" in said
     assert running.returncode == 1
     with tarfile.open(work / "out.tgz") as archive:
-        assert "out/train/began" in archive.getnames()
+        assert archive.getnames() == ["out"]
 
 
 def test_parts_that_are_no_archive_end_it(tmp_path: Path) -> None:
@@ -185,9 +144,7 @@ def test_parts_that_are_no_archive_end_it(tmp_path: Path) -> None:
     assert running.returncode == 1
 
 
-def test_its_queue_names_engines_that_there_are() -> None:
-    text = LEASE.read_text()
-    queued = text[text.index("# Most important first") :].replace("\\\n", " ")
-    named = [name for line in queued.splitlines() if line.startswith("  build ") for name in line.split('"')[1::2]]
-    assert len(named) > 10
+def test_its_steps_name_engines_that_there_are() -> None:
+    named = re.findall(r"--engine '([^']+)'", LEASE.read_text().partition("# Most important first")[2])
+    assert len(named) > 8
     assert set(named) <= {spec.name for spec in ENGINES}

@@ -1,6 +1,7 @@
 """The parts that run programs, with this interpreter in the place of both."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from irvis.benchmarks.gpu_check import programs
 from irvis.benchmarks.gpu_check.__main__ import main
 from irvis.benchmarks.gpu_check.programs import environment_of, measure_peaks, run_tests, train_students
 from irvis.runtime.errors import IrvisError
@@ -36,12 +38,11 @@ def test_another_interpreter_finds_irvis_and_its_own_libraries(tmp_path: Path, m
     for name in ("PYTHONHOME", "LD_LIBRARY_PATH", "PYTHONPATH", "KEPT"):
         monkeypatch.setenv(name, "ours")
     environment = environment_of("/usr/bin/other")
-    assert environment is not None
     assert environment["PYTHONPATH"].split(":")[0] == str(tmp_path)
     assert environment["KEPT"] == "ours"
     assert "PYTHONHOME" not in environment
     assert "LD_LIBRARY_PATH" not in environment
-    assert environment_of(sys.executable) is None
+    assert environment_of(sys.executable) == os.environ
 
 
 def test_the_marked_tests_are_run_once(tests: Path, tmp_path: Path) -> None:
@@ -50,6 +51,13 @@ def test_the_marked_tests_are_run_once(tests: Path, tmp_path: Path) -> None:
     (tests / "runtime/test_it.py").write_text(PASSES.replace("pass", "assert False"))
     run_tests(tmp_path, tests, None)  # what passed is not run again
     assert "failed" not in found(tmp_path / "tests.json")["TensorRT"]
+
+
+def test_plugins_of_another_pytest_are_left_alone(tests: Path, tmp_path: Path) -> None:
+    asserts = "def test_gpu(): assert os.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] == '1'"
+    (tests / "runtime/test_it.py").write_text(f"import os, pytest\n@pytest.mark.gpu\n{asserts}\n")
+    run_tests(tmp_path, tests, None)
+    assert "said" in found(tmp_path / "tests.json")["TensorRT"]
 
 
 def test_tests_that_fail_are_told_and_run_again(tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -93,8 +101,11 @@ def test_peaks_without_a_gpu_are_a_failure_that_is_kept(tmp_path: Path) -> None:
     assert found(tmp_path / "peaks.json")["peaks"]["failed"].startswith("exit 1")
 
 
-def test_students_are_trained_on_the_packed_crops(samples: Path, tmp_path: Path) -> None:
+def test_students_are_trained_on_the_packed_crops(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
+    monkeypatch.setattr(programs, "TRAIN_OPTIONS", ())  # to compile takes a minute on a CPU
     from irvis.benchmarks import gpu_train
     from irvis.runtime.pairs import pairs_of
     from irvis.student.checkpoint import read_metadata

@@ -34,6 +34,14 @@ def test_millijoules_and_megahertz_become_joules_and_hertz(tmp_path):
     assert look.throttling == {}
 
 
+def test_the_memory_of_one_process_among_others():
+    nvml = library()
+    processes = [SimpleNamespace(pid=pid, usedGpuMemory=100 * pid) for pid in (3, 5)]
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda handle: processes
+    assert NvmlGpu(nvml).bytes_of(5) == 500
+    assert NvmlGpu(nvml).bytes_of(4) is None
+
+
 def test_being_idle_is_no_throttling_and_a_power_cap_is():
     assert NvmlGpu(library(reasons=0x01)).throttling() == []
     assert NvmlGpu(library(reasons=0x44)).throttling() == ["power cap", "temperature, by hardware"]
