@@ -322,7 +322,6 @@ def run(arguments: argparse.Namespace) -> int:
             amp=amp,
             compiled=arguments.compile,
             graph=not arguments.no_graph,
-            channels_last=arguments.channels_last or None,
         )
     for name, record in queue.progress["runs"].items():
         loss = record["losses"][-1]["loss"] if record.get("losses") else float("nan")
@@ -357,7 +356,6 @@ def main() -> int:
     running.add_argument("--amp", choices=("auto", "on", "off"), default="auto", help="bfloat16 (auto: on a GPU)")
     running.add_argument("--compile", action="store_true", help="torch.compile the forward and the losses")
     running.add_argument("--no-graph", action="store_true", help="launch a step's kernels one by one")
-    running.add_argument("--channels-last", action="store_true", help="use the channels-last memory layout")
     running.set_defaults(body=run)
     for command in (packing, running):
         command.add_argument(

@@ -47,16 +47,19 @@ class Way(NamedTuple):
 
 WAYS = {"cached": Way(), "naive": Way(naive=True)}
 GPU_WAYS = {
-    "bf16": Way(amp=True),
+    "bf16": Way(amp=True, channels_last=False),
     "graph": Way(graph=True),
     "graph, channels last": Way(graph=True, channels_last=True),
-    "graph, bf16": Way(graph=True, amp=True),
-    "graph, bf16, tuned": Way(graph=True, amp=True, tuned=True),
+    "graph, bf16": Way(graph=True, amp=True, channels_last=False),
+    "graph, bf16, tuned": Way(graph=True, amp=True, channels_last=False, tuned=True),
     "graph, bf16, channels last": Way(graph=True, amp=True, channels_last=True),
     "graph, bf16, channels last, tuned": Way(graph=True, amp=True, channels_last=True, tuned=True),
-    **{f"graph, bf16, {count} together": Way(graph=True, amp=True, together=count) for count in (2, 4, 8)},
+    **{
+        f"graph, bf16, {count} together": Way(graph=True, amp=True, channels_last=False, together=count)
+        for count in (2, 4, 8)
+    },
     "graph, compiled": Way(graph=True, compiled=True),
-    "graph, bf16, compiled": Way(graph=True, amp=True, compiled=True),
+    "graph, bf16, compiled": Way(graph=True, amp=True, channels_last=False, compiled=True),
     "graph, bf16, compiled, channels last": Way(graph=True, amp=True, compiled=True, channels_last=True),
 }
 

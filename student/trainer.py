@@ -51,7 +51,7 @@ class Trainer:
         network: shape of the student; from that of ``init`` only its strides may differ. None: that of ``init``, else
             the paper's.
         graph: replay one CUDA graph of the step, if this is the only process and on a GPU.
-        channels_last: use that memory layout for the student; None: on a CPU in float32.
+        channels_last: use that memory layout for the student; None: on a CPU in float32 and on a GPU in bfloat16.
         downstream: task that is trained along, with a target for each crop.
 
     Raises IrvisError if these do not fit together, or differ between the processes.

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from irvis.runtime.errors import FileError, IrvisError
 from irvis.runtime.pairs import pairs_of
+from irvis.student import objective as objective_module
 from irvis.student import trainer as trainer_module
 from irvis.student.augment import dihedral
 from irvis.student.checkpoint import load_student, save_student
@@ -294,6 +295,15 @@ def test_a_step_on_another_device_neither_reads_from_it_nor_copies_to_it(
     assert len(ops.seen) > 500
     assert {(name, device) for name, devices in ops.seen for device in devices - {"meta"}} == set()
     assert not [name for name, _ in ops.seen if "local_scalar" in name or "lift_fresh" in name or "nonzero" in name]
+
+
+@pytest.mark.parametrize(("amp", "channels_last", "used"), [(0, None, 1), (1, None, 0), (0, False, 0), (1, True, 1)])
+def test_channels_last_is_the_default_where_it_is_faster(monkeypatch, amp, channels_last, used):
+    seen = []
+    original = objective_module.forward_channels_last
+    monkeypatch.setattr(objective_module, "forward_channels_last", lambda *given: seen.append(1) or original(*given))
+    Trainer(SMALL, CROPS, amp=bool(amp), channels_last=channels_last).launch()
+    assert len(seen) == used
 
 
 def test_a_network_of_another_shape_is_trained_and_no_other_state_taken_for_its(tmp_path):
