@@ -1,5 +1,6 @@
 """The build itself, in the thread that owns the GPU: network, precisions, configuration, serialised engine."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -155,7 +156,8 @@ class _Builder:
     ) -> Tuple[bytes, Optional[str]]:
         """Return the serialised engine and the first of ``constraints`` that works, None if there are none.
 
-        ``check`` raises an error that occurred in a callback. Raises CannotBuild if TensorRT cannot build.
+        ``check`` raises an error that occurred in a callback. Raises CannotBuild if TensorRT cannot build, and
+        ModelError if it lacks a library.
         """
         for how in constraints or (None,):
             if how is not None:
@@ -165,6 +167,7 @@ class _Builder:
             check()
             if engine is not None:
                 return bytes(engine), how
+            self._check_libraries(str(errors))
             if how == "obey":
                 self.notes.append(
                     f"warning: TensorRT cannot hold every layer to its precision ({errors}); "
@@ -173,6 +176,15 @@ class _Builder:
         raise CannotBuild(
             f"TensorRT {self.trt.__version__} cannot build {self.source.name}: {errors}; --verbose shows its full log"
         )
+
+    def _check_libraries(self, said: str) -> None:
+        """Raise ModelError if TensorRT could not load a library that it takes kernels from: no other way would help."""
+        if re.search("cublas|cudnn", said, re.IGNORECASE) and "load" in said:
+            names = [f"-{name}" for name in self.trt.TacticSource.__members__ if name.startswith(("CUBLAS", "CUDNN"))]
+            raise ModelError(
+                f"TensorRT {self.trt.__version__} lacks a library ({said}): install it, or build without, with "
+                f"`build_engine.py {self.source.name} --tactic-sources={','.join(names)}`"
+            )
 
     def _calibrate_and_serialise(
         self, builder: Any, network: Any, config: Any, size: Tuple[int, int], constraints: Sequence[str]

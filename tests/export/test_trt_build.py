@@ -1,5 +1,6 @@
 """What a build asks TensorRT for, in which order, and what it tells of it: TensorRT is a stand-in."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, List, Sequence
@@ -9,7 +10,7 @@ import pytest
 from irvis.export import trt_build
 from irvis.export.build_options import BuildOptions
 from irvis.export.trt_build import CannotBuild, Source, build_on_gpu
-from irvis.runtime.errors import FileError
+from irvis.runtime.errors import FileError, ModelError
 
 NAMES = ("FP16", "INT8", "TF32", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
 
@@ -107,6 +108,27 @@ def test_precisions_that_cannot_be_obeyed_become_preferences(build: Any) -> None
     assert len(built.notes) == 1
     with pytest.raises(CannotBuild, match=r"8.5.2.2 cannot build s.onnx: "):
         build(StandIn(fails=["obey", "prefer"]), "fp16")
+
+
+def test_a_library_that_is_missing_is_told_at_once(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TensorRT 8.5.2.2 told it; each of the other ways to build would take as long to fail as this one."""
+    said = (
+        "3: [libLoader.h::symbolAddress::92] Error Code 3: Internal Error (SymbolAddress for cublasGetProperty could "
+        "not be loaded, check function name against library symbol)"
+    )
+    trt = StandIn(fails=["obey", "prefer"])
+    trt.TacticSource = SimpleNamespace(
+        __members__=dict.fromkeys(("CUBLAS", "CUBLAS_LT", "CUDNN", "JIT_CONVOLUTIONS"), 0)
+    )
+    original = trt.build_serialized_network
+    logger = logging.getLogger("irvis.tensorrt")
+    monkeypatch.setattr(trt, "build_serialized_network", lambda *given: logger.error(said) or original(*given))
+    with pytest.raises(ModelError) as caught:
+        build(trt, "fp16")
+    assert not isinstance(caught.value, CannotBuild)  # for which planes are tried after frames
+    assert len(trt.built_with) == 1
+    assert f"lacks a library ({said}): install it" in str(caught.value)
+    assert str(caught.value).endswith("`build_engine.py s.onnx --tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN`")
 
 
 def test_a_precision_that_gains_nothing_gives_way_to_the_next(build: Any) -> None:
