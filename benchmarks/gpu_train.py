@@ -146,6 +146,10 @@ class Active:
         self.record.update(steps=step, graph=self.trainer.replays)
         return step == self.run.config.steps
 
+    def judge(self) -> None:
+        """Record whether the student is of use, in time to stop a long run of which it is not."""
+        self.record["fault"] = why_not_to_use(self.trainer.best, self.trainer.crops)
+
 
 class Queue:
     """The runs to train into ``out``, several at a time."""
@@ -196,6 +200,7 @@ class Queue:
         """Write the states of the active runs, and the progress."""
         for active in self.active:
             active.trainer.save(state_path(self.out, active.run.name))
+            active.judge()
         write_json(self.out / PROGRESS, self.progress)
 
     def _is_run(self, name: str, of: Run) -> bool:
@@ -212,7 +217,7 @@ class Queue:
             state_path(self.out, name).unlink(missing_ok=True)
             self.active.remove(active)
             active.record["status"] = "done"
-            active.record["fault"] = why_not_to_use(trainer.best, trainer.crops)
+            active.judge()
 
     def _started(self, run: Run, record: Dict[str, Any], options: Dict[str, Any]) -> Active:
         crops = self.pack.crops_of(run.config)

@@ -272,6 +272,9 @@ def test_a_student_that_makes_negatives_is_told(packed, tmp_path, monkeypatch, c
     assert called(monkeypatch, "run", packed, out, "--runs", "base", "--device", "cpu") == 0
     assert "warning: base: negatives of 8\n" in capsys.readouterr().out
     assert (out / "base.safetensors").exists()
+    stopped = ["--runs", "paper-SHIP", "--device", "cpu", "--seconds", "0"]
+    assert called(monkeypatch, "run", packed, tmp_path / "stopped", *stopped) == 130
+    assert "warning: paper-SHIP: negatives of 8\n" in capsys.readouterr().out  # in time to do something about it
 
 
 def test_no_runs_at_once_are_refused(tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ from irvis.student.downstream import Downstream, DownstreamConfig, open_task
 from irvis.student.downstream_targets import turn_targets
 from irvis.student.losses import (
     attention_loss,
+    correlation,
     correlation_loss,
     directed_gradient_loss,
     distillation_loss,
@@ -111,6 +112,20 @@ def test_the_gradient_losses_compare_directions_at_first_and_magnitudes_after_th
     assert [part["gradient"].item() for part in parts] == pytest.approx([one.item() for one in wanted], rel=1e-5)
     assert parts[0]["response"] > parts[1]["response"] > parts[2]["response"] == parts[3]["response"]
     assert Trainer(SMALL, CROPS, teachers).objective.directed(torch.tensor(0.0)) is None  # the paper has no warm-up
+
+
+@pytest.mark.parametrize(("warmup", "turns_out"), [(0.0, -1), (0.3, 1)])
+def test_from_an_unlucky_seed_the_warmup_keeps_training_from_negatives(samples, warmup, turns_out):
+    """At this seed the first images are negatives. The paper's losses leave them so; these 60 steps are its first."""
+    crops = draw_crops(pairs_of(samples), 32, 24, seed=0).crops
+    infrared, visible = to_unit(crops)
+    rates = {"learning_rate": 5e-4, "learning_rate_start": 2e-4, "learning_rate_end": 5e-5}
+    config = TrainConfig(crops=32, crop_side=24, steps=60, warmup=warmup, seed=0, **rates)
+    trainer = Trainer(config, crops, {"Toy": teacher_maps(Toy(), infrared, visible)})
+    trainer.launch(60)
+    trainer.read()
+    with torch.no_grad():
+        assert turns_out * correlation(trainer.student(infrared, visible), torch.maximum(infrared, visible)) > 0.3
 
 
 def test_a_step_minimises_the_papers_sum():
