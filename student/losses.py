@@ -53,15 +53,21 @@ def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return F.l1_loss(sobel_magnitude(fused), torch.maximum(sobel_magnitude(visible), sobel_magnitude(infrared)))
 
 
-def directed_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Mean |gx - gx'| + |gy - gy'|, with g' the gradient of the input whose G is larger there; not in the paper.
+def guarded_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Eq. 18 and 19, but an image whose edges run against the inputs' is compared with their directions.
 
-    Never less than ``gradient_loss``. The negative of an image, which costs there what the image does, costs here twice
-    what a flat image does, so training is led away from it.
+    With g' the gradient of the input whose G is larger at a pixel, an image for which the sum of g g' is negative costs
+    mean |gx - gx'| + |gy - gy'|: a negative twice what a flat image costs, where ``gradient_loss`` is 0 for it. So no
+    training settles there. Not in the paper.
     """
     ours, theirs, others = (_sobel(image) for image in (fused, visible, infrared))
-    steeper = torch.where(_magnitude(theirs) >= _magnitude(others), theirs, others)
-    return _magnitude(ours - steeper).mean()
+    return _guarded(ours, torch.where(_magnitude(theirs) >= _magnitude(others), theirs, others)).mean()
+
+
+def _guarded(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return |G - G'| of two gradients, or |gx - gx'| + |gy - gy'| in an image where they run against each other."""
+    against = (ours * theirs).sum(dim=(1, 2, 3), keepdim=True) < 0
+    return torch.where(against, _magnitude(ours - theirs), (_magnitude(ours) - _magnitude(theirs)).abs())
 
 
 def task_loss(fused: Tensor, infrared: Tensor, visible: Tensor, beta_grad: float = 10.0) -> Tensor:
@@ -123,17 +129,15 @@ def similarity_loss(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def response_terms(
-    teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None, directed: Optional[Tensor] = None
+    teacher: Tensor, student: Tensor, weights: Optional[Tensor] = None, guarded: bool = False
 ) -> Tuple[Tensor, Tensor]:
     """Eq. 6 and 7 on two fused images: mean |I_tea - I_stu| and mean |G(I_tea) - G(I_stu)|.
 
-    ``directed``, (), is the share of the second term that compares gradients as ``directed_gradient_loss`` does.
+    ``guarded``: compare edges that run against the teacher's as ``guarded_gradient_loss`` does.
     """
-    gradients = _sobel(student), _sobel(teacher)
-    steepness = (_magnitude(gradients[0]) - _magnitude(gradients[1])).abs()
-    if directed is not None:
-        steepness = torch.lerp(steepness, _magnitude(gradients[0] - gradients[1]), directed)
-    differences = (student - teacher).abs(), steepness
+    ours, theirs = _sobel(student), _sobel(teacher)
+    edges = _guarded(ours, theirs) if guarded else (_magnitude(ours) - _magnitude(theirs)).abs()
+    differences = (student - teacher).abs(), edges
     intensity, gradient = (_weighted_mean(one.mean(dim=(1, 2, 3)), weights) for one in differences)
     return intensity, gradient
 

@@ -12,9 +12,9 @@ from irvis.student.losses import (
     attention_map,
     attention_map_loss,
     correlation_loss,
-    directed_gradient_loss,
     fidelity_loss,
     gradient_loss,
+    guarded_gradient_loss,
     intensity_loss,
     response_terms,
     similarity_samples,
@@ -65,15 +65,15 @@ class Objective(nn.Module):
     ) -> Dict[str, Tensor]:
         config = self.config
         fused, feature = self._run_student(infrared, visible)
-        directed = self.directed(progress)
-        gradient = gradient_loss(fused, infrared, visible)
-        if directed is not None:
-            gradient = torch.lerp(gradient, directed_gradient_loss(fused, infrared, visible), directed)
-        parts = {"intensity": intensity_loss(fused, infrared, visible), "gradient": gradient}
+        compare_edges = guarded_gradient_loss if config.warmup else gradient_loss
+        parts = {
+            "intensity": intensity_loss(fused, infrared, visible),
+            "gradient": compare_edges(fused, infrared, visible),
+        }
         task = loss = parts["intensity"] + self.beta_grad(progress) * parts["gradient"]
         parts["task"] = task
         if teachers:
-            terms = self._distil(fused, feature, infrared, visible, teachers, directed)
+            terms = self._distil(fused, feature, infrared, visible, teachers)
             parts.update(zip(TERMS, terms))
             loss = total_loss(task, self.weighting(terms, task.detach(), progress), config.alpha_kd)
         if config.correlation:
@@ -101,11 +101,6 @@ class Objective(nn.Module):
         warmup, full = self.config.warmup, self.config.beta_grad
         return full * (progress / warmup).clamp(max=1) if warmup else full
 
-    def directed(self, progress: Tensor) -> Optional[Tensor]:
-        """Return the share of the gradient losses that compares directions, which falls from 1 over the warm-up."""
-        warmup = self.config.warmup
-        return 1 - (progress / warmup).clamp(max=1) if warmup else None
-
     def _run_student(self, infrared: Tensor, visible: Tensor) -> Sequence[Tensor]:
         device, full = infrared.device.type, self.amp_dtype == torch.float32
         faster = full == (device == "cpu")  # measured on a CPU in float32, on a GPU in both
@@ -118,13 +113,7 @@ class Objective(nn.Module):
         return fused.float(), feature.float()
 
     def _distil(
-        self,
-        fused: Tensor,
-        feature: Tensor,
-        infrared: Tensor,
-        visible: Tensor,
-        teachers: Sequence[TeacherMaps],
-        directed: Optional[Tensor],
+        self, fused: Tensor, feature: Tensor, infrared: Tensor, visible: Tensor, teachers: Sequence[TeacherMaps]
     ) -> Tensor:
         """Return the attention, similarity and response losses, (3,), summed over the teachers by their shares."""
         shares = TEACHER_WEIGHTINGS[self.config.teacher_weighting](
@@ -133,7 +122,7 @@ class Objective(nn.Module):
         attention, samples = attention_map(feature), similarity_samples(feature)
         terms = []
         for teacher, share in zip(teachers, shares):
-            intensity, gradient = response_terms(teacher.fused, fused, share, directed)
+            intensity, gradient = response_terms(teacher.fused, fused, share, self.config.warmup > 0)
             terms.append(
                 torch.stack(
                     [

@@ -28,8 +28,8 @@ class TrainConfig:
     lambda_sim: float = 1.0
     lambda_out: float = 1.0
     lambda_grad: float = 10.0  # eq. 8
-    # Share of the steps over which beta_grad rises from 0, and gradients come to be compared by magnitude alone, as in
-    # the paper. A negative of the inputs satisfies that as well: from the first step, training can settle there.
+    # Share of the steps over which beta_grad rises from 0; with any, a guard against negatives is on throughout, see
+    # ``guarded_gradient_loss``. 0 is as in the paper.
     warmup: float = 0.05
     correlation: float = 0.0  # weight of the correlation loss; it and the next are not in the paper
     fidelity: float = 0.0

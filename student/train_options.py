@@ -32,7 +32,7 @@ HELP = {
     "lambda_sim": "weight of the similarity loss, eq. 21",
     "lambda_out": "weight of the response loss, eq. 21",
     "lambda_grad": "weight of the response's gradient, eq. 8",
-    "warmup": "share of the steps until beta-grad is whole and directions of edges cease to count (the paper: none)",
+    "warmup": "share of the steps while beta-grad rises from 0; 0: no guard from negatives either (the paper: none)",
     "correlation": "weight of the correlation loss; the paper has none",
     "fidelity": "weight of the fidelity loss; the paper has none",
     "weighting": f"weights of the distillation terms over time: {', '.join(WEIGHTINGS)}",

@@ -116,14 +116,14 @@ def test_response_loss_is_the_equations():
     assert response_loss(teacher, student, 0.5).item() == pytest.approx(intensity + 0.5 * gradient, rel=1e-12)
 
 
-def test_a_share_of_the_responses_gradient_term_compares_directions():
+def test_the_guarded_response_costs_a_negative_twice_a_flat_image():
     (teacher,) = images(1)
-    shares = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
-    whole = [response_terms(teacher, 1 - teacher, directed=share)[1].item() for share in shares]
-    assert whole[0] == pytest.approx(0, abs=1e-12)  # the magnitudes of a negative are the image's
     flat = response_terms(teacher, 0 * teacher)[1].item()
-    assert whole[1:] == pytest.approx([0.25 * 2 * flat, 2 * flat])
-    assert response_terms(teacher, teacher, directed=shares[2])[1].item() == 0
+    assert response_terms(teacher, 1 - teacher)[1].item() == pytest.approx(0, abs=1e-12)
+    assert response_terms(teacher, 1 - teacher, guarded=True)[1].item() == pytest.approx(2 * flat)
+    for student in (teacher / 2, 0 * teacher):
+        plain, guarded = (response_terms(teacher, student, guarded=on) for on in (False, True))
+        assert plain == guarded
 
 
 def test_distillation_loss_is_eq_21():

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from irvis.student.losses import (
     correlation_loss,
-    directed_gradient_loss,
     fidelity_loss,
     gradient_loss,
+    guarded_gradient_loss,
     intensity_loss,
     sobel_magnitude,
     task_loss,
     total_loss,
 )
 
-LOSSES = [intensity_loss, gradient_loss, directed_gradient_loss, task_loss]
+LOSSES = [intensity_loss, gradient_loss, guarded_gradient_loss, task_loss]
 
 
 def planes(count, batch=2, height=7, width=9, seed=0):
@@ -137,22 +137,26 @@ def test_correlation_loss_tells_an_image_from_its_negative_which_the_gradient_ca
     assert correlation_loss(*negative).item() > correlation_loss(*image).item() + 0.4
 
 
-def test_directed_gradient_loss_follows_the_steeper_input():
+def test_guarded_gradient_loss_costs_a_negative_twice_a_flat_image():
     ramp = torch.arange(8.0, dtype=torch.float64).expand(1, 1, 8, 8) / 80
-    inputs = 3 * ramp, -ramp.mT  # G of .24 along x, and of .08 against y
-    costs = [directed_gradient_loss(fused, *inputs).mean().item() for fused in (3 * ramp, 0 * ramp, -3 * ramp)]
+    inputs = 3 * ramp, -ramp.mT  # G is larger along x
     steep = sobel_magnitude(3 * ramp).mean().item()
-    assert costs == pytest.approx([0, steep, 2 * steep])
-    assert directed_gradient_loss(3 * ramp, *inputs[::-1]).item() == pytest.approx(0)
-    assert directed_gradient_loss(3 * ramp + ramp.mT, *inputs).item() == pytest.approx(steep / 3)
-    assert gradient_loss(-3 * ramp, *inputs).item() == pytest.approx(0)  # the negative costs nothing there
+    for fused, cost in ((3 * ramp, 0), (0 * ramp, steep), (-3 * ramp, 2 * steep), (2 * ramp, steep / 3)):
+        assert guarded_gradient_loss(fused, *inputs).item() == pytest.approx(cost)
+        assert guarded_gradient_loss(fused, *inputs[::-1]).item() == pytest.approx(cost)
+    assert gradient_loss(-3 * ramp, *inputs).item() == pytest.approx(0)
+    both = [torch.cat([image, image]) for image in inputs]
+    assert guarded_gradient_loss(torch.cat([3 * ramp, -3 * ramp]), *both).item() == pytest.approx(steep)  # each its own
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6))
-def test_directed_gradient_loss_is_never_less_than_the_gradient_loss(seed):
-    images = planes(3, seed=seed)
-    assert directed_gradient_loss(*images) >= gradient_loss(*images) - 1e-12
+def test_guarded_gradient_loss_is_the_papers_unless_edges_run_against_the_inputs(seed):
+    fused, image = planes(2, batch=1, seed=seed)
+    along = image + 0.1 * fused
+    assert guarded_gradient_loss(along, image, image).item() == pytest.approx(gradient_loss(along, image, image).item())
+    against = guarded_gradient_loss(-along, image, image)
+    assert against > 1.5 * sobel_magnitude(image).mean()
 
 
 @settings(max_examples=25)
