@@ -54,6 +54,7 @@ class Objective(nn.Module):
         self.weighting = WEIGHTINGS[config.weighting](lambdas, window)
         self.amp_dtype = amp_dtype  # of the student's forward; the losses stay in float32
         self.channels_last = channels_last  # None: where it is faster
+        self.guarded = config.warmup > 0  # from negatives; without a warm-up, all is as in the paper
 
     def forward(
         self,
@@ -65,7 +66,7 @@ class Objective(nn.Module):
     ) -> Dict[str, Tensor]:
         config = self.config
         fused, feature = self._run_student(infrared, visible)
-        compare_edges = guarded_gradient_loss if config.warmup else gradient_loss
+        compare_edges = guarded_gradient_loss if self.guarded else gradient_loss
         parts = {
             "intensity": intensity_loss(fused, infrared, visible),
             "gradient": compare_edges(fused, infrared, visible),
@@ -122,7 +123,7 @@ class Objective(nn.Module):
         attention, samples = attention_map(feature), similarity_samples(feature)
         terms = []
         for teacher, share in zip(teachers, shares):
-            intensity, gradient = response_terms(teacher.fused, fused, share, self.config.warmup > 0)
+            intensity, gradient = response_terms(teacher.fused, fused, share, self.guarded)
             terms.append(
                 torch.stack(
                     [

@@ -66,7 +66,7 @@ def measure_runtime(out: Path) -> None:
 
 
 def check_endurance(out: Path) -> None:
-    """Run what takes many frames or openings; it may run beside other programs, since nothing is timed."""
+    """Run what takes many frames or openings; it may run beside other programs, since its times are no latencies."""
     checks: Dict[str, Check] = {
         "two at once": _two,
         "interrupted": _interrupted,

@@ -3,7 +3,8 @@
 #
 # DATA has TNO, RoadScene and MSRS; TEACHERS has NAME.safetensors of the published networks; KIT has kit.part.*, an
 # interpreter with TensorRT 8.5.2 that lease.sh unpacks. PYTHON has irvis and PyTorch; RUNS lists what to train, as for
-# gpu_train; PART is a part's largest size. What training needs comes first, so it starts while the rest is arriving.
+# gpu_train; PART is a part's largest size. What training needs comes first: on a slow line it can be started by hand
+# while the rest is arriving.
 set -euo pipefail
 out=$(mkdir -p "$1" && cd "$1" && pwd) data=$(cd "$2" && pwd) teachers=$(cd "$3" && pwd)
 kit=${4:+$(cd "$4" && pwd)} python=${PYTHON:-python3}
@@ -47,6 +48,6 @@ cd "$out"
 mapfile -t others < <(find tree -mindepth 1 -maxdepth 1 ! -name irvis ! -name models ! -name pyproject.toml)
 shopt -s nullglob # there may be no JSON file of runs
 first=(tree/irvis tree/models/runs.txt tree/models/*.json tree/models/crops.npz tree/models/*.safetensors)
-first+=(tree/pyproject.toml) # lease.sh begins to train when it is there
+first+=(tree/pyproject.toml) # once it is there, so is all that training needs
 tar -cf - "${first[@]}" "${others[@]}" tree/models/*.onnx "${kits[@]}" | split -b "${PART:-52M}" -d - part.
 ls -l part.*
